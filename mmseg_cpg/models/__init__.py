@@ -1,0 +1,3 @@
+from .losses import CPGLoss
+
+__all__ = ['CPGLoss']

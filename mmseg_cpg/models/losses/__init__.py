@@ -1,0 +1,3 @@
+from .cpg_loss import CPGLoss
+
+__all__ = ['CPGLoss']

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import warnings
+
+import torch.nn as nn
+from mmseg.models.losses.utils import get_class_weight
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from mmseg_cpg.ops import boundary_targets, cpg_loss
+from mmseg_cpg.ops.boundary import check_ignore_policy
+from mmseg_cpg.ops.cpg_loss import check_reduction
+from mmseg_cpg.ops.kernels import check_ksize
+
+# So many batches in a row without any boundary entry are no accident.
+_EMPTY_BATCHES_BEFORE_WARNING = 100
+
+
+@MODELS.register_module()
+class CPGLoss(nn.Module):
+    """Convolution-based Probability Gradient loss (Shan & Jia, arXiv 2404.06704) for ``loss_decode``.
+
+    Use it beside a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', ...), dict(type='CPGLoss', ...)]``.
+    :func:`mmseg_cpg.ops.cpg_loss` has the equations and what void pixels, empty boundaries and NaN do.
+
+    Args:
+        ksize (int): Odd kernel size in [3, 11]. Defaults to 3.
+        loss_weight (float): Factor of this loss, the paper's lambda. Defaults to 1.0.
+        use_sigmoid (bool): Take the sigmoid instead of the softmax; logits with one channel always do. The paper
+            keeps the softmax here beside a main loss with ``use_sigmoid=True``. Defaults to False.
+        ignore_policy (str): ``'exclude'`` or ``'as_background'``. Defaults to 'exclude'.
+        class_weight (list[float] | str, optional): Factor of each class, or a file that holds them.
+        reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
+        loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
+            Defaults to 'loss_cpg'.
+    """
+
+    def __init__(
+        self,
+        ksize: int = 3,
+        loss_weight: float = 1.0,
+        use_sigmoid: bool = False,
+        ignore_policy: str = 'exclude',
+        class_weight: list[float] | str | None = None,
+        reduction: str = 'mean',
+        loss_name: str = 'loss_cpg',
+    ) -> None:
+        super().__init__()
+        check_ksize(ksize)
+        check_ignore_policy(ignore_policy)
+        check_reduction(reduction)
+        self.ksize = ksize
+        self.loss_weight = loss_weight
+        self.use_sigmoid = use_sigmoid
+        self.ignore_policy = ignore_policy
+        self.class_weight = get_class_weight(class_weight)
+        self.reduction = reduction
+        self._loss_name = loss_name
+        self._empty_batches = 0
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        ignore_index: int = 255,
+    ) -> Tensor:
+        """Compute the loss; see :func:`mmseg_cpg.ops.cpg_loss` for what is raised.
+
+        Args:
+            pred (Tensor): Logits, (B, C, H, W).
+            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
+            weight (Tensor, optional): Factor of each pixel, (B, H, W).
+            avg_factor (float | Tensor, optional): Divisor in place of the number of boundary entries.
+            reduction_override (str, optional): Takes the place of ``reduction``.
+            ignore_index (int): Id of void pixels. Defaults to 255.
+
+        Returns:
+            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
+        """
+        targets = boundary_targets(target, self.ksize, ignore_index=ignore_index, ignore_policy=self.ignore_policy)
+        self._watch_for_empty_batches(len(targets))
+        return self.loss_weight * cpg_loss(
+            pred,
+            target,
+            self.ksize,
+            ignore_index=ignore_index,
+            ignore_policy=self.ignore_policy,
+            use_sigmoid=self.use_sigmoid,
+            weight=weight,
+            class_weight=self.class_weight,
+            avg_factor=avg_factor,
+            reduction=reduction_override or self.reduction,
+            targets=targets,
+        )
+
+    def _watch_for_empty_batches(self, num_entries: int) -> None:
+        self._empty_batches = 0 if num_entries else self._empty_batches + 1
+        if self._empty_batches == _EMPTY_BATCHES_BEFORE_WARNING and self.ignore_policy == 'exclude':
+            warnings.warn(
+                f'CPGLoss found no boundary in {self._empty_batches} batches in a row and was 0. Where void pixels '
+                "line every object, ignore_policy='exclude' leaves none; ignore_policy='as_background' keeps edges.",
+                stacklevel=2,
+            )
+
+    @property
+    def loss_name(self) -> str:
+        return self._loss_name

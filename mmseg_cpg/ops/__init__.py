@@ -1,0 +1,7 @@
+"""Pure torch operations, usable from any training code: nothing here needs MMSegmentation."""
+
+from .boundary import BoundaryTargets, boundary_targets
+from .cpg_loss import cpg_loss
+from .kernels import sobel_kernels, sobel_numerators
+
+__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'sobel_kernels', 'sobel_numerators']

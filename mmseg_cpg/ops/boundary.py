@@ -1,0 +1,200 @@
+"""The boundary of a label map, decided in integers (CPG paper, section 3.2.2, Eq. 13).
+
+T: one-hot label; G = S * T: its gradient; M: boundary entries, where G is exactly non-zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .kernels import check_ksize
+from .tiles import TILE_PX, correlate, tile_grid, tile_pixels
+
+IGNORE_POLICIES = ('exclude', 'as_background')
+
+
+@dataclass(frozen=True)
+class BoundaryTargets:
+    """Boundary entries of a label map, the sparse form of G and M.
+
+    An entry is a pixel and a class for which at least one of the two gradients is non-zero. Entries are sorted by
+    8 x 8 tile, then class, then position, so the targets of a batch are those of its images one after another.
+
+    Attributes:
+        pixel: (n,) int32, flat index into the label.
+        category: (n,) uint8, int16 or int32 (the smallest that fits the label's ids), class id.
+        gradient: (2, n) int8, int16 or int32 (ksize up to 5, 7, 11), numerators of the x and y gradient G over the
+            denominator of :func:`~mmseg_cpg.ops.sobel_numerators`.
+        shape: Shape of the label, (H, W) or (B, H, W).
+        ksize, ignore_index, ignore_policy: What the targets were made with.
+    """
+
+    pixel: Tensor
+    category: Tensor
+    gradient: Tensor
+    shape: tuple[int, ...]
+    ksize: int
+    ignore_index: int
+    ignore_policy: str
+
+    def __len__(self) -> int:
+        return len(self.pixel)
+
+    def foreground(self) -> BoundaryTargets:
+        """The entries of class 1 as those of class 0, for logits with one channel."""
+        keep = (self.category == 1).nonzero()[:, 0]
+        return replace(self, pixel=self.pixel[keep], category=self.category[keep] - 1, gradient=self.gradient[:, keep])
+
+
+def check_label(label: np.ndarray | Tensor) -> Tensor:
+    """Return ``label`` as an integer tensor, or raise TypeError."""
+    tensor = torch.as_tensor(label) if isinstance(label, np.ndarray) else label
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f'label must be a torch.Tensor or numpy.ndarray, got {type(label).__name__}')
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f'label must have an integer dtype, got {tensor.dtype}')
+    if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return tensor.long()  # torch has hardly any operation for these
+    return tensor
+
+
+def void_mask(label: Tensor, ignore_index: int) -> Tensor:
+    """Boolean mask of void pixels; none where ``ignore_index`` lies outside the label's dtype."""
+    limits = torch.iinfo(label.dtype)
+    if not limits.min <= ignore_index <= limits.max:
+        return torch.zeros_like(label, dtype=torch.bool)
+    return label == ignore_index
+
+
+def check_ignore_policy(ignore_policy: str) -> None:
+    """Raise ValueError unless ``ignore_policy`` is 'exclude' or 'as_background'."""
+    if ignore_policy not in IGNORE_POLICIES:
+        raise ValueError(f'ignore_policy must be one of {IGNORE_POLICIES}, got {ignore_policy!r}')
+
+
+def boundary_targets(
+    label: np.ndarray | Tensor, ksize: int, *, ignore_index: int = 255, ignore_policy: str = 'exclude'
+) -> BoundaryTargets:
+    r"""Find the boundary entries of a label map and their exact gradients.
+
+    G = S \star T with replicate padding (Eq. 5, 10, 11) and M = [G != 0] (Eq. 13). Sums are of integers, so the result
+    is the same to the bit on every device and for numpy arrays and tensors.
+
+    Args:
+        label: (H, W) or (B, H, W), any integer dtype, class ids >= 0 or ``ignore_index``.
+        ksize: Odd kernel size in [3, 11].
+        ignore_index: Id of void pixels.
+        ignore_policy: ``'exclude'`` drops every entry whose k x k window holds a void pixel; ``'as_background'`` lets
+            T be zero at void pixels and drops entries at void pixels only, as the authors' published code does.
+
+    Returns:
+        The entries, on the label's device. A label without boundary gives zero entries.
+
+    Raises:
+        TypeError: ``label`` is no integer tensor or array, ``ksize`` no int.
+        ValueError: Wrong number of dimensions, ``ksize`` or ``ignore_policy``; on CPU also a negative id.
+
+    Example:
+        >>> targets = boundary_targets(np.array([[0, 0, 1, 1]]), ksize=3)
+        >>> targets.pixel.tolist(), targets.category.tolist(), targets.gradient[0].tolist()
+        ([1, 2, 1, 2], [0, 0, 1, 1], [-4, -4, 4, 4])
+    """
+    ksize = check_ksize(ksize)
+    check_ignore_policy(ignore_policy)
+    label = check_label(label)
+    if label.dim() not in (2, 3):
+        raise ValueError(f'label must have shape (H, W) or (B, H, W), got {tuple(label.shape)}')
+    height, width = label.shape[-2:]
+    ids, void_id = _compact(label.reshape(-1, height, width), ignore_index)
+    candidate = _tile_view(_boundary_candidates(ids, void_id, ksize, ignore_policy))
+    tile = candidate.any(1).nonzero()[:, 0]
+    patch = ids.view(-1)[tile_pixels(tile, height, width, halo_px=ksize // 2)]
+    column, category = _classes_of_patches(patch, void_id)
+    one_hot = (patch[:, :, column] == category).to(_gradient_dtype(ksize))
+    gradient = correlate(one_hot, ksize).flatten(1, 2)
+    pair, position = ((gradient[0] | gradient[1]).T.bool() & candidate[tile[column]]).nonzero(as_tuple=True)
+    return BoundaryTargets(
+        pixel=tile_pixels(tile, height, width).flatten(0, 1)[position, column[pair]].int(),
+        category=category[pair],
+        gradient=gradient[:, position, pair],
+        shape=tuple(label.shape),
+        ksize=ksize,
+        ignore_index=ignore_index,
+        ignore_policy=ignore_policy,
+    )
+
+
+def _gradient_dtype(ksize: int) -> torch.dtype:
+    # The largest |G| is 4, 84, 5020, 1.2e6 and 1.7e9 for ksize 3, 5, 7, 9 and 11.
+    return torch.int8 if ksize <= 5 else torch.int16 if ksize <= 7 else torch.int32
+
+
+def _compact(label: Tensor, ignore_index: int) -> tuple[Tensor, int]:
+    """Label in the smallest dtype that holds it, with void as the dtype's largest value: (label, void id)."""
+    void = void_mask(label, ignore_index)
+    if label.device.type == 'cpu':
+        lowest, highest = label.masked_fill(void, 0).aminmax() if label.numel() else (0, 0)
+        if lowest < 0:
+            raise ValueError(f'label ids must be >= 0 or ignore_index={ignore_index}, got {int(lowest)}')
+        dtype = next(d for d in (torch.uint8, torch.int16, torch.int32) if highest < torch.iinfo(d).max)
+    else:
+        dtype = torch.int32  # looking at the values would wait for the device
+    void_id = torch.iinfo(dtype).max
+    return label.to(dtype).masked_fill_(void, void_id), void_id
+
+
+def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:
+    """``extremum`` (torch.maximum or torch.minimum) over every ksize neighbours along ``dim``."""
+    width = 1
+    while width < ksize:
+        step = min(width, ksize - width)
+        length = ids.shape[dim] - step
+        ids = extremum(ids.narrow(dim, 0, length), ids.narrow(dim, step, length))
+        width += step
+    return ids
+
+
+def window_extremum(extremum, values: Tensor, ksize: int) -> Tensor:
+    """``extremum`` over the ksize x ksize window of every pixel of (B, H, W), clipped at the image's edge."""
+    radius = ksize // 2
+    for dim in (1, 2):
+        index = torch.arange(-radius, values.shape[dim] + radius, device=values.device)
+        values = _running(extremum, values.index_select(dim, index.clamp_(0, values.shape[dim] - 1)), ksize, dim)
+    return values
+
+
+def _boundary_candidates(ids: Tensor, void_id: int, ksize: int, ignore_policy: str) -> Tensor:
+    """Pixels (B, H, W) that the policy counts and whose window holds more than one id; elsewhere G is 0 or dropped."""
+    highest = window_extremum(torch.maximum, ids, ksize)
+    counted = highest if ignore_policy == 'exclude' else ids
+    return (highest != window_extremum(torch.minimum, ids, ksize)) & (counted != void_id)
+
+
+def _tile_view(mask: Tensor) -> Tensor:
+    """(B, H, W) as (B * tiles, TILE_PX^2), zero beyond the image."""
+    batch, height, width = mask.shape
+    rows, columns = tile_grid(height, width)
+    mask = F.pad(mask, (0, columns * TILE_PX - width, 0, rows * TILE_PX - height))
+    mask = mask.view(batch, rows, TILE_PX, columns, TILE_PX).transpose(2, 3)
+    return mask.reshape(batch * rows * columns, TILE_PX**2)
+
+
+def _classes_of_patches(patch: Tensor, void_id: int) -> tuple[Tensor, Tensor]:
+    """Every class of every patch (rows, columns, n): (index of the patch, class id), sorted by patch, then class."""
+    patch = patch.flatten(0, 1)
+    index = torch.arange(patch.shape[1], device=patch.device)
+    lowest = patch.amin(0)
+    found = []
+    while index.numel():
+        keep = (lowest != void_id).nonzero()[:, 0]
+        index, lowest, patch = index[keep], lowest[keep], patch[:, keep]
+        found.append((index, lowest))
+        lowest = patch.masked_fill(patch <= lowest, void_id).amin(0)
+    index, category = (torch.cat(part) for part in zip(*found)) if found else (index, lowest)
+    index, order = index.sort(stable=True)
+    return index, category[order]

@@ -1,0 +1,187 @@
+"""The CPG loss: checks its arguments, picks an implementation and reduces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .boundary import BoundaryTargets, boundary_targets, check_ignore_policy, check_label, void_mask
+from .dense import dense_squared_error
+from .kernels import check_ksize
+from .sparse import sparse_squared_error
+
+IMPLEMENTATIONS = ('auto', 'dense', 'sparse')
+REDUCTIONS = ('none', 'mean', 'sum')
+
+
+def cpg_loss(
+    logits: Tensor,
+    label: Tensor,
+    ksize: int = 3,
+    *,
+    ignore_index: int = 255,
+    ignore_policy: str = 'exclude',
+    use_sigmoid: bool = False,
+    weight: Tensor | None = None,
+    class_weight: list[float] | Tensor | None = None,
+    avg_factor: float | Tensor | None = None,
+    reduction: str = 'mean',
+    targets: BoundaryTargets | None = None,
+    implementation: str = 'auto',
+) -> Tensor:
+    r"""Convolution-based Probability Gradient loss: match the gradients of prediction and label at boundaries.
+
+    .. math:: L = \frac{1}{N} \sum M \cdot (Ĝ - G)^2, \quad Ĝ = S \star P, \quad G = S \star T, \quad N = \sum M
+
+    (Eq. 2, 14, 15 of Shan & Jia, arXiv 2404.06704), with P = softmax(logits) (Eq. 12), T the one-hot label (Eq. 10,
+    11), S the two Sobel-like kernels (Eq. 8, 9), :math:`\star` cross-correlation with replicate padding (Eq. 5) and
+    M = [G != 0] (Eq. 13). Sums run over images, classes, both directions and pixels of the batch.
+
+    Different from the authors' published code: the boundary is decided in integers (in float32 the plain convolution
+    marks many surplus entries, see the README), and void pixels are excluded by default. A batch without boundary
+    entries, or of void pixels only, has loss 0 and gradient 0. NaN logits that a boundary window reads make the loss
+    NaN; elsewhere logits have no influence, whatever they are.
+
+    Args:
+        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation:
+            P is the sigmoid, and only class 1 has boundary entries. Never modified. Computed with in float32 (float64
+            for float64), also under autocast.
+        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        ksize: Odd kernel size in [3, 11]; the paper uses 3, 5 and 7.
+        ignore_index: Id of void pixels in the label.
+        ignore_policy: ``'exclude'`` drops the entries whose k x k window holds a void pixel: logits of void pixels
+            change nothing. ``'as_background'`` takes T = 0 at void pixels and drops entries at void pixels only, so
+            that edges appear around void regions, as in the authors' published code.
+        use_sigmoid: P = sigmoid(logits), class by class. Always so for C = 1.
+        weight: (B, H, W), factor of each pixel.
+        class_weight: (C,), factor of each channel.
+        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor. As in MMSegmentation 0 does no harm.
+        reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
+            pixel, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
+        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device.
+        implementation: ``'sparse'`` works on boundary pixels only, ``'dense'`` follows the equations line by line with
+            many times the memory. ``'auto'`` is ``'sparse'``.
+
+    Returns:
+        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
+            values are checked by an asynchronous device assertion.
+
+    Example:
+        >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)
+        >>> label = torch.randint(19, (2, 64, 64))
+        >>> cpg_loss(logits, label, ksize=3).backward()
+    """
+    ksize = check_ksize(ksize)
+    check_ignore_policy(ignore_policy)
+    check_reduction(reduction)
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f'implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}')
+    label = check_label(label)
+    _check_logits(logits, label)
+    _check_label_range(label, max(logits.shape[1], 2), ignore_index)
+    weight = _check_factor('weight', weight, tuple(label.shape), logits.device)
+    class_weight = _check_factor('class_weight', class_weight, (logits.shape[1],), logits.device)
+    avg_factor = _check_avg_factor(avg_factor, reduction)
+    use_sigmoid = use_sigmoid or logits.shape[1] == 1
+
+    if implementation == 'dense':
+        if targets is not None:
+            raise ValueError("implementation='dense' finds the boundary itself, expected targets=None")
+        error, num_entries = dense_squared_error(logits, label, ksize, ignore_index, ignore_policy, use_sigmoid)
+        if class_weight is not None:
+            error = error * class_weight.view(-1, 1, 1)
+        error = error.sum(1)
+    else:
+        if targets is None:
+            targets = boundary_targets(label, ksize, ignore_index=ignore_index, ignore_policy=ignore_policy)
+        else:
+            _check_targets(targets, label, ksize, ignore_index, ignore_policy)
+        if logits.shape[1] == 1:
+            targets = targets.foreground()
+        error = sparse_squared_error(logits, targets, use_sigmoid)
+        if class_weight is not None:
+            error = error * class_weight[targets.category.long()]
+        error = error.new_zeros(label.numel()).index_add(0, targets.pixel, error).view(label.shape)
+        num_entries = targets.gradient.count_nonzero()
+
+    if weight is not None:
+        error = error * weight
+    if reduction == 'none':
+        return error
+    if reduction == 'sum':
+        return error.sum()
+    return error.sum() / (num_entries.clamp(min=1) if avg_factor is None else avg_factor)
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless ``reduction`` is 'none', 'mean' or 'sum'."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+
+
+def _check_logits(logits: Tensor, label: Tensor) -> None:
+    if not isinstance(logits, Tensor):
+        raise TypeError(f'logits must be a torch.Tensor, got {type(logits).__name__}')
+    if not logits.is_floating_point():
+        raise TypeError(f'logits must have a floating point dtype, got {logits.dtype}')
+    if logits.dim() != 4 or logits.shape[1] == 0:
+        raise ValueError(f'logits must have shape (B, C, H, W) with C > 0, got {tuple(logits.shape)}')
+    expected = (logits.shape[0], *logits.shape[2:])
+    if label.shape != expected:
+        raise ValueError(f'label must have shape (B, H, W) = {expected} as logits have, got {tuple(label.shape)}')
+    if label.device != logits.device:
+        raise ValueError(f"label must be on the logits' device {logits.device}, got {label.device}")
+
+
+def _check_label_range(label: Tensor, num_classes: int, ignore_index: int) -> None:
+    ids = label.masked_fill(void_mask(label, ignore_index), 0)
+    if label.device.type == 'cpu':
+        lowest, highest = (int(value) for value in ids.aminmax()) if ids.numel() else (0, 0)
+        if lowest < 0 or highest >= num_classes:
+            raise ValueError(
+                f'label must be in [0, {num_classes}) or ignore_index={ignore_index}, '
+                f'got {lowest if lowest < 0 else highest}'
+            )
+    else:
+        torch._assert_async(((ids >= 0) & (ids < num_classes)).all())
+
+
+def _check_factor(
+    name: str, value: list[float] | Tensor | None, shape: tuple[int, ...], device: torch.device
+) -> Tensor | None:
+    if value is None:
+        return None
+    value = torch.as_tensor(value, device=device)
+    if value.shape != shape:
+        raise ValueError(f'{name} must have shape {shape}, got {tuple(value.shape)}')
+    return value if value.is_floating_point() else value.float()
+
+
+def _check_avg_factor(avg_factor: float | Tensor | None, reduction: str) -> float | Tensor | None:
+    if avg_factor is None:
+        return None
+    if reduction == 'sum':
+        raise ValueError(f"avg_factor cannot be used with reduction='sum', got avg_factor={avg_factor}")
+    smallest = torch.finfo(torch.float32).eps
+    if isinstance(avg_factor, Tensor):
+        if avg_factor.numel() != 1:
+            raise ValueError(f'avg_factor must be a number or a scalar tensor, got shape {tuple(avg_factor.shape)}')
+        return avg_factor.reshape(()).clamp(min=smallest)
+    if not avg_factor >= 0:
+        raise ValueError(f'avg_factor must be >= 0, got {avg_factor}')
+    return max(avg_factor, smallest)
+
+
+def _check_targets(targets: BoundaryTargets, label: Tensor, ksize: int, ignore_index: int, ignore_policy: str) -> None:
+    expected = (tuple(label.shape), ksize, ignore_index, ignore_policy)
+    made_with = (targets.shape, targets.ksize, targets.ignore_index, targets.ignore_policy)
+    if made_with != expected:
+        raise ValueError(
+            f'targets must be made with (label shape, ksize, ignore_index, ignore_policy) = {expected}, got {made_with}'
+        )
+    if targets.pixel.device != label.device:
+        raise ValueError(f"targets must be on the label's device {label.device}, got {targets.pixel.device}")

@@ -1,0 +1,64 @@
+"""CPG error by the paper's equations, line by line, in plain torch: for reading, for tests and as the baseline.
+
+z: logits; y: label; P, T: predicted and true probabilities (Eq. 10-12); Ĝ, G: their gradients; M: boundary entries.
+Every tensor has all classes at all pixels, so memory is many times that of the logits.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .boundary import void_mask
+from .kernels import sobel_kernels, sobel_numerators
+
+
+def dense_squared_error(
+    logits: Tensor, label: Tensor, ksize: int, ignore_index: int, ignore_policy: str, use_sigmoid: bool
+) -> tuple[Tensor, Tensor]:
+    r"""M \cdot (Ĝ - G)^2 of every pixel and class, summed over x and y, and N = \sum M (Eq. 14, 15).
+
+    Args:
+        logits: (B, C, H, W), floating point.
+        label: (B, H, W), integer, in [0, C) ({0, 1} for C = 1) or ``ignore_index``.
+        ksize, ignore_index, ignore_policy: See :func:`~mmseg_cpg.ops.boundary_targets`.
+        use_sigmoid: P is sigmoid(z) instead of softmax(z).
+
+    Returns:
+        (B, C, H, W) float32 (float64 for float64 logits) and a scalar.
+    """
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    void = void_mask(label, ignore_index)[:, None]
+    first = 1 if logits.shape[1] == 1 else 0  # a single channel is the probability of class 1
+    ids = torch.arange(first, first + logits.shape[1], device=label.device)
+    with torch.autocast(logits.device.type, enabled=False):
+        # Integers below 2^24 are exact in float32, those of ksize 9 and 11 need float64.
+        exact = torch.float32 if ksize <= 7 else torch.float64
+        true = ((label[:, None] == ids.view(-1, 1, 1)) & ~void).to(exact)
+        numerators, denominator = sobel_numerators(ksize)
+        numerators = torch.tensor(numerators, dtype=exact, device=label.device)
+        true_gradient = _gradient(true, torch.stack([numerators, numerators.T])).round()
+
+        dropped = _window_max(void, ksize) if ignore_policy == 'exclude' else void
+        boundary = (true_gradient != 0) & ~dropped[:, :, None]
+        # Unread logits have no part in the loss, not even as NaN.
+        read = _window_max(boundary.any(2) if use_sigmoid else boundary.flatten(1, 2).any(1, keepdim=True), ksize)
+        logits = logits.to(dtype).masked_fill(~read, 0)
+
+        predicted = logits.sigmoid() if use_sigmoid else logits.softmax(1)
+        predicted_gradient = _gradient(predicted, sobel_kernels(ksize, dtype, logits.device))
+        error = (predicted_gradient - true_gradient.to(dtype) / denominator).where(boundary, 0)
+        return error.square().sum(2), boundary.sum()
+
+
+def _gradient(probability: Tensor, kernels: Tensor) -> Tensor:
+    """Cross-correlate (B, C, H, W) with (2, k, k), replicate padding (Eq. 5): (B, C, 2, H, W)."""
+    num_classes, radius = probability.shape[1], kernels.shape[-1] // 2
+    padded = F.pad(probability, (radius,) * 4, mode='replicate')
+    weight = kernels[:, None].repeat(num_classes, 1, 1, 1)
+    return F.conv2d(padded, weight, groups=num_classes).unflatten(1, (num_classes, 2))
+
+
+def _window_max(mask: Tensor, ksize: int) -> Tensor:
+    return F.max_pool2d(mask.float(), ksize, stride=1, padding=ksize // 2).bool()
