@@ -2,6 +2,6 @@
 
 from .boundary import BoundaryTargets, boundary_targets
 from .cpg_loss import cpg_loss
-from .kernels import sobel_kernels, sobel_numerators
+from .kernels import sobel_numerators
 
-__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'sobel_kernels', 'sobel_numerators']
+__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'sobel_numerators']

@@ -107,10 +107,10 @@ def boundary_targets(
     ksize = check_ksize(ksize)
     check_ignore_policy(ignore_policy)
     label = check_label(label)
-    if label.dim() not in (2, 3):
-        raise ValueError(f'label must have shape (H, W) or (B, H, W), got {tuple(label.shape)}')
+    if label.dim() not in (2, 3) or 0 in label.shape[-2:]:
+        raise ValueError(f'label must have shape (H, W) or (B, H, W) with H, W > 0, got {tuple(label.shape)}')
     height, width = label.shape[-2:]
-    ids, void_id = _compact(label.reshape(-1, height, width), ignore_index)
+    ids, void_id = _compact(label if label.dim() == 3 else label[None], ignore_index)
     candidate = _tile_view(_boundary_candidates(ids, void_id, ksize, ignore_policy))
     tile = candidate.any(1).nonzero()[:, 0]
     patch = ids.view(-1)[tile_pixels(tile, height, width, halo_px=ksize // 2)]
@@ -138,14 +138,14 @@ def _compact(label: Tensor, ignore_index: int) -> tuple[Tensor, int]:
     """Label in the smallest dtype that holds it, with void as the dtype's largest value: (label, void id)."""
     void = void_mask(label, ignore_index)
     if label.device.type == 'cpu':
-        lowest, highest = label.masked_fill(void, 0).aminmax() if label.numel() else (0, 0)
+        lowest, highest = (int(value) for value in label.masked_fill(void, 0).aminmax()) if label.numel() else (0, 0)
         if lowest < 0:
-            raise ValueError(f'label ids must be >= 0 or ignore_index={ignore_index}, got {int(lowest)}')
+            raise ValueError(f'label ids must be >= 0 or ignore_index={ignore_index}, got {lowest}')
         dtype = next(d for d in (torch.uint8, torch.int16, torch.int32) if highest < torch.iinfo(d).max)
     else:
         dtype = torch.int32  # looking at the values would wait for the device
     void_id = torch.iinfo(dtype).max
-    return label.to(dtype).masked_fill_(void, void_id), void_id
+    return label.to(dtype, memory_format=torch.contiguous_format).masked_fill(void, void_id), void_id
 
 
 def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:

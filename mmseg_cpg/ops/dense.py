@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .boundary import void_mask
-from .kernels import sobel_kernels, sobel_numerators
+from .kernels import sobel_numerators
 
 
 def dense_squared_error(
@@ -33,12 +33,13 @@ def dense_squared_error(
     first = 1 if logits.shape[1] == 1 else 0  # a single channel is the probability of class 1
     ids = torch.arange(first, first + logits.shape[1], device=label.device)
     with torch.autocast(logits.device.type, enabled=False):
-        # Integers below 2^24 are exact in float32, those of ksize 9 and 11 need float64.
-        exact = torch.float32 if ksize <= 7 else torch.float64
-        true = ((label[:, None] == ids.view(-1, 1, 1)) & ~void).to(exact)
         numerators, denominator = sobel_numerators(ksize)
-        numerators = torch.tensor(numerators, dtype=exact, device=label.device)
-        true_gradient = _gradient(true, torch.stack([numerators, numerators.T])).round()
+        # Sums of integers below 2^24 are exact in float32, those of ksize 9 and 11 need float64.
+        exact = torch.float32 if ksize <= 7 else torch.float64
+        kernels = torch.tensor(numerators, dtype=exact, device=label.device)
+        kernels = torch.stack([kernels, kernels.T])
+        true = ((label[:, None] == ids.view(-1, 1, 1)) & ~void).to(exact)
+        true_gradient = _gradient(true, kernels).round()
 
         dropped = _window_max(void, ksize) if ignore_policy == 'exclude' else void
         boundary = (true_gradient != 0) & ~dropped[:, :, None]
@@ -47,8 +48,8 @@ def dense_squared_error(
         logits = logits.to(dtype).masked_fill(~read, 0)
 
         predicted = logits.sigmoid() if use_sigmoid else logits.softmax(1)
-        predicted_gradient = _gradient(predicted, sobel_kernels(ksize, dtype, logits.device))
-        error = (predicted_gradient - true_gradient.to(dtype) / denominator).where(boundary, 0)
+        predicted_gradient = _gradient(predicted, kernels.to(dtype))
+        error = ((predicted_gradient - true_gradient.to(dtype)) / denominator).where(boundary, 0)
         return error.square().sum(2), boundary.sum()
 
 

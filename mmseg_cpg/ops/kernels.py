@@ -10,9 +10,6 @@ from functools import cache
 from math import lcm
 from numbers import Integral
 
-import torch
-from torch import Tensor
-
 MIN_KSIZE, MAX_KSIZE = 3, 11
 
 
@@ -56,13 +53,3 @@ def sobel_numerators(ksize: int) -> tuple[tuple[tuple[int, ...], ...], int]:
     denominator = lcm(*(element.denominator for row in kernel for element in row))
     return tuple(tuple(int(element * denominator) for element in row) for row in kernel), denominator
 
-
-def sobel_kernels(ksize: int, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None) -> Tensor:
-    """S_x and S_y as a floating point tensor of shape (2, ksize, ksize), each element rounded once.
-
-    Raises:
-        TypeError, ValueError: See :func:`check_ksize`.
-    """
-    rows, denominator = sobel_numerators(ksize)
-    kernel_x = torch.tensor(rows, dtype=torch.float64) / denominator
-    return torch.stack([kernel_x, kernel_x.T]).to(device=device, dtype=dtype)

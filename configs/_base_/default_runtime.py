@@ -1,0 +1,4 @@
+_base_ = 'mmseg::_base_/default_runtime.py'
+# Registers CPGLoss, so that MMSegmentation's own tools can use these configs too.
+custom_imports = dict(imports=['mmseg_cpg'], allow_failed_imports=False)
+log_processor = dict(by_epoch=True)

@@ -1,0 +1,69 @@
+"""Checks that the data of a config are there, before anything is built."""
+
+import inspect
+import os
+import os.path as osp
+
+from mmengine.utils import scandir
+from mmseg.registry import DATASETS
+
+from .errors import UserError
+
+
+def datasets_of(dataset):
+    """Yield the datasets that a dataset config wraps, or itself if it wraps none."""
+    wrapped = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else None)
+    if wrapped is None:
+        yield dataset
+    else:
+        for inner in wrapped:
+            yield from datasets_of(inner)
+
+
+def require_data(cfg, *loaders):
+    """Check the folders and the annotation file of every dataset, and that there are images.
+
+    Args:
+        cfg (Config): The config.
+        loaders (str): Names of its data loaders; those it does not set are skipped, as are data on remote storage.
+
+    Raises:
+        UserError: Naming the first path that is missing and where it comes from.
+    """
+    for loader in loaders:
+        if cfg.get(loader) is not None:
+            for dataset in datasets_of(cfg[loader].dataset):
+                if (dataset.get('backend_args') or {}).get('backend', 'local') == 'local':
+                    _require_dataset(dataset, loader)
+
+
+def _require_dataset(dataset, loader):
+    root = dataset.get('data_root') or ''
+    source = f'{loader}, {dataset.type}'
+    if root:
+        _require(osp.isdir, root, 'Dataset folder', source, f'or set {loader}.dataset.data_root')
+    prefixes = {key: osp.join(root, prefix) for key, prefix in (dataset.get('data_prefix') or {}).items() if prefix}
+    for key, folder in prefixes.items():
+        _require(osp.isdir, folder, 'Dataset folder', source, f'or set data_root and data_prefix.{key}')
+    if dataset.get('ann_file'):
+        _require(osp.exists, osp.join(root, dataset.ann_file), 'Annotation file', source, 'or set ann_file')
+    elif 'img_path' in prefixes:
+        _require_images(dataset, prefixes['img_path'], source)
+
+
+def _require(exists, path, what, source, alternative):
+    if not exists(path):
+        where = '' if osp.isabs(path) else f' in the current folder, {os.getcwd()}'
+        raise UserError(
+            f"{what} '{path}' ({source}) not found{where}. Put it there or link to it, {alternative} (--cfg-options)."
+        )
+
+
+def _require_images(dataset, folder, source):
+    # An empty dataset would make InfiniteSampler loop for ever.
+    suffix = dataset.get('img_suffix')
+    if suffix is None:
+        option = inspect.signature(DATASETS.get(dataset.type) or object).parameters.get('img_suffix')
+        suffix = getattr(option, 'default', None)
+    if isinstance(suffix, str) and next(scandir(folder, suffix, recursive=True), None) is None:
+        raise UserError(f"No '*{suffix}' images in '{folder}' ({source}). Put them there, or set img_suffix.")
