@@ -195,6 +195,6 @@ def _classes_of_patches(patch: Tensor, void_id: int) -> tuple[Tensor, Tensor]:
         index, lowest, patch = index[keep], lowest[keep], patch[:, keep]
         found.append((index, lowest))
         lowest = patch.masked_fill(patch <= lowest, void_id).amin(0)
-    index, category = (torch.cat(part) for part in zip(*found)) if found else (index, lowest)
+    index, category = (torch.cat(part) for part in zip(*found, strict=True)) if found else (index, lowest)
     index, order = index.sort(stable=True)
     return index, category[order]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .boundary import BoundaryTargets, boundary_targets, check_ignore_policy, check_label, void_mask
 from .dense import dense_squared_error
+from .dtypes import compute_dtype
 from .kernels import check_ksize
 from .sparse import sparse_squared_error
 
@@ -83,8 +84,8 @@ def cpg_loss(
     label = check_label(label)
     _check_logits(logits, label)
     _check_label_range(label, max(logits.shape[1], 2), ignore_index)
-    weight = _check_factor('weight', weight, tuple(label.shape), logits.device)
-    class_weight = _check_factor('class_weight', class_weight, (logits.shape[1],), logits.device)
+    weight = _check_factor('weight', weight, tuple(label.shape), logits)
+    class_weight = _check_factor('class_weight', class_weight, (logits.shape[1],), logits)
     avg_factor = _check_avg_factor(avg_factor, reduction)
     use_sigmoid = use_sigmoid or logits.shape[1] == 1
 
@@ -151,14 +152,14 @@ def _check_label_range(label: Tensor, num_classes: int, ignore_index: int) -> No
 
 
 def _check_factor(
-    name: str, value: list[float] | Tensor | None, shape: tuple[int, ...], device: torch.device
+    name: str, value: list[float] | Tensor | None, shape: tuple[int, ...], logits: Tensor
 ) -> Tensor | None:
     if value is None:
         return None
-    value = torch.as_tensor(value, device=device)
+    value = torch.as_tensor(value, dtype=compute_dtype(logits), device=logits.device)
     if value.shape != shape:
         raise ValueError(f'{name} must have shape {shape}, got {tuple(value.shape)}')
-    return value if value.is_floating_point() else value.float()
+    return value
 
 
 def _check_avg_factor(avg_factor: float | Tensor | None, reduction: str) -> float | Tensor | None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .boundary import void_mask
+from .dtypes import compute_dtype
 from .kernels import sobel_numerators
 
 
@@ -28,7 +29,7 @@ def dense_squared_error(
     Returns:
         (B, C, H, W) float32 (float64 for float64 logits) and a scalar.
     """
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    dtype = compute_dtype(logits)
     void = void_mask(label, ignore_index)[:, None]
     first = 1 if logits.shape[1] == 1 else 0  # a single channel is the probability of class 1
     ids = torch.arange(first, first + logits.shape[1], device=label.device)

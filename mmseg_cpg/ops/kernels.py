@@ -52,4 +52,3 @@ def sobel_numerators(ksize: int) -> tuple[tuple[tuple[int, ...], ...], int]:
     kernel = [[Fraction(u, u * u + v * v) if u else Fraction(0) for u in offsets] for v in offsets]
     denominator = lcm(*(element.denominator for row in kernel for element in row))
     return tuple(tuple(int(element * denominator) for element in row) for row in kernel), denominator
-

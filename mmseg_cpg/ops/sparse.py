@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .boundary import BoundaryTargets, window_extremum
+from .dtypes import compute_dtype
 from .kernels import sobel_numerators
 from .tiles import TILE_PX, correlate, correlate_adjoint, tile_grid, tile_of_pixel, tile_pixels
 
@@ -41,7 +42,7 @@ class _SquaredError(torch.autograd.Function):
         pairs = _Pairs(targets, logits.shape[1])
         support = [] if use_sigmoid else _support(targets)
         lse = None if use_sigmoid else _log_sum_exp(logits, support)
-        gradient = logits.new_empty(2, TILE_PX, TILE_PX, len(pairs), dtype=_compute_dtype(logits))
+        gradient = logits.new_empty(2, TILE_PX, TILE_PX, len(pairs), dtype=compute_dtype(logits))
         for chunk in pairs.chunks():
             pixel, element = pairs.indices(chunk)
             gradient[..., chunk] = correlate(_probability(logits, element, lse, pixel), targets.ksize)
@@ -138,8 +139,8 @@ def _probability(logits: Tensor, element: Tensor, lse: Tensor | None = None, pix
     """Softmax of single elements from their pixels' log-sum-exp, or their sigmoid where there is none."""
     logit = logits.take(element)
     if lse is None:
-        return logit.to(_compute_dtype(logits)).sigmoid_()
-    return lse.take(pixel).neg_().add_(logit).to(_compute_dtype(logits)).exp_()
+        return logit.to(compute_dtype(logits)).sigmoid_()
+    return lse.take(pixel).neg_().add_(logit).to(compute_dtype(logits)).exp_()
 
 
 def _softmax_backward_(grad: Tensor, logits: Tensor, pixels: Tensor) -> None:
@@ -154,7 +155,7 @@ def _softmax_backward_(grad: Tensor, logits: Tensor, pixels: Tensor) -> None:
 
 def _gather_columns(image: Tensor, pixel: Tensor) -> Tensor:
     """All classes of the given pixels of one image (C, H, W), as (C, n)."""
-    return image.flatten(1).gather(1, pixel.expand(len(image), -1)).to(_compute_dtype(image))
+    return image.flatten(1).gather(1, pixel.expand(len(image), -1)).to(compute_dtype(image))
 
 
 def _column_chunks(pixels: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
@@ -164,10 +165,6 @@ def _column_chunks(pixels: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
 def _chunk_elements(tensor: Tensor) -> int:
     """How many elements to work on at a time: temporaries stay in a CPU's cache, and small beside the logits."""
     return 2**18 if tensor.device.type == 'cpu' else 2**24
-
-
-def _compute_dtype(logits: Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
 def _denominator(targets: BoundaryTargets) -> int:

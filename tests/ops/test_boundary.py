@@ -101,7 +101,8 @@ def test_class_255_exists_where_another_id_is_void():
     assert set(targets.category.tolist()) == {0, 255}
 
 
-@pytest.mark.parametrize('label', [np.full((8, 9), 255), np.full((8, 9), 3), np.zeros((1, 1), int), np.zeros((0, 4, 4), int)]
+@pytest.mark.parametrize(
+    'label', [np.full((8, 9), 255), np.full((8, 9), 3), np.zeros((1, 1), int), np.zeros((0, 4, 4), int)]
 )
 @pytest.mark.parametrize('ignore_policy', ['exclude', 'as_background'])
 def test_no_boundary(label, ignore_policy):

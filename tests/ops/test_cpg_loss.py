@@ -11,8 +11,8 @@ from tests import oracle
 IMPLEMENTATIONS = ['dense', 'sparse']
 POLICIES = ['exclude', 'as_background']
 
-# A probability carries a few roundings of 6e-8, a gradient the sum of up to 120 products of them. That is far below this
-# bound, unless terms cancel: then the error is measured against their size before they do (see CANCELLATION).
+# A probability carries a few roundings of 6e-8, a gradient the sum of up to 120 products of them. That is far below
+# this bound, unless terms cancel: then the error is measured against their size before they do (CANCELLATION).
 RELATIVE_ERROR = 2e-5
 CANCELLATION = 16 * torch.finfo(torch.float32).eps
 

@@ -1,0 +1,82 @@
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import MODELS
+
+from mmseg_cpg import CPGLoss
+from mmseg_cpg.ops import cpg_loss
+
+LABEL = torch.tensor([[[0, 0, 1, 1]] * 6 + [[2, 2, 2, 2]] * 4])
+LOGITS = torch.randn(1, 3, 10, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_built_by_name_and_by_dotted_name():
+    for name in ('CPGLoss', 'mmseg_cpg.CPGLoss'):
+        loss = MODELS.build(dict(type=name, loss_weight=2.0))
+        assert isinstance(loss, CPGLoss)
+        assert torch.equal(loss(LOGITS, LABEL), 2 * cpg_loss(LOGITS, LABEL))
+
+
+def test_arguments_reach_the_function(tmp_path):
+    class_weight = [0.5, 1.0, 2.0]
+    np.save(tmp_path / 'weight.npy', class_weight)
+    weight = torch.rand(LABEL.shape, generator=torch.Generator().manual_seed(1))
+    label = LABEL.masked_fill(LABEL == 2, 7)
+    for given in (class_weight, str(tmp_path / 'weight.npy')):
+        loss = CPGLoss(5, 3.0, True, 'as_background', given, 'sum')
+        options = dict(ignore_index=7, ignore_policy='as_background', use_sigmoid=True, weight=weight)
+        expected = 3 * cpg_loss(LOGITS, label, 5, class_weight=class_weight, reduction='sum', **options)
+        assert torch.equal(loss(LOGITS, label, weight=weight, ignore_index=7), expected)
+        expected = 3 * cpg_loss(LOGITS, label, 5, class_weight=class_weight, avg_factor=4, **options)
+        actual = loss(LOGITS, label, weight=weight, avg_factor=4, reduction_override='mean', ignore_index=7)
+        assert torch.equal(actual, expected)
+
+
+def test_nothing_in_the_state_dict_and_copies_work():
+    loss = CPGLoss()
+    assert not loss.state_dict()
+    assert loss.loss_name == 'loss_cpg'
+    assert CPGLoss(loss_name='loss_edges').loss_name == 'loss_edges'
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert torch.equal(other(LOGITS, LABEL), loss(LOGITS, LABEL))
+
+
+@pytest.mark.parametrize('arguments', [dict(ksize=4), dict(ignore_policy='drop'), dict(reduction='median')])
+def test_bad_arguments_are_refused_when_the_model_is_built(arguments):
+    (value,) = arguments.values()
+    with pytest.raises(ValueError, match=f"got '?{value}'?"):
+        CPGLoss(**arguments)
+
+
+def test_label_out_of_range_names_the_value():
+    with pytest.raises(ValueError, match=r'label must be in \[0, 2\) or ignore_index=255, got 2'):
+        CPGLoss()(LOGITS[:, :2], LABEL)
+
+
+def test_warns_once_after_100_batches_without_boundary():
+    loss, empty = CPGLoss(), torch.full_like(LABEL, 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(99):
+            loss(LOGITS, empty)
+        loss(LOGITS, LABEL)  # starts counting anew
+        for _ in range(99):
+            loss(LOGITS, empty)
+    with pytest.warns(UserWarning, match="no boundary in 100 batches .*ignore_policy='as_background'"):
+        loss(LOGITS, empty)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(200):
+            loss(LOGITS, empty)
+
+
+def test_as_background_does_not_warn():
+    loss = CPGLoss(ignore_policy='as_background')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(150):
+            loss(LOGITS, torch.zeros_like(LABEL))

@@ -1,0 +1,329 @@
+import json
+import os
+import pickle
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import cv2
+import mmengine.device
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.utils.dl_utils import load_url
+from mmseg.models.decode_heads import FCNHead
+from mmseg.models.segmentors import SegTTAModel
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+CPG_LOSS = 'model.decode_head.loss_decode'
+CPG = [f'{CPG_LOSS}._delete_=True', f'{CPG_LOSS}.type=CPGLoss']
+
+
+class Call:
+    """Pickles as a call of a function, which unpickling would make."""
+
+    def __init__(self, function, *args):
+        self.reduced = function, args
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.fixture(scope='module')
+def trained(write_config, in_process, tmp_path_factory):
+    """A config, the work dir in which it was trained in a process of its own, and what that printed."""
+    folder = tmp_path_factory.mktemp('trained')
+    config = write_config(folder)
+    output = in_process(sys.executable, TOOLS / 'train.py', 'tiny.py', '--work-dir', 'elsewhere', cwd=folder)
+    assert output.returncode == 0, output.stderr
+    return config, folder / 'elsewhere', output
+
+
+def read_losses(work_dir):
+    """The losses that the runs in a work dir logged, by iteration."""
+    rows = [json.loads(line) for log in work_dir.glob('*/vis_data/scalars.json') for line in log.open()]
+    return {row['step']: row['loss'] for row in rows if 'loss' in row}
+
+
+def read_images(folder):
+    return {path.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in folder.rglob('*.png')}
+
+
+def test_train_from_another_folder_with_a_clean_first_screen(trained):
+    _, work_dir, output = trained
+    assert output.stdout.splitlines()[0].endswith('mmengine - INFO - ')
+    assert output.stderr == ''
+    assert read_losses(work_dir).keys() == {1, 2, 3}
+    assert {f'iter_{step}.pth' for step in (1, 2, 3)} < {path.name for path in work_dir.iterdir()}
+
+
+@pytest.mark.parametrize('value', [[], ['auto'], ['iter_1.pth']])
+def test_resume_goes_on_as_if_never_stopped(trained, run_tool, tmp_path, value):
+    config, whole, _ = trained
+    if value == ['iter_1.pth']:
+        resume, first = [whole / value[0]], 2
+    else:
+        (tmp_path / 'last_checkpoint').write_text(str(whole / 'iter_2.pth'))
+        resume, first = value, 3
+    run_tool('train', config, '--work-dir', tmp_path, '--resume', *resume)
+    assert min(read_losses(tmp_path)) == first
+    expected, resumed = (torch.load(folder / 'iter_3.pth')['state_dict'] for folder in (whole, tmp_path))
+    assert resumed.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_resume_without_a_checkpoint_starts_anew(trained, run_tool, tmp_path):
+    config, _, _ = trained
+    run_tool('train', config, '--resume', '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_iters=1')
+    assert read_losses(tmp_path).keys() == {1}
+
+
+def test_cfg_options_and_auto_scale_lr_reach_the_run(trained, run_tool, tmp_path):
+    config, _, _ = trained
+    options = ['train_cfg.max_iters=1', 'optim_wrapper.optimizer.lr=0.4', 'auto_scale_lr.base_batch_size=8']
+    run_tool(
+        'train', config, '--work-dir', tmp_path, '--auto-scale-lr', '--cfg-options', *options, 'param_scheduler=[]'
+    )
+    optimizer = torch.load(tmp_path / 'iter_1.pth')['optimizer']
+    assert optimizer['param_groups'][0]['lr'] == pytest.approx(0.4 * 2 / 8)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='shows only that AmpOptimWrapper, which needs a GPU, is built')
+def test_amp_switches_the_optim_wrapper(trained, run_tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cuda')
+    with pytest.raises(AssertionError, match='AmpOptimizerWrapper'):
+        run_tool('train', trained[0], '--work-dir', tmp_path, '--amp')
+
+
+def test_test_evaluates_saves_and_paints(trained, run_tool, data_root, tmp_path):
+    config, work_dir, _ = trained
+    folders = ['--work-dir', tmp_path / 'work', '--out', tmp_path / 'out', '--show-dir', tmp_path / 'show']
+    run_tool('test', config, work_dir / 'iter_3.pth', *folders)
+    predictions = read_images(tmp_path / 'out')
+    assert predictions.keys() == {'0.png', '1.png', '2.png'}
+    labels = read_images(data_root / 'ann_dir' / 'val')
+    right = sum(int((predictions[name] == labels[name]).sum()) for name in labels)
+    (log,) = (tmp_path / 'work').glob('*/*.json')
+    assert json.loads(log.read_text())['aAcc'] == pytest.approx(
+        100 * right / sum(int((label != 255).sum()) for label in labels.values()), abs=0.01
+    )
+    painted = read_images(tmp_path / 'show')
+    assert len(painted) == 3
+    assert all(image.shape[-1] == 3 for image in painted.values())
+
+
+def test_tta_merges_the_augmented_views(trained, run_tool, tmp_path, monkeypatch):
+    merged = []
+    merge = SegTTAModel.merge_preds
+
+    def spy(self, data_samples_list):
+        merged.extend(len(views) for views in data_samples_list)
+        return merge(self, data_samples_list)
+
+    monkeypatch.setattr(SegTTAModel, 'merge_preds', spy)
+    config, work_dir, _ = trained
+    run_tool('test', config, work_dir / 'iter_3.pth', '--work-dir', tmp_path, '--tta', '--out', tmp_path / 'out')
+    assert merged == [2, 2, 2]
+    assert read_images(tmp_path / 'out').keys() == {'0.png', '1.png', '2.png'}
+
+
+@pytest.mark.parametrize(
+    ('tool', 'options', 'message'),
+    [
+        ('train', ['model.decode_head.loss_decode.type=CrossEntropyLos'], "names 'CrossEntropyLos'"),
+        ('train', ['model.decode_head.loss_decode.type=mmseg_cpg.CPGLos'], "names 'mmseg_cpg.CPGLos'"),
+        ('train', ['model.decode_head.chanels=4'], "unexpected keyword argument 'chanels'"),
+        ('train', ['train_dataloader.dataset.pipeline.0.type=LoadImage'], "names 'LoadImage'"),
+        ('train', [*CPG, f'{CPG_LOSS}.ksize=4'], 'ksize'),
+        ('train', [*CPG, f'{CPG_LOSS}.kernel=3'], "unexpected keyword argument 'kernel'"),
+        ('train', ['optim_wrapper.optimizer.lrr=1'], "unexpected keyword argument 'lrr'"),
+        ('train', ['tta_pipeline.9.type=Resize'], '--cfg-options do not fit'),
+        ('train', ['train_dataloader.dataset.data_root=data/none'], "Dataset folder 'data/none'"),
+        ('train', ['val_dataloader.dataset.data_root=data/none'], "Dataset folder 'data/none' (val_dataloader"),
+        ('test', ['test_dataloader.dataset.data_root=data/none'], "Dataset folder 'data/none' (test_dataloader"),
+        ('train', ['train_dataloader.dataset.data_prefix.img_path=images'], "/images' (train_dataloader"),
+        ('train', ['train_dataloader.dataset.data_prefix.seg_map_path=labels'], "/labels' (train_dataloader"),
+        ('train', ['train_dataloader.dataset.ann_file=train.txt'], "/train.txt' (train_dataloader"),
+        ('train', ['train_dataloader.dataset.img_suffix=.bmp'], "No '*.bmp' images in"),
+        ('train', ['load_from=none.pth'], "Checkpoint 'none.pth' not found"),
+        ('train', ['optim_wrapper=None'], 'does not set optim_wrapper'),
+        ('test', ['test_evaluator=None'], 'does not set test_evaluator'),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_line(trained, fails_with, tmp_path, tool, options, message):
+    config, work_dir, _ = trained
+    checkpoint = [work_dir / 'iter_3.pth'] if tool == 'test' else []
+    assert message in fails_with(tool, config, *checkpoint, '--work-dir', tmp_path, '--cfg-options', *options)
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        ('train', ['--resume', 'none.pth'], "Checkpoint 'none.pth' not found"),
+        ('test', ['none.pth'], "Checkpoint 'none.pth' not found"),
+        ('train', ['--amp'], 'needs a GPU'),
+        (
+            'train',
+            ['--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'],
+            "the config has 'ApexOptimWrapper'",
+        ),
+        ('train', ['--auto-scale-lr'], 'auto_scale_lr = dict(base_batch_size=16)'),
+        ('train', ['--launcher', 'pytorch'], 'tools/dist_train.sh'),
+        ('train', ['--launcher', 'slurm'], 'needs GPUs'),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    trained, fails_with, tmp_path, monkeypatch, tool, arguments, message
+):
+    monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.delenv('RANK', raising=False)
+    assert message in fails_with(tool, trained[0], *arguments, '--work-dir', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (None, 'cannot be read'),
+        ("_base_ = 'none.py'", 'none.py'),
+        ("_base_ = 'mmseg::_base_/none.py'", 'none.py'),
+        ('model = dict(', 'syntax error'),
+        ("custom_imports = dict(imports='none.such')", "{'imports': 'none.such'}"),
+        ("_base_ = ['mmseg::_base_/default_runtime.py'] * 2", 'Duplicate key'),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_one_line(fails_with, tmp_path, text, message):
+    config = tmp_path / 'config.py'
+    if text is not None:
+        config.write_text(text)
+    assert message in fails_with('train', config)
+
+
+@pytest.mark.parametrize(
+    ('installed', 'expected'), [('onedl-mmsegmentation', 'onedl-mmsegmentation'), ('mmsegmentation', 'mmsegmentation')]
+)
+def test_mmseg_configs_are_looked_up_in_the_installed_distribution(monkeypatch, tmp_path, installed, expected):
+    from mmseg_cpg.utils import config
+
+    def distribution(name):
+        if name != installed:
+            raise config.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(config.metadata, 'distribution', distribution)
+    monkeypatch.setitem(config.MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
+    (tmp_path / 'plain.py').write_text('')
+    config.load_config(Namespace(config=str(tmp_path / 'plain.py'), cfg_options=None, launcher='none', work_dir=None))
+    assert config.MODULE2PACKAGE['mmseg'] == expected
+
+
+def test_a_pair_without_a_value_is_a_usage_error(run_tool, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        run_tool('train', 'config.py', '--cfg-options', 'model')
+    assert leaving.value.code == 2
+    assert 'KEY=VALUE' in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(trained, run_tool, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise KeyError('a bug')
+
+    monkeypatch.setattr(FCNHead, 'forward', broken)
+    with pytest.raises(KeyError, match='a bug'):
+        run_tool('train', trained[0], '--work-dir', tmp_path)
+
+
+@pytest.mark.parametrize('module', ['mmseg', 'mmcv.ops', 'ftfy'])
+def test_a_missing_dependency_is_one_line(tools, monkeypatch, module):
+    import bootstrap
+
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit, match=rf'^Error: {module} cannot be imported .*requirements/stack.txt'):
+        bootstrap.check_dependencies()
+
+
+def test_a_checkpoint_that_runs_code_is_refused(trained, fails_with, tmp_path):
+    trap = tmp_path / 'trap'
+    for name, call in {
+        'posix.mkdir': Call(os.mkdir, str(trap)),
+        'builtins.getattr': Call(getattr, HistoryBuffer, '__init__'),
+    }.items():
+        torch.save({'state_dict': {}, 'extra': call}, tmp_path / 'evil.pth')
+        message = fails_with('test', trained[0], tmp_path / 'evil.pth', '--work-dir', tmp_path)
+        assert f'was refused: it holds {name}' in message
+    assert not trap.exists()
+
+
+def test_a_download_that_runs_code_is_refused(tools, tmp_path):
+    from mmseg_cpg.utils.checkpoint import allow_training_logs
+
+    allow_training_logs()
+    torch.save(Call(os.mkdir, str(tmp_path / 'trap')), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        load_url((tmp_path / 'evil.pth').as_uri(), model_dir=str(tmp_path / 'hub'), progress=False)
+    assert not (tmp_path / 'trap').exists()
+
+
+def test_a_checkpoint_whose_config_is_code_does_not_run_it(trained, run_tool, tmp_path):
+    config, work_dir, _ = trained
+    checkpoint = torch.load(work_dir / 'iter_2.pth')
+    checkpoint['meta']['config'] = f'import os\nos.mkdir({str(tmp_path / "trap")!r})\n'
+    torch.save(checkpoint, tmp_path / 'evil.pth')
+    run_tool('train', config, '--work-dir', tmp_path / 'work', '--resume', tmp_path / 'evil.pth')
+    assert read_losses(tmp_path / 'work').keys() == {3}
+    assert not (tmp_path / 'trap').exists()
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line(trained, fails_with, tmp_path):
+    config, work_dir, _ = trained
+    whole = (work_dir / 'iter_3.pth').read_bytes()
+    for content in (b'', b'hello', whole[: len(whole) // 2]):
+        (tmp_path / 'broken.pth').write_bytes(content)
+        message = fails_with('test', config, tmp_path / 'broken.pth', '--work-dir', tmp_path)
+        assert 'is damaged, or is no checkpoint' in message
+
+
+def test_weights_alone_are_not_resumed(trained, fails_with, tmp_path):
+    config, work_dir, _ = trained
+    torch.save({'state_dict': torch.load(work_dir / 'iter_3.pth')['state_dict']}, tmp_path / 'weights.pth')
+    assert 'no training state' in fails_with(
+        'train', config, '--work-dir', tmp_path, '--resume', tmp_path / 'weights.pth'
+    )
+
+
+def test_statistics_of_a_trained_history_survive_loading(trained, tools):
+    from mmseg_cpg.utils.checkpoint import allow_training_logs
+
+    allow_training_logs()
+    scalars = torch.load(trained[1] / 'iter_3.pth')['message_hub']['log_scalars']
+    history = scalars['train/loss'].data[0]
+    assert history.dtype == np.float64
+    assert len(history) == 3
+    assert history.mean() == pytest.approx(read_losses(trained[1])[3])  # the log shows means over a window
+    assert scalars['train/loss'].statistics('max') == history.max()
+
+
+def test_a_checkpoint_from_numpy_1_is_loaded(tools, tmp_path):
+    from mmseg_cpg.utils.checkpoint import allow_training_logs
+
+    allow_training_logs()
+    stored = {'array': np.arange(3.0), 'scalar': np.float64(0.5)}
+    torch.save(stored, tmp_path / 'new.pth', _use_new_zipfile_serialization=False)
+    content = (tmp_path / 'new.pth').read_bytes()
+    core = b'numpy._core.multiarray' if b'numpy._core' in content else b'numpy.core.multiarray'
+    for name in (b'numpy.core.multiarray', b'numpy._core.multiarray'):
+        (tmp_path / 'old.pth').write_bytes(content.replace(core, name))
+        loaded = torch.load(tmp_path / 'old.pth')
+        assert loaded['array'].tolist() == [0, 1, 2]
+        assert loaded['scalar'] == 0.5
+
+
+def test_the_check_can_be_switched_off_for_a_trusted_file(trained, run_tool, tmp_path, monkeypatch):
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    config, work_dir, _ = trained
+    checkpoint = torch.load(work_dir / 'iter_3.pth', weights_only=False)
+    torch.save({**checkpoint, 'made by': Path('somewhere')}, tmp_path / 'own.pth')
+    run_tool('test', config, tmp_path / 'own.pth', '--work-dir', tmp_path, '--out', tmp_path / 'out')
+    assert len(read_images(tmp_path / 'out')) == 3

@@ -1,0 +1,52 @@
+"""What a tool does before it imports the stack; import it first.
+
+It puts this repository first on ``sys.path``, so that the tools work from any folder, installed or not, silences what
+the stack's own imports say on every start, and names a dependency that is missing in one line.
+"""
+
+import importlib
+import sys
+import warnings
+from pathlib import Path
+
+# In the order in which the stack imports them, with what brings them. mmcv.ops is what mmcv-lite lacks.
+DEPENDENCIES = {
+    'torch': 'torch',
+    'cv2': 'opencv-python',
+    'mmengine': 'mmengine',
+    'mmcv': 'mmcv',
+    'mmcv.ops': 'mmcv, built with its ops (not mmcv-lite)',
+    'ftfy': 'ftfy',
+    'regex': 'regex',
+    'mmseg': 'mmsegmentation',
+}
+NOISE = (
+    r'pkg_resources is deprecated as an API',  # mmengine
+    r'``build_loss`` would be deprecated soon',  # mmseg's own heads
+    r'The draw is False',  # SegVisualizationHook, whenever no pictures are asked for
+    r'`broadcast_buffers` is deprecated',  # mmengine, in distributed runs
+)
+
+
+def check_dependencies():
+    """Import what the tools need.
+
+    Raises:
+        SystemExit: If a package is missing, cannot be loaded, or does not fit the others; one line says which.
+    """
+    for module, package in DEPENDENCIES.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            sys.exit(
+                f'Error: {module} cannot be imported ({error}). It comes with {package}; '
+                'requirements/stack.txt lists the versions that work together.'
+            )
+        except AssertionError as error:  # how mmseg refuses a version of mmcv or mmengine
+            sys.exit(f'Error: {error} requirements/stack.txt lists the versions that work together.')
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+for message in NOISE:
+    warnings.filterwarnings('ignore', message=message)
+check_dependencies()

@@ -1,0 +1,75 @@
+#!/usr/bin/env python
+"""Train a segmentor: MMSegmentation's ``tools/train.py`` with this package registered."""
+
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+from mmengine.device import get_device
+
+from mmseg_cpg.utils.checkpoint import require_checkpoint, resume_from
+from mmseg_cpg.utils.cli import build_runner, make_parser, parse_args
+from mmseg_cpg.utils.config import load_config, require_keys
+from mmseg_cpg.utils.data import require_data
+from mmseg_cpg.utils.distributed import leave_together
+from mmseg_cpg.utils.errors import UserError, one_line_errors
+
+
+def build_parser():
+    parser = make_parser('Train a segmentor.')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint; without a value from the latest one in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the total batch size over the config's auto_scale_lr.base_batch_size",
+    )
+    return parser
+
+
+def enable_amp(cfg):
+    """Switch ``cfg.optim_wrapper`` to ``AmpOptimWrapper``."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.setdefault('type', 'OptimWrapper') == 'OptimWrapper':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.loss_scale = 'dynamic'
+    elif wrapper.type != 'AmpOptimWrapper':
+        raise UserError(f"--amp replaces an optim_wrapper of type 'OptimWrapper', but the config has '{wrapper.type}'.")
+
+
+def enable_auto_scale_lr(cfg):
+    """Switch ``cfg.auto_scale_lr`` on."""
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise UserError(
+            '--auto-scale-lr needs the total batch size that the learning rate was chosen for; '
+            'add auto_scale_lr = dict(base_batch_size=16), say, to the config.'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def main(argv=None):
+    args = parse_args(build_parser(), argv)
+    with one_line_errors():
+        cfg = load_config(args)
+        require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+        if args.amp:
+            enable_amp(cfg)
+        if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+            raise UserError('Mixed precision (--amp, AmpOptimWrapper) needs a GPU, and none is available here.')
+        if args.auto_scale_lr:
+            enable_auto_scale_lr(cfg)
+        if args.resume:
+            resume_from(cfg, args.resume)
+        require_checkpoint(cfg.get('load_from'))
+        require_data(cfg, 'train_dataloader', 'val_dataloader')
+        build_runner(cfg).train()
+        leave_together()
+
+
+if __name__ == '__main__':
+    main()
