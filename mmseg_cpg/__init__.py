@@ -1,6 +1,15 @@
 """CPG loss for MMSegmentation: importing this package registers its modules."""
 
-from .models import CPGLoss
 from .version import __version__
 
-__all__ = ['CPGLoss', '__version__']
+try:
+    import mmseg  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != 'mmseg':
+        raise
+    # Nothing to register with, but mmseg_cpg.ops needs nothing but torch.
+    __all__ = ['__version__']
+else:
+    from .models import CPGLoss
+
+    __all__ = ['CPGLoss', '__version__']

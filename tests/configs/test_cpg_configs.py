@@ -146,7 +146,7 @@ def cfg_options(header):
 
 
 def test_folder_covers_all_networks_datasets_and_kernels():
-    networks, datasets, ksizes = map(set, zip(*map(parse_name, NAMES)))
+    networks, datasets, ksizes = map(set, zip(*map(parse_name, NAMES), strict=True))
     assert (networks, datasets, ksizes) == (set(MODELS_USED), set(DATASETS), {None, 3, 5, 7})
 
 

@@ -1,0 +1,230 @@
+"""How long cpg_loss takes and how much memory it needs, against the dense implementation and cross-entropy.
+
+    python benchmarks/benchmark_cpg_loss.py            writes benchmark_cpg_loss.json beside this file
+
+Forward and backward, all implementations in turn within one run on the same logits; correctness is checked first.
+Times are wall times in ms: median and 20 and 80 % percentiles. Memory is what the allocator held at most beside the
+logits, in units of the logits' bytes, the gradient (1.0) included.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from street_labels import street_labels
+
+from mmseg_cpg.ops import boundary_targets, cpg_loss
+
+CASES = [(2, 19, 512, 1024), (1, 150, 512, 512)]
+KSIZES = (3, 5, 7)
+# Published growth: one dimension at a time.
+GROWTH = {
+    'classes': [(1, num_classes, 512, 512) for num_classes in (2, 19, 50, 100, 171)],
+    'pixels': [(1, 19, size, size) for size in (128, 256, 512, 1024)],
+}
+GROWTH_REGIONS = (400, 800, 1600, 3200, 6400, 12800, 51200)
+GROWTH_KSIZES = (3, 5, 7, 9, 11)
+
+
+def synchronize(device):
+    if device == 'cuda':
+        torch.cuda.synchronize()
+
+
+def run(loss, logits):
+    """One forward and backward: (forward ms, backward ms)."""
+    logits.grad = None
+    synchronize(logits.device.type)
+    start = time.perf_counter()
+    value = loss(logits)
+    synchronize(logits.device.type)
+    middle = time.perf_counter()
+    value.backward()
+    synchronize(logits.device.type)
+    return 1e3 * (middle - start), 1e3 * (time.perf_counter() - middle)
+
+
+def peak_memory(loss, logits):
+    """Most bytes held beside the logits during one forward and backward, over the logits' bytes."""
+    logits.grad = None
+    if logits.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        loss(logits).backward()
+        peak = torch.cuda.max_memory_allocated() - before
+    else:
+        with torch.profiler.profile(profile_memory=True) as profile:
+            loss(logits).backward()
+        held = peak = 0
+        for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+            if event.name() == '[memory]':
+                held += event.nbytes()
+                peak = max(peak, held)
+    return peak / (logits.numel() * logits.element_size())
+
+
+def measure(losses, logits, repeats):
+    """Interleave the losses, so that a change of the machine's speed meets all of them."""
+    times = {name: [] for name in losses}
+    for repeat in range(repeats + 1):
+        for name, loss in losses.items():
+            sample = run(loss, logits)
+            if repeat:  # the first warms up
+                times[name].append(sample)
+    rows = {}
+    for name, samples in times.items():
+        total = [forward + backward for forward, backward in samples]
+        low, *_, high = statistics.quantiles(total, n=5)
+        rows[name] = {
+            'forward_ms': round(statistics.median(forward for forward, _ in samples), 2),
+            'backward_ms': round(statistics.median(backward for _, backward in samples), 2),
+            'total_ms': round(statistics.median(total), 2),
+            'total_p20_ms': round(low, 2),
+            'total_p80_ms': round(high, 2),
+            'peak_memory': round(peak_memory(losses[name], logits), 3),
+        }
+    return rows
+
+
+def check(logits, label, ksize):
+    """Sparse and dense must agree before either is timed."""
+    results = []
+    for implementation in ('sparse', 'dense'):
+        loss = cpg_loss(logits, label, ksize, implementation=implementation)
+        results.append((loss.item(), *torch.autograd.grad(loss, logits)))
+    (sparse, sparse_gradient), (dense, dense_gradient) = results
+    loss_error = abs(sparse - dense) / dense
+    gradient_error = ((sparse_gradient - dense_gradient).norm() / dense_gradient.norm()).item()
+    if not max(loss_error, gradient_error) <= 2e-5:
+        raise SystemExit(f'sparse and dense differ: loss by {loss_error}, gradient by {gradient_error} (relative)')
+
+
+def setup(shape, device, **options):
+    batch, num_classes, height, width = shape
+    label = street_labels(batch, num_classes, height, width, **options).to(device)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator).to(device).requires_grad_(), label
+
+
+def boundary_share(label, ksize):
+    return round(boundary_targets(label, ksize).pixel.unique().numel() / label.numel(), 4)
+
+
+def against_dense(device, repeats):
+    rows = []
+    for shape in CASES:
+        logits, label = setup(shape, device)
+        for ksize in KSIZES:
+            check(logits, label, ksize)
+            losses = {
+                'sparse': lambda z, y=label, k=ksize: cpg_loss(z, y, k, implementation='sparse'),
+                'dense': lambda z, y=label, k=ksize: cpg_loss(z, y, k, implementation='dense'),
+                'cross_entropy': lambda z, y=label: F.cross_entropy(z, y, ignore_index=255),
+            }
+            row = {'logits': shape, 'ksize': ksize, 'boundary_share': boundary_share(label, ksize)}
+            row.update(measure(losses, logits, repeats))
+            row['dense_over_sparse'] = round(row['dense']['total_ms'] / row['sparse']['total_ms'], 1)
+            row['sparse_over_cross_entropy'] = round(row['sparse']['total_ms'] / row['cross_entropy']['total_ms'], 2)
+            rows.append(row)
+            print(
+                f'{size(shape):>16} k={ksize}: sparse {row["sparse"]["total_ms"]:7.1f} ms, '
+                f'dense {row["dense"]["total_ms"]:7.1f} ms ({row["dense_over_sparse"]:.1f}x), '
+                f'cross-entropy {row["cross_entropy"]["total_ms"]:6.1f} ms; memory {row["sparse"]["peak_memory"]:.2f}, '
+                f'{row["dense"]["peak_memory"]:.1f}, {row["cross_entropy"]["peak_memory"]:.2f} x logits',
+                flush=True,
+            )
+    return rows
+
+
+def growth(device, repeats):
+    cases = [(name, shape, 3, 3200) for name, shapes in GROWTH.items() for shape in shapes]
+    cases += [('ksize', (1, 19, 512, 512), ksize, 3200) for ksize in GROWTH_KSIZES]
+    cases += [('boundary share', (1, 19, 512, 512), 3, region) for region in GROWTH_REGIONS]
+    rows = []
+    for name, shape, ksize, region in cases:
+        logits, label = setup(shape, device, pixels_per_region=region)
+        losses = {
+            'sparse': lambda z, y=label, k=ksize: cpg_loss(z, y, k),
+            'cross_entropy': lambda z, y=label: F.cross_entropy(z, y, ignore_index=255),
+        }
+        row = {'varies': name, 'logits': shape, 'ksize': ksize, 'boundary_share': boundary_share(label, ksize)}
+        row.update(measure(losses, logits, repeats))
+        rows.append(row)
+        print(
+            f'{name:>14}: {size(shape)} k={ksize} boundary {100 * row["boundary_share"]:.1f} %: '
+            f'sparse {row["sparse"]["total_ms"]:.1f} ms, cross-entropy {row["cross_entropy"]["total_ms"]:.1f} ms',
+            flush=True,
+        )
+    return rows
+
+
+def environment(device):
+    def first_line(command):
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+    cpu = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
+    return {
+        'date': date.today().isoformat(),
+        'commit': first_line(['git', 'describe', '--always', '--dirty', '--exclude=*']),
+        'device': torch.cuda.get_device_name() if device == 'cuda' else f'{cpu}, {os.cpu_count()} cores',
+        'threads': torch.get_num_threads(),
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+    }
+
+
+def markdown(result):
+    """The two tables of the README: (against the dense implementation, growth)."""
+    speed = [
+        '| logits | ksize | sparse, ms | dense, ms | dense / sparse | cross-entropy, ms | sparse / cross-entropy '
+        '| memory: sparse, dense, cross-entropy |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for row in result['against_dense']:
+        sparse, dense, cross_entropy = (row[name] for name in ('sparse', 'dense', 'cross_entropy'))
+        speed.append(
+            f'| {size(row["logits"])} | {row["ksize"]} | {sparse["total_ms"]:.0f} | {dense["total_ms"]:.0f} '
+            f'| {row["dense_over_sparse"]:.1f} | {cross_entropy["total_ms"]:.0f} '
+            f'| {row["sparse_over_cross_entropy"]:.2f} | {sparse["peak_memory"]:.2f}, {dense["peak_memory"]:.1f}, '
+            f'{cross_entropy["peak_memory"]:.1f} |'
+        )
+    grown = [
+        '| varies | logits | ksize | boundary pixels | sparse, ms | cross-entropy, ms |',
+        '|---|---|---|---|---|---|',
+    ]
+    for row in result['growth']:
+        grown.append(
+            f'| {row["varies"]} | {size(row["logits"])} | {row["ksize"]} | {100 * row["boundary_share"]:.1f} % '
+            f'| {row["sparse"]["total_ms"]:.1f} | {row["cross_entropy"]["total_ms"]:.1f} |'
+        )
+    return '\n'.join(speed), '\n'.join(grown)
+
+
+def size(shape):
+    return '×'.join(map(str, shape))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
+    parser.add_argument('--repeats', type=int, default=9, help='counted runs of each case (default: 9)')
+    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    args = parser.parse_args()
+    result = {'environment': environment(args.device)}
+    result['against_dense'] = against_dense(args.device, args.repeats)
+    result['growth'] = growth(args.device, args.repeats)
+    args.out.write_text(json.dumps(result, indent=1) + '\n')
+    print(*markdown(result), f'wrote {args.out}', sep='\n\n')
+
+
+if __name__ == '__main__':
+    main()

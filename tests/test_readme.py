@@ -1,0 +1,61 @@
+"""The README's snippets run, and its numbers are those of the JSON files in benchmarks/."""
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+
+from mmseg_cpg import CPGLoss
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text()
+SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+    yield importlib.import_module
+    for name in [name for name, module in sys.modules.items() if 'benchmarks' in str(getattr(module, '__file__', ''))]:
+        del sys.modules[name]
+
+
+def test_there_are_snippets():
+    assert len(SNIPPETS) == 2
+
+
+@pytest.mark.parametrize('snippet', [snippet for snippet in SNIPPETS if '_base_' in snippet])
+def test_config_snippet_builds(snippet, tmp_path):
+    (tmp_path / 'config.py').write_text(snippet)
+    register_all_modules(init_default_scope=True)
+    cfg = Config.fromfile(tmp_path / 'config.py')
+    cfg.model.pretrained = None
+    head = MODELS.build(cfg.model).decode_head
+    assert [loss.loss_name for loss in head.loss_decode] == ['loss_ce', 'loss_cpg']
+    assert isinstance(head.loss_decode[1], CPGLoss)
+
+
+@pytest.mark.parametrize('snippet', [snippet for snippet in SNIPPETS if '_base_' not in snippet])
+def test_python_snippet_runs(snippet):
+    names = {}
+    exec(snippet, names)
+    assert names['logits'].grad.isfinite().all()
+
+
+@pytest.mark.parametrize('name', ['benchmark_cpg_loss', 'benchmark_boundary_exactness'])
+def test_tables_are_those_of_the_json_files(name, benchmark):
+    result = json.loads((ROOT / 'benchmarks' / f'{name}.json').read_text())
+    tables = benchmark(name).markdown(result)
+    for table in [tables] if isinstance(tables, str) else tables:
+        assert table in README
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r'\]\(([^)#]+)\)', README):
+        assert target.startswith('http') or (ROOT / target).exists(), target
