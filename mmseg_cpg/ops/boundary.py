@@ -6,19 +6,23 @@ T: one-hot label; G = S * T: its gradient; M: boundary entries, where G is exact
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .chunks import chunk_slices
 from .kernels import check_ksize
 from .tiles import TILE_PX, correlate, tile_grid, tile_pixels
 
 IGNORE_POLICIES = ('exclude', 'as_background')
+# All others, unsigned with 16 bits or more, have hardly any operation in torch.
+_PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BoundaryTargets:
     """Boundary entries of a label map, the sparse form of G and M.
 
@@ -27,7 +31,7 @@ class BoundaryTargets:
 
     Attributes:
         pixel: (n,) int32, flat index into the label.
-        category: (n,) uint8, int16 or int32 (the smallest that fits the label's ids), class id.
+        category: (n,) class id, on CPU in the smallest of uint8, int16 and int32 that also has room for void.
         gradient: (2, n) int8, int16 or int32 (ksize up to 5, 7, 11), numerators of the x and y gradient G over the
             denominator of :func:`~mmseg_cpg.ops.sobel_numerators`.
         shape: Shape of the label, (H, W) or (B, H, W).
@@ -53,14 +57,20 @@ class BoundaryTargets:
 
 def check_label(label: np.ndarray | Tensor) -> Tensor:
     """Return ``label`` as an integer tensor, or raise TypeError."""
-    tensor = torch.as_tensor(label) if isinstance(label, np.ndarray) else label
-    if not isinstance(tensor, Tensor):
+    if isinstance(label, np.ndarray) and label.dtype.kind in 'iu':
+        # torch takes no foreign byte order or negative strides, and warns of read-only arrays.
+        label = torch.from_numpy(np.require(label, label.dtype.newbyteorder('='), ('C', 'W')))
+    if not isinstance(label, (np.ndarray, Tensor)):
         raise TypeError(f'label must be a torch.Tensor or numpy.ndarray, got {type(label).__name__}')
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f'label must have an integer dtype, got {tensor.dtype}')
-    if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
-        return tensor.long()  # torch has hardly any operation for these
-    return tensor
+    if isinstance(label, np.ndarray) or label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
+        raise TypeError(f'label must have an integer dtype, got {label.dtype}')
+    return label if label.dtype in _PLAIN_DTYPES else label.long()
+
+
+def check_ignore_index(ignore_index: int) -> None:
+    """Raise TypeError unless ``ignore_index`` is an int."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
+        raise TypeError(f'ignore_index must be an int, got {ignore_index!r}')
 
 
 def void_mask(label: Tensor, ignore_index: int) -> Tensor:
@@ -77,13 +87,14 @@ def check_ignore_policy(ignore_policy: str) -> None:
         raise ValueError(f'ignore_policy must be one of {IGNORE_POLICIES}, got {ignore_policy!r}')
 
 
+@torch.compiler.disable
 def boundary_targets(
     label: np.ndarray | Tensor, ksize: int, *, ignore_index: int = 255, ignore_policy: str = 'exclude'
 ) -> BoundaryTargets:
     r"""Find the boundary entries of a label map and their exact gradients.
 
-    G = S \star T with replicate padding (Eq. 5, 10, 11) and M = [G != 0] (Eq. 13). Sums are of integers, so the result
-    is the same to the bit on every device and for numpy arrays and tensors.
+    G = S \star T with replicate padding (Eq. 5, 10, 11) and M = [G != 0] (Eq. 13). Sums are of integers, so the values
+    are the same on every device and for numpy arrays and tensors.
 
     Args:
         label: (H, W) or (B, H, W), any integer dtype, class ids >= 0 or ``ignore_index``.
@@ -96,8 +107,9 @@ def boundary_targets(
         The entries, on the label's device. A label without boundary gives zero entries.
 
     Raises:
-        TypeError: ``label`` is no integer tensor or array, ``ksize`` no int.
-        ValueError: Wrong number of dimensions, ``ksize`` or ``ignore_policy``; on CPU also a negative id.
+        TypeError: ``label`` is no integer tensor or array, ``ksize`` or ``ignore_index`` no int.
+        ValueError: Wrong number of dimensions, ``ksize`` or ``ignore_policy``; on CPU also an id that is negative or
+            beyond int32.
 
     Example:
         >>> targets = boundary_targets(np.array([[0, 0, 1, 1]]), ksize=3)
@@ -105,6 +117,7 @@ def boundary_targets(
         ([1, 2, 1, 2], [0, 0, 1, 1], [-4, -4, 4, 4])
     """
     ksize = check_ksize(ksize)
+    check_ignore_index(ignore_index)
     check_ignore_policy(ignore_policy)
     label = check_label(label)
     if label.dim() not in (2, 3) or 0 in label.shape[-2:]:
@@ -115,13 +128,19 @@ def boundary_targets(
     tile = candidate.any(1).nonzero()[:, 0]
     patch = ids.view(-1)[tile_pixels(tile, height, width, halo_px=ksize // 2)]
     column, category = _classes_of_patches(patch, void_id)
-    one_hot = (patch[:, :, column] == category).to(_gradient_dtype(ksize))
-    gradient = correlate(one_hot, ksize).flatten(1, 2)
-    pair, position = ((gradient[0] | gradient[1]).T.bool() & candidate[tile[column]]).nonzero(as_tuple=True)
+    pixel = tile_pixels(tile, height, width).flatten(0, 1)
+    found = []
+    for chunk in chunk_slices(len(column), patch.shape[0] ** 2, label.device):
+        one_hot = (patch[:, :, column[chunk]] == category[chunk]).to(_gradient_dtype(ksize))
+        gradient = correlate(one_hot, ksize).flatten(1, 2)
+        counted = (gradient[0] | gradient[1]).T.bool() & candidate[tile[column[chunk]]]
+        pair, position = counted.nonzero(as_tuple=True)
+        found.append((pixel[position, column[chunk][pair]], category[chunk][pair], gradient[:, position, pair]))
+    pixel, category, gradient = (torch.cat(part, -1) for part in zip(*found, strict=True))
     return BoundaryTargets(
-        pixel=tile_pixels(tile, height, width).flatten(0, 1)[position, column[pair]].int(),
-        category=category[pair],
-        gradient=gradient[:, position, pair],
+        pixel=pixel.int(),
+        category=category,
+        gradient=gradient,
         shape=tuple(label.shape),
         ksize=ksize,
         ignore_index=ignore_index,
@@ -139,8 +158,10 @@ def _compact(label: Tensor, ignore_index: int) -> tuple[Tensor, int]:
     void = void_mask(label, ignore_index)
     if label.device.type == 'cpu':
         lowest, highest = (int(value) for value in label.masked_fill(void, 0).aminmax()) if label.numel() else (0, 0)
-        if lowest < 0:
-            raise ValueError(f'label ids must be >= 0 or ignore_index={ignore_index}, got {lowest}')
+        limit = torch.iinfo(torch.int32).max
+        if lowest < 0 or highest >= limit:
+            value = lowest if lowest < 0 else highest
+            raise ValueError(f'label ids must be in [0, {limit}) or ignore_index={ignore_index}, got {value}')
         dtype = next(d for d in (torch.uint8, torch.int16, torch.int32) if highest < torch.iinfo(d).max)
     else:
         dtype = torch.int32  # looking at the values would wait for the device

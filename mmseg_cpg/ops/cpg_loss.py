@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .boundary import BoundaryTargets, boundary_targets, check_ignore_policy, check_label, void_mask
+from .boundary import (
+    BoundaryTargets,
+    boundary_targets,
+    check_ignore_index,
+    check_ignore_policy,
+    check_label,
+    void_mask,
+)
 from .dense import dense_squared_error
 from .dtypes import compute_dtype
 from .kernels import check_ksize
@@ -13,8 +20,10 @@ from .sparse import sparse_squared_error
 
 IMPLEMENTATIONS = ('auto', 'dense', 'sparse')
 REDUCTIONS = ('none', 'mean', 'sum')
+LOGITS_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+@torch.compiler.disable
 def cpg_loss(
     logits: Tensor,
     label: Tensor,
@@ -56,7 +65,8 @@ def cpg_loss(
         use_sigmoid: P = sigmoid(logits), class by class. Always so for C = 1.
         weight: (B, H, W), factor of each pixel.
         class_weight: (C,), factor of each channel.
-        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor. As in MMSegmentation 0 does no harm.
+        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. As in MMSegmentation
+            the smallest is float32's eps, so that 0 where nothing is counted gives 0.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
             pixel, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
         targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device.
@@ -77,16 +87,19 @@ def cpg_loss(
         >>> cpg_loss(logits, label, ksize=3).backward()
     """
     ksize = check_ksize(ksize)
+    check_ignore_index(ignore_index)
     check_ignore_policy(ignore_policy)
     check_reduction(reduction)
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f'implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}')
     label = check_label(label)
     _check_logits(logits, label)
-    _check_label_range(label, max(logits.shape[1], 2), ignore_index)
+    num_ids = max(logits.shape[1], 2)
+    ids = label.masked_fill(void_mask(label, ignore_index), 0)
+    _check_range('label', ids, num_ids, also=f' or ignore_index={ignore_index}')
     weight = _check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = _check_factor('class_weight', class_weight, (logits.shape[1],), logits)
-    avg_factor = _check_avg_factor(avg_factor, reduction)
+    avg_factor = _check_avg_factor(avg_factor, reduction, logits)
     use_sigmoid = use_sigmoid or logits.shape[1] == 1
 
     if implementation == 'dense':
@@ -101,6 +114,7 @@ def cpg_loss(
             targets = boundary_targets(label, ksize, ignore_index=ignore_index, ignore_policy=ignore_policy)
         else:
             _check_targets(targets, label, ksize, ignore_index, ignore_policy)
+            _check_range("the targets' categories", targets.category, num_ids)
         if logits.shape[1] == 1:
             targets = targets.foreground()
         error = sparse_squared_error(logits, targets, use_sigmoid)
@@ -127,10 +141,10 @@ def check_reduction(reduction: str) -> None:
 def _check_logits(logits: Tensor, label: Tensor) -> None:
     if not isinstance(logits, Tensor):
         raise TypeError(f'logits must be a torch.Tensor, got {type(logits).__name__}')
-    if not logits.is_floating_point():
-        raise TypeError(f'logits must have a floating point dtype, got {logits.dtype}')
-    if logits.dim() != 4 or logits.shape[1] == 0:
-        raise ValueError(f'logits must have shape (B, C, H, W) with C > 0, got {tuple(logits.shape)}')
+    if logits.dtype not in LOGITS_DTYPES:
+        raise TypeError(f'logits must have a floating point dtype of {LOGITS_DTYPES}, got {logits.dtype}')
+    if logits.dim() != 4 or 0 in logits.shape[1:]:
+        raise ValueError(f'logits must have shape (B, C, H, W) with C, H, W > 0, got {tuple(logits.shape)}')
     expected = (logits.shape[0], *logits.shape[2:])
     if label.shape != expected:
         raise ValueError(f'label must have shape (B, H, W) = {expected} as logits have, got {tuple(label.shape)}')
@@ -138,17 +152,13 @@ def _check_logits(logits: Tensor, label: Tensor) -> None:
         raise ValueError(f"label must be on the logits' device {logits.device}, got {label.device}")
 
 
-def _check_label_range(label: Tensor, num_classes: int, ignore_index: int) -> None:
-    ids = label.masked_fill(void_mask(label, ignore_index), 0)
-    if label.device.type == 'cpu':
+def _check_range(name: str, ids: Tensor, limit: int, also: str = '') -> None:
+    if ids.device.type == 'cpu':
         lowest, highest = (int(value) for value in ids.aminmax()) if ids.numel() else (0, 0)
-        if lowest < 0 or highest >= num_classes:
-            raise ValueError(
-                f'label must be in [0, {num_classes}) or ignore_index={ignore_index}, '
-                f'got {lowest if lowest < 0 else highest}'
-            )
-    else:
-        torch._assert_async(((ids >= 0) & (ids < num_classes)).all())
+        if lowest < 0 or highest >= limit:
+            raise ValueError(f'{name} must be in [0, {limit}){also}, got {lowest if lowest < 0 else highest}')
+    else:  # looking at the values would wait for the device
+        torch._assert_async(((ids >= 0) & (ids < limit)).all())
 
 
 def _check_factor(
@@ -156,28 +166,34 @@ def _check_factor(
 ) -> Tensor | None:
     if value is None:
         return None
-    value = torch.as_tensor(value, dtype=compute_dtype(logits), device=logits.device)
+    try:
+        value = torch.as_tensor(value, dtype=compute_dtype(logits), device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f'{name} must be a tensor or a list of numbers, got {value!r}') from error
     if value.shape != shape:
         raise ValueError(f'{name} must have shape {shape}, got {tuple(value.shape)}')
     return value
 
 
-def _check_avg_factor(avg_factor: float | Tensor | None, reduction: str) -> float | Tensor | None:
+def _check_avg_factor(avg_factor: float | Tensor | None, reduction: str, logits: Tensor) -> Tensor | None:
     if avg_factor is None:
         return None
     if reduction == 'sum':
         raise ValueError(f"avg_factor cannot be used with reduction='sum', got avg_factor={avg_factor}")
-    smallest = torch.finfo(torch.float32).eps
-    if isinstance(avg_factor, Tensor):
-        if avg_factor.numel() != 1:
-            raise ValueError(f'avg_factor must be a number or a scalar tensor, got shape {tuple(avg_factor.shape)}')
-        return avg_factor.reshape(()).clamp(min=smallest)
-    if not avg_factor >= 0:
+    try:
+        value = torch.as_tensor(avg_factor, dtype=compute_dtype(logits), device=logits.device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f'avg_factor must be a number or a scalar tensor, got {avg_factor!r}') from error
+    if value.numel() != 1:
+        raise ValueError(f'avg_factor must be a number or a scalar tensor, got shape {tuple(value.shape)}')
+    if value.device.type == 'cpu' and not value >= 0:
         raise ValueError(f'avg_factor must be >= 0, got {avg_factor}')
-    return max(avg_factor, smallest)
+    return value.reshape(()).clamp(min=torch.finfo(torch.float32).eps)
 
 
 def _check_targets(targets: BoundaryTargets, label: Tensor, ksize: int, ignore_index: int, ignore_policy: str) -> None:
+    if not isinstance(targets, BoundaryTargets):
+        raise TypeError(f'targets must be BoundaryTargets, got {type(targets).__name__}')
     expected = (tuple(label.shape), ksize, ignore_index, ignore_policy)
     made_with = (targets.shape, targets.ksize, targets.ignore_index, targets.ignore_policy)
     if made_with != expected:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .boundary import BoundaryTargets, window_extremum
+from .chunks import chunk_slices
 from .dtypes import compute_dtype
 from .kernels import sobel_numerators
 from .tiles import TILE_PX, correlate, correlate_adjoint, tile_grid, tile_of_pixel, tile_pixels
@@ -23,7 +23,7 @@ def sparse_squared_error(logits: Tensor, targets: BoundaryTargets, use_sigmoid: 
     r"""M \cdot (Ĝ - G)^2 of every boundary entry, summed over x and y (Eq. 14, 15).
 
     Differentiable once with respect to ``logits``. Between forward and backward it holds a few numbers per boundary
-    pixel besides the logits; probabilities are computed anew.
+    entry and support pixel besides the logits; probabilities are computed anew.
 
     Args:
         logits: (B, C, H, W), floating point.
@@ -42,28 +42,32 @@ class _SquaredError(torch.autograd.Function):
         pairs = _Pairs(targets, logits.shape[1])
         support = [] if use_sigmoid else _support(targets)
         lse = None if use_sigmoid else _log_sum_exp(logits, support)
-        gradient = logits.new_empty(2, TILE_PX, TILE_PX, len(pairs), dtype=compute_dtype(logits))
-        for chunk in pairs.chunks():
+        error = logits.new_empty(targets.gradient.shape, dtype=compute_dtype(logits))
+        for chunk, entries in pairs.chunks():
             pixel, element = pairs.indices(chunk)
-            gradient[..., chunk] = correlate(_probability(logits, element, lse, pixel), targets.ksize)
-        error = gradient.flatten(1).index_select(1, pairs.entry)
+            gradient = correlate(_probability(logits, element, lse, pixel), targets.ksize)
+            error[:, entries] = gradient.flatten(1).index_select(1, pairs.places(chunk, entries))
         error.sub_(targets.gradient).div_(_denominator(targets)).mul_(targets.gradient != 0)
         ctx.save_for_backward(logits, error)
         ctx.targets, ctx.use_sigmoid, ctx.pairs, ctx.support = targets, use_sigmoid, pairs, support
         return error.square().sum(0)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                'the sparse CPG loss can be differentiated once only (create_graph=True was asked for); '
+                "implementation='dense' can be differentiated twice"
+            )
         logits, error = ctx.saved_tensors
-        pairs, ksize = ctx.pairs, ctx.targets.ksize
-        gradient = error.new_zeros(2, TILE_PX, TILE_PX, len(pairs))
-        grad_error = error * (grad_output * (2 / _denominator(ctx.targets)))
-        gradient.flatten(1).index_copy_(1, pairs.entry, grad_error)
+        targets, pairs = ctx.targets, ctx.pairs
+        grad_error = error * (grad_output * (2 / _denominator(targets)))
         grad_logits = error.new_zeros(logits.shape)
-        for chunk in pairs.chunks():
+        for chunk, entries in pairs.chunks():
             pixel, element = pairs.indices(chunk)
-            grad = correlate_adjoint(gradient[..., chunk], ksize)
+            grad = error.new_zeros(2, TILE_PX, TILE_PX, element.shape[-1])
+            grad.flatten(1).index_copy_(1, pairs.places(chunk, entries), grad_error[:, entries])
+            grad = correlate_adjoint(grad, targets.ksize)
             if ctx.use_sigmoid:
                 probability = _probability(logits, element)
                 # Unread pixels have gradient 0, whatever their logits are.
@@ -75,30 +79,31 @@ class _SquaredError(torch.autograd.Function):
 
 
 class _Pairs:
-    """The (tile, class) pairs of the boundary entries.
-
-    Attributes:
-        entry: (len(targets),) where each boundary entry lies in a flattened (TILE_PX, TILE_PX, n) tensor.
-    """
+    """The (tile, class) pairs of the boundary entries, and the entries of each."""
 
     def __init__(self, targets: BoundaryTargets, num_classes: int) -> None:
         _, self._height, self._width = targets.shape
         self._num_classes, self._halo_px = num_classes, targets.ksize // 2
         tile, position = tile_of_pixel(targets.pixel, self._height, self._width)
         # Targets are sorted by tile, then class.
-        pair, pair_of_entry = torch.unique_consecutive(
-            tile.long() * num_classes + targets.category.long(), return_inverse=True
+        pair, pair_of_entry, counts = torch.unique_consecutive(
+            tile.long() * num_classes + targets.category, return_inverse=True, return_counts=True
         )
         self._tile = pair.div(num_classes, rounding_mode='floor')
         self._category = pair - self._tile * num_classes
-        self.entry = position.long() * len(pair) + pair_of_entry
+        self._position, self._pair_of_entry = position.to(torch.uint8), pair_of_entry.int()
+        self._chunks = chunk_slices(len(pair), (TILE_PX + 2 * self._halo_px) ** 2, pair.device)
+        ends = counts.cumsum(0)[[chunk.stop - 1 for chunk in self._chunks]].tolist() if len(pair) else [0]
+        self._entries = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    def __len__(self) -> int:
-        return len(self._tile)
+    def chunks(self) -> Iterator[tuple[slice, slice]]:
+        """Slices of the pairs, each with the slice of their entries."""
+        return zip(self._chunks, self._entries, strict=True)
 
-    def chunks(self) -> Iterator[slice]:
-        step = max(1, _chunk_elements(self._tile) // (TILE_PX + 2 * self._halo_px) ** 2)
-        return (slice(start, start + step) for start in range(0, len(self), step))
+    def places(self, chunk: slice, entries: slice) -> Tensor:
+        """Where the entries of a chunk lie in a flattened (TILE_PX, TILE_PX, pairs of the chunk) tensor."""
+        pair = self._pair_of_entry[entries] - chunk.start
+        return self._position[entries].long() * (chunk.stop - chunk.start) + pair
 
     def indices(self, chunk: slice) -> tuple[Tensor, Tensor]:
         """Where the pixels under each pair's tile and halo lie in (B, H, W) and in (B, C, H, W), both flattened.
@@ -128,7 +133,8 @@ def _log_sum_exp(logits: Tensor, support: tuple[Tensor, ...]) -> Tensor:
     """
     lse = logits.new_zeros(len(logits), logits.shape[2] * logits.shape[3], dtype=torch.float64)
     for image, pixels in enumerate(support):
-        for pixel in _column_chunks(pixels, logits):
+        for chunk in chunk_slices(len(pixels), logits.shape[1], logits.device):
+            pixel = pixels[chunk]
             column = _gather_columns(logits[image], pixel)
             highest = column.amax(0)
             lse[image, pixel] = column.sub_(highest).exp_().sum(0).log_().double() + highest
@@ -146,7 +152,8 @@ def _probability(logits: Tensor, element: Tensor, lse: Tensor | None = None, pix
 def _softmax_backward_(grad: Tensor, logits: Tensor, pixels: Tensor) -> None:
     """Turn the gradient of P into that of z, in place, at the given pixels of one image (C, H, W)."""
     flat = grad.flatten(1)
-    for pixel in _column_chunks(pixels, logits):
+    for chunk in chunk_slices(len(pixels), len(logits), logits.device):
+        pixel = pixels[chunk]
         probability = _gather_columns(logits, pixel).softmax(0)
         column = _gather_columns(grad, pixel)
         column.sub_((probability * column).sum(0)).mul_(probability)
@@ -156,15 +163,6 @@ def _softmax_backward_(grad: Tensor, logits: Tensor, pixels: Tensor) -> None:
 def _gather_columns(image: Tensor, pixel: Tensor) -> Tensor:
     """All classes of the given pixels of one image (C, H, W), as (C, n)."""
     return image.flatten(1).gather(1, pixel.expand(len(image), -1)).to(compute_dtype(image))
-
-
-def _column_chunks(pixels: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-    return pixels.split(max(1, _chunk_elements(logits) // logits.shape[-3]))
-
-
-def _chunk_elements(tensor: Tensor) -> int:
-    """How many elements to work on at a time: temporaries stay in a CPU's cache, and small beside the logits."""
-    return 2**18 if tensor.device.type == 'cpu' else 2**24
 
 
 def _denominator(targets: BoundaryTargets) -> int:

@@ -1,10 +1,12 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_cpg.ops import boundary_targets, sobel_numerators
+from mmseg_cpg.ops import boundary, boundary_targets, sobel_numerators
 from mmseg_cpg.ops.boundary import window_extremum
 from tests import oracle
 
@@ -131,17 +133,45 @@ def test_window_extremum_is_a_maximum_filter():
 @pytest.mark.parametrize(
     ('label', 'error', 'message'),
     [
-        (np.zeros((4, 4)), TypeError, 'label must have an integer dtype, got torch.float64'),
+        (np.zeros((4, 4)), TypeError, 'label must have an integer dtype, got float64'),
         (torch.zeros(4, 4, dtype=torch.bool), TypeError, 'label must have an integer dtype, got torch.bool'),
         ([[0, 1]], TypeError, 'label must be a torch.Tensor or numpy.ndarray, got list'),
         (np.zeros((1, 1, 4, 4), int), ValueError, r'label must have shape .* got \(1, 1, 4, 4\)'),
         (np.zeros((2, 0, 4), int), ValueError, r'with H, W > 0, got \(2, 0, 4\)'),
-        (np.array([[0, -7]]), ValueError, 'label ids must be >= 0 or ignore_index=255, got -7'),
+        (np.array([[None, 'a']]), TypeError, 'label must have an integer dtype, got object'),
+        (np.array([[0, 2**40]]), ValueError, r'label ids must be in \[0, 2147483647\) .* got 1099511627776'),
+        (np.array([[0, -7]]), ValueError, r'label ids must be in \[0, 2147483647\) or ignore_index=255, got -7'),
     ],
 )
 def test_bad_label(label, error, message):
     with pytest.raises(error, match=message):
         boundary_targets(label, 3)
+
+
+@pytest.mark.parametrize('ignore_index', [None, '255', 0.5, True])
+def test_ignore_index_must_be_an_int(ignore_index):
+    with pytest.raises(TypeError, match=f'ignore_index must be an int, got {ignore_index!r}'):
+        boundary_targets(np.zeros((4, 4), int), 3, ignore_index=ignore_index)
+
+
+def test_arrays_that_torch_does_not_take():
+    label = np.random.default_rng(0).integers(0, 3, (9, 11))
+    read_only = label.copy()
+    read_only.flags.writeable = False
+    for array, expected in [(label[:, ::-1], label[:, ::-1].copy()), (label.astype('>i4'), label), (read_only, label)]:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            actual = boundary_targets(array, 3)
+        assert as_entries(actual) == as_entries(boundary_targets(expected, 3))
+
+
+@pytest.mark.parametrize('ksize', [3, 11])
+def test_chunks_make_no_difference(ksize, monkeypatch):
+    label = np.random.default_rng(0).integers(0, 9, (2, 30, 40))
+    whole = boundary_targets(label, ksize)
+    monkeypatch.setattr(boundary, 'chunk_slices', lambda n, *_: [slice(i, min(i + 7, n)) for i in range(0, n, 7)])
+    for name in ('pixel', 'category', 'gradient'):
+        assert torch.equal(getattr(boundary_targets(label, ksize), name), getattr(whole, name))
 
 
 def test_unknown_policy():

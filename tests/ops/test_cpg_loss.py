@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_cpg.ops import boundary_targets, cpg_loss
+from mmseg_cpg.ops import boundary_targets, cpg_loss, sparse
 from tests import oracle
 
 IMPLEMENTATIONS = ['dense', 'sparse']
@@ -94,7 +94,7 @@ def test_weights_and_reductions(implementation, num_classes):
     assert_close(cpg_loss(logits, label, 3, **options).detach(), expected)
     assert_close(cpg_loss(logits, label, 3, reduction='none', **options).detach(), error)
     assert_close(cpg_loss(logits, label, 3, reduction='sum', **options).detach(), error.sum())
-    for avg_factor in (7, 7.0, torch.tensor(7.0)):
+    for avg_factor in (7, 7.0, np.float64(7), torch.tensor(7), torch.tensor(7.0, dtype=torch.float64)):
         assert_close(cpg_loss(logits, label, 3, avg_factor=avg_factor, **options).detach(), error.sum() / 7)
     assert torch.equal(
         cpg_loss(logits, label, 3, reduction='none', avg_factor=7, **options),
@@ -334,6 +334,42 @@ def test_backward_can_be_repeated():
     assert torch.equal(first, second)
 
 
+def test_second_derivative_is_refused():
+    label = blobs((1, 20, 20), 3)
+    logits = random_logits(label, 3)
+    loss = logits.square().sum() + cpg_loss(logits, label, 3)
+    with pytest.raises(RuntimeError, match=r"can be differentiated once only .* implementation='dense'"):
+        torch.autograd.grad(loss, logits, create_graph=True)
+
+
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_chunks_make_no_difference(use_sigmoid, monkeypatch):
+    label = blobs((2, 40, 30), 5)
+    logits = random_logits(label, 5)
+    results = []
+    for chunk in (10**6, 7):
+        monkeypatch.setattr(
+            sparse, 'chunk_slices', lambda n, *_, c=chunk: [slice(i, min(i + c, n)) for i in range(0, n, c)]
+        )
+        loss = cpg_loss(logits, label, 5, use_sigmoid=use_sigmoid)
+        results.append((loss.detach(), *torch.autograd.grad(loss, logits)))
+    assert_close(results[0][0], results[1][0], tolerance=1e-6)
+    assert_close(results[0][1], results[1][1], tolerance=1e-6)
+
+
+def test_compiled_model():
+    label = blobs((1, 20, 20), 3)
+    layer = torch.nn.Conv2d(4, 3, 1)
+    images = torch.randn(1, 4, 20, 20, generator=torch.Generator().manual_seed(0))
+
+    def step(images):
+        return cpg_loss(layer(images), label, 3)
+
+    (expected,) = torch.autograd.grad(step(images), layer.weight)
+    (gradient,) = torch.autograd.grad(torch.compile(step, backend='aot_eager')(images), layer.weight)
+    assert torch.equal(gradient, expected)
+
+
 @pytest.mark.parametrize('num_classes', [1, 3])
 def test_precomputed_targets_give_the_same_bits(num_classes):
     label = blobs((2, 40, 30), max(num_classes, 2), void=0.01)
@@ -357,8 +393,12 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(ksize=13), ValueError, r'ksize must be odd and in \[3, 11\], got 13'),
         (dict(ksize=3.0), TypeError, 'ksize must be an int, got 3.0'),
         (dict(logits=[[0.0]]), TypeError, 'logits must be a torch.Tensor, got list'),
-        (dict(logits=LOGITS.int()), TypeError, 'logits must have a floating point dtype, got torch.int32'),
-        (dict(logits=LOGITS[0]), ValueError, r'logits must have shape \(B, C, H, W\) with C > 0, got \(2, 4, 4\)'),
+        (dict(logits=LOGITS.int()), TypeError, 'logits must have a floating point dtype .* got torch.int32'),
+        (
+            dict(logits=LOGITS[0]),
+            ValueError,
+            r'logits must have shape \(B, C, H, W\) with C, H, W > 0, got \(2, 4, 4\)',
+        ),
         (dict(logits=LOGITS[:, :, :3]), ValueError, r'label must have shape .* = \(1, 3, 4\) .* got \(1, 4, 4\)'),
         (dict(logits=LOGITS.to('meta')), ValueError, "label must be on the logits' device meta, got cpu"),
         (dict(label=LABEL[:, None]), ValueError, r'label must have shape .* = \(1, 4, 4\) .* got \(1, 1, 4, 4\)'),
@@ -374,6 +414,12 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(weight=torch.ones(4, 4)), ValueError, r'weight must have shape \(1, 4, 4\), got \(4, 4\)'),
         (dict(class_weight=[1.0]), ValueError, r'class_weight must have shape \(2,\), got \(1,\)'),
         (dict(avg_factor=2, reduction='sum'), ValueError, "avg_factor cannot be used with reduction='sum'"),
+        (dict(weight=['a']), TypeError, r"weight must be a tensor or a list of numbers, got \['a'\]"),
+        (dict(avg_factor='a'), TypeError, "avg_factor must be a number or a scalar tensor, got 'a'"),
+        (dict(avg_factor=torch.tensor(-1.0)), ValueError, r'avg_factor must be >= 0, got -1'),
+        (dict(ignore_index=None), TypeError, 'ignore_index must be an int, got None'),
+        (dict(targets='a'), TypeError, 'targets must be BoundaryTargets, got str'),
+        (dict(targets=boundary_targets(LABEL * 7, 3)), ValueError, r"targets' categories must be in \[0, 2\), got 7"),
         (dict(avg_factor=-1), ValueError, 'avg_factor must be >= 0, got -1'),
         (dict(avg_factor=float('nan')), ValueError, 'avg_factor must be >= 0, got nan'),
         (dict(avg_factor=torch.ones(2)), ValueError, r'avg_factor must be .* scalar tensor, got shape \(2,\)'),

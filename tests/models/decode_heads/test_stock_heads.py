@@ -102,7 +102,7 @@ def batch(size_px, num_classes=NUM_CLASSES):
 @pytest.mark.parametrize(('network', 'size_px'), [(deeplabv3, 64), (ocrnet, 64), (lraspp, 400)])
 def test_training_steps(network, size_px, loss):
     model = build(network(loss))
-    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05))
+    optimizer = OptimWrapper(torch.optim.Adam(model.parameters(), lr=0.01))
     history = [model.train_step(batch(size_px), optimizer) for _ in range(4)]
     name = 'decode_1.loss_cpg' if network is ocrnet else 'decode.loss_cpg'
     assert all(torch.isfinite(log['loss']) for log in history)
