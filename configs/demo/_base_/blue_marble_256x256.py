@@ -1,0 +1,53 @@
+# Tiles of the Blue Marble mosaic; tools/dataset_converters/blue_marble.py makes them.
+data_root = 'data/blue_marble'
+metainfo = dict(
+    classes=('ocean', 'inland water', 'forest', 'shrub/grass', 'crop/urban', 'barren/ice'),
+    palette=[[31, 90, 200], [0, 215, 255], [0, 105, 35], [185, 200, 70], [240, 130, 40], [235, 235, 235]],
+)
+# The network sees the tiles at twice their size, so that its output stride of 8 is 4 pixels of the label.
+scale = (512, 512)
+crop_size = (256, 256)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.5),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    # After the image was resized: the label keeps its size, and the prediction is scaled back to it.
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+
+dataset = dict(type='BaseSegDataset', data_root=data_root, img_suffix='.png', seg_map_suffix='.png', metainfo=metainfo)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='img_dir/train', seg_map_path='ann_dir/train'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

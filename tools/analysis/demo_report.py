@@ -1,0 +1,224 @@
+#!/usr/bin/env python
+"""Compare two trained runs in a picture and a small table, above all at the boundaries.
+
+Both runs are evaluated on the test data of their configs. The boundary band holds the labelled pixels that have a
+pixel of another class, void not counted, at most 2 pixels away along either axis. The picture shows the tiles with the
+most band pixels, whatever the predictions look like there.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+import argparse
+import tempfile
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from mmseg_cpg.utils.cli import build_runner
+from mmseg_cpg.utils.data import require_data
+from mmseg_cpg.utils.errors import UserError, one_line_errors
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
+
+VOID = 255
+BAND_PX = 2
+VOID_COLOUR = np.array([255, 0, 255], np.uint8)
+RIGHT_COLOUR = np.array([70, 200, 235], np.uint8)
+WRONG_COLOUR = np.array([255, 45, 30], np.uint8)
+LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG')
+
+
+class Run(NamedTuple):
+    """What a run was trained with, its mIoU in percent, its predictions ((H, W) of uint8 each) and their data."""
+
+    title: str
+    miou: float
+    predictions: list
+    paths: list
+    metainfo: dict
+
+
+class Tile(NamedTuple):
+    """A test image (H, W, 3) in RGB and its label, both uint8, and the boundary band (bool), (H, W)."""
+
+    image: np.ndarray
+    label: np.ndarray
+    band: np.ndarray
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description='Draw the predictions of two runs side by side, with their errors.')
+    parser.add_argument('work_dirs', nargs=2, metavar='WORK_DIR', help='work dirs of the two runs, the baseline first')
+    parser.add_argument('-o', '--out', default='work_dirs/demo.png', help='picture to write (default: %(default)s)')
+    parser.add_argument('--num-tiles', type=int, default=5, help='how many tiles to show (default: %(default)s)')
+    return parser.parse_args()
+
+
+def load_run_config(work_dir):
+    """Read the config and the name of the latest checkpoint that training left in a work dir."""
+    configs = sorted(Path(work_dir).glob('*.py'))
+    checkpoint = find_latest_checkpoint(work_dir) if len(configs) == 1 else None
+    if checkpoint is None:
+        raise UserError(f"'{work_dir}' is no finished run: expected one config (*.py) and a checkpoint in it.")
+    cfg = Config.fromfile(configs[0])
+    cfg.load_from = checkpoint
+    cfg.resume = False
+    cfg.launcher = 'none'
+    return cfg
+
+
+def name_losses(cfg):
+    """Name the losses of the final decode head, e.g. 'CE + CPG'."""
+    head = cfg.model.decode_head
+    losses = (head[-1] if isinstance(head, list) else head).loss_decode
+    types = [loss.type.rpartition('.')[2] for loss in (losses if isinstance(losses, list) else [losses])]
+    return ' + '.join(LOSS_NAMES.get(name, name) for name in types)
+
+
+def evaluate(work_dir):
+    """Evaluate the run of a work dir on its test data."""
+    cfg = load_run_config(work_dir)
+    require_data(cfg, 'test_dataloader')
+    cfg.pop('visualizer', None)  # MMEngine makes one for the process, which would keep the first run's folder
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.work_dir = folder
+        cfg.log_level = 'ERROR'
+        cfg.test_evaluator.output_dir = folder
+        runner = build_runner(cfg)
+        metrics = runner.test()
+        dataset = runner.test_dataloader.dataset
+        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+        paths = [(info['img_path'], info['seg_map_path']) for info in infos]
+        predictions = [read_map(Path(folder, Path(image).stem + '.png')) for image, _ in paths]
+    return Run(name_losses(cfg), metrics['mIoU'], predictions, paths, dataset.metainfo)
+
+
+def read_tile(image_path, label_path):
+    """Read a tile from its two files."""
+    label = read_map(label_path)
+    return Tile(cv2.cvtColor(cv2.imread(image_path), cv2.COLOR_BGR2RGB), label, boundary_band(label))
+
+
+def read_map(path):
+    """Read a map of class indices, (H, W) of uint8."""
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def boundary_band(label):
+    """Mark the labelled pixels with another class at most ``BAND_PX`` pixels away along either axis.
+
+    Args:
+        label (np.ndarray): (H, W) of uint8, 255 is void.
+
+    Returns:
+        np.ndarray: (H, W) of bool.
+    """
+    window = np.ones((2 * BAND_PX + 1, 2 * BAND_PX + 1), np.uint8)
+    void = label == VOID
+    lowest = cv2.erode(label, window)  # void is the largest value
+    highest = cv2.dilate(np.where(void, np.uint8(0), label), window)
+    return (lowest < highest) & ~void
+
+
+def band_error(predictions, tiles):
+    """Percentage of the bands' pixels whose class is wrong, over all the tiles together."""
+    wrong = [(prediction != tile.label)[tile.band] for prediction, tile in zip(predictions, tiles, strict=True)]
+    return 100 * np.concatenate(wrong).mean()
+
+
+def paint(class_map, palette):
+    """Colour a map of class indices."""
+    colours = np.tile(VOID_COLOUR, (VOID + 1, 1))
+    colours[: len(palette)] = palette
+    return colours[class_map]
+
+
+def paint_errors(prediction, tile):
+    """Colour the boundary band by right and wrong over a dark grey image."""
+    grey = cv2.cvtColor(tile.image, cv2.COLOR_RGB2GRAY)
+    canvas = np.repeat((grey // 2)[..., None], 3, axis=2)
+    wrong = prediction != tile.label
+    canvas[tile.band & ~wrong] = RIGHT_COLOUR
+    canvas[tile.band & wrong] = WRONG_COLOUR
+    return canvas
+
+
+def draw(runs, tiles, shown, out):
+    """Draw a row for each shown tile: image, label, predictions and boundary errors of the runs.
+
+    Args:
+        runs (list[Run]): The runs.
+        tiles (list[Tile]): All tiles.
+        shown (list[int]): Indices of the tiles to show.
+        out (Path): Picture to write.
+    """
+    classes, palette = (runs[0].metainfo[key] for key in ('classes', 'palette'))
+    headers = [
+        'image',
+        'label',
+        *(f'{run.title}\nmIoU {run.miou:.1f} %' for run in runs),
+        *(f'{run.title}: boundary\n{band_error(run.predictions, tiles):.1f} % wrong' for run in runs),
+    ]
+    figure, axes = plt.subplots(
+        len(shown), len(headers), figsize=(2.3 * len(headers), 2.3 * len(shown) + 1.6), squeeze=False, layout='tight'
+    )
+    for axis, header in zip(axes[0], headers, strict=True):
+        axis.set_title(header, fontsize=12)
+    for row, index in zip(axes, shown, strict=True):
+        tile = tiles[index]
+        predictions = [run.predictions[index] for run in runs]
+        panels = [
+            tile.image,
+            paint(tile.label, palette),
+            *(paint(prediction, palette) for prediction in predictions),
+            *(paint_errors(prediction, tile) for prediction in predictions),
+        ]
+        for axis, panel in zip(row, panels, strict=True):
+            axis.imshow(panel, interpolation='nearest')
+            axis.set_xticks([])
+            axis.set_yticks([])
+        for axis, prediction in zip(row[-len(runs) :], predictions, strict=True):
+            box = dict(facecolor='black', edgecolor='none', alpha=0.6, pad=2)
+            text = f'{band_error([prediction], [tile]):.0f} % wrong'
+            axis.text(0.03, 0.04, text, transform=axis.transAxes, color='white', fontsize=9, bbox=box)
+    entries = [*zip(classes, palette, strict=True), ('void', VOID_COLOUR)]
+    entries += [('boundary, right class', RIGHT_COLOUR), ('boundary, wrong class', WRONG_COLOUR)]
+    handles = [Patch(facecolor=np.array(colour) / 255, edgecolor='grey', label=name) for name, colour in entries]
+    figure.suptitle(
+        f'{runs[1].title} against {runs[0].title}: the {len(shown)} of {len(tiles)} validation tiles with the most '
+        f'boundary pixels (within {BAND_PX} px of another class)',
+        fontsize=14,
+    )
+    figure.legend(handles=handles, loc='lower center', ncols=len(palette), fontsize=11, frameon=False)
+    figure.get_layout_engine().set(rect=(0, 0.5 / figure.get_figheight(), 1, 1))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+
+
+def main():
+    args = parse_args()
+    with one_line_errors():
+        runs = [evaluate(work_dir) for work_dir in args.work_dirs]
+        if runs[0].paths != runs[1].paths:
+            raise UserError('The two runs are not tested on the same data, so they cannot be compared.')
+    tiles = [read_tile(*paths) for paths in runs[0].paths]
+    print(f'{"":>20}{"mIoU":>10}{f"wrong within {BAND_PX} px of a boundary":>36}')
+    for run in runs:
+        print(f'{run.title:>20}{run.miou:>9.2f}%{band_error(run.predictions, tiles):>35.2f}%')
+    shown = sorted(range(len(tiles)), key=lambda index: -tiles[index].band.sum())[: args.num_tiles]
+    draw(runs, tiles, shown, Path(args.out))
+    print(f'Picture: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
