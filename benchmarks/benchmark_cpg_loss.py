@@ -166,6 +166,24 @@ def growth(device, repeats):
     return rows
 
 
+def odd_memory(device):
+    """Peak memory of the sparse implementation where it is higher than on street labels and float32 logits."""
+    shape = CASES[0]
+    logits, street = setup(shape, device)
+    noise = torch.randint(shape[1], street.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    rows = []
+    for ksize in KSIZES:
+        for labels, label, dtype in (('street', street, torch.float16), ('noise', noise, torch.float32)):
+            cast = logits.detach().to(dtype).requires_grad_()
+            peak = peak_memory(lambda z, y=label, k=ksize: cpg_loss(z, y, k), cast)
+            row = {'labels': labels, 'dtype': str(dtype).removeprefix('torch.'), 'logits': shape, 'ksize': ksize}
+            rows.append({**row, 'peak_memory': round(peak, 3)})
+            print(
+                '{labels} labels, {dtype}, k={ksize}: memory {peak_memory:.2f} x logits'.format(**rows[-1]), flush=True
+            )
+    return rows
+
+
 def environment(device):
     def first_line(command):
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
@@ -183,7 +201,7 @@ def environment(device):
 
 
 def markdown(result):
-    """The two tables of the README: (against the dense implementation, growth)."""
+    """The tables of the README: (against the dense implementation, growth, memory in odd cases)."""
     speed = [
         '| logits | ksize | sparse, ms | dense, ms | dense / sparse | cross-entropy, ms | sparse / cross-entropy '
         '| memory: sparse, dense, cross-entropy |',
@@ -206,7 +224,12 @@ def markdown(result):
             f'| {row["varies"]} | {size(row["logits"])} | {row["ksize"]} | {100 * row["boundary_share"]:.1f} % '
             f'| {row["sparse"]["total_ms"]:.1f} | {row["cross_entropy"]["total_ms"]:.1f} |'
         )
-    return '\n'.join(speed), '\n'.join(grown)
+    odd = ['| labels | logits | ' + ' | '.join(f'ksize {ksize}' for ksize in KSIZES) + ' |', '|---' * 5 + '|']
+    for labels, dtype in dict.fromkeys((row['labels'], row['dtype']) for row in result['odd_memory']):
+        rows = [row for row in result['odd_memory'] if (row['labels'], row['dtype']) == (labels, dtype)]
+        memory = ' | '.join(f'{row["peak_memory"]:.1f}' for row in rows)
+        odd.append(f'| {labels} | {size(rows[0]["logits"])}, {dtype} | {memory} |')
+    return tuple('\n'.join(lines) for lines in (speed, grown, odd))
 
 
 def size(shape):
@@ -222,6 +245,7 @@ def main():
     result = {'environment': environment(args.device)}
     result['against_dense'] = against_dense(args.device, args.repeats)
     result['growth'] = growth(args.device, args.repeats)
+    result['odd_memory'] = odd_memory(args.device)
     args.out.write_text(json.dumps(result, indent=1) + '\n')
     print(*markdown(result), f'wrote {args.out}', sep='\n\n')
 

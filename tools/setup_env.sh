@@ -41,13 +41,13 @@ step() {
 
 find_python() {
     local python
-    for python in "${PYTHON:-}" python3.11 python3 python; do
-        if [ -n "$python" ] && "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    for python in ${PYTHON:-python3.11 python3 python}; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
             command -v "$python"
             return
         fi
     done
-    die "Python 3.11 is needed${PYTHON:+, PYTHON=$PYTHON is another}. On Debian or Ubuntu: apt-get install python3.11 python3.11-venv python3.11-dev"
+    die "Python 3.11 is needed${PYTHON:+, and PYTHON=$PYTHON is not it}. On Debian or Ubuntu: apt-get install python3.11 python3.11-venv python3.11-dev"
 }
 
 check_system() {
