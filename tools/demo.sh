@@ -15,8 +15,15 @@ for name in fast_scnn_1xb8-600i_blue-marble-256x256 fast_scnn_cpg3_1xb8-600i_blu
     work_dir=work_dirs/$name
     work_dirs+=("$work_dir")
     if [ ! -f "$work_dir/iter_600.pth" ]; then
-        python tools/train.py "configs/demo/$name.py" --work-dir "$work_dir" --resume
+        resume=$([ ! -f "$work_dir/last_checkpoint" ] || echo --resume)
+        python tools/train.py "configs/demo/$name.py" --work-dir "$work_dir" $resume
     fi
 done
+echo
 python tools/analysis/demo_report.py "${work_dirs[@]}" --out work_dirs/demo/demo.png
-echo "Set-up: $setup_s s, demo: $((SECONDS - start - setup_s)) s."
+echo
+echo "Made in $PWD:"
+echo "  .venv                    the environment ($setup_s s)"
+echo "  data/blue_marble         the data set"
+for work_dir in "${work_dirs[@]}"; do echo "  $work_dir"; done
+echo "  work_dirs/demo/demo.png  the comparison (from the data set on: $((SECONDS - start - setup_s)) s)"
