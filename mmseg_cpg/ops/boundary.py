@@ -17,6 +17,7 @@ from .chunks import chunk_slices
 from .kernels import check_ksize
 from .tiles import TILE_PX, correlate, tile_grid, tile_pixels
 
+MAX_CLASSES = torch.iinfo(torch.int32).max
 IGNORE_POLICIES = ('exclude', 'as_background')
 # All others, unsigned with 16 bits or more, have hardly any operation in torch.
 _PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -31,7 +32,8 @@ class BoundaryTargets:
 
     Attributes:
         pixel: (n,) int32, flat index into the label.
-        category: (n,) class id, on CPU in the smallest of uint8, int16 and int32 that also has room for void.
+        category: (n,) class id, in the smallest of uint8, int16 and int32 that has room for the label's ids (on CUDA:
+            for ``num_classes``) and for void.
         gradient: (2, n) int8, int16 or int32 (ksize up to 5, 7, 11), numerators of the x and y gradient G over the
             denominator of :func:`~mmseg_cpg.ops.sobel_numerators`.
         shape: Shape of the label, (H, W) or (B, H, W).
@@ -73,6 +75,21 @@ def check_ignore_index(ignore_index: int) -> None:
         raise TypeError(f'ignore_index must be an int, got {ignore_index!r}')
 
 
+def check_ids(name: str, ids: Tensor, num_classes: int, alternative: str = '') -> int:
+    """Raise ValueError unless all ids are in [0, num_classes); return the highest, or a bound for it.
+
+    On CUDA the check is an asynchronous device assertion, since looking at the values would wait for the device.
+    """
+    if ids.device.type != 'cpu':
+        torch._assert_async(((ids >= 0) & (ids < num_classes)).all())
+        return num_classes - 1
+    lowest, highest = (int(value) for value in ids.aminmax()) if ids.numel() else (0, 0)
+    if lowest < 0 or highest >= num_classes:
+        value = lowest if lowest < 0 else highest
+        raise ValueError(f'{name} must be in [0, {num_classes}){alternative}, got {value}')
+    return highest
+
+
 def void_mask(label: Tensor, ignore_index: int) -> Tensor:
     """Boolean mask of void pixels; none where ``ignore_index`` lies outside the label's dtype."""
     limits = torch.iinfo(label.dtype)
@@ -89,7 +106,12 @@ def check_ignore_policy(ignore_policy: str) -> None:
 
 @torch.compiler.disable
 def boundary_targets(
-    label: np.ndarray | Tensor, ksize: int, *, ignore_index: int = 255, ignore_policy: str = 'exclude'
+    label: np.ndarray | Tensor,
+    ksize: int,
+    *,
+    ignore_index: int = 255,
+    ignore_policy: str = 'exclude',
+    num_classes: int = MAX_CLASSES,
 ) -> BoundaryTargets:
     r"""Find the boundary entries of a label map and their exact gradients.
 
@@ -97,19 +119,20 @@ def boundary_targets(
     are the same on every device and for numpy arrays and tensors.
 
     Args:
-        label: (H, W) or (B, H, W), any integer dtype, class ids >= 0 or ``ignore_index``.
+        label: (H, W) or (B, H, W), any integer dtype, class ids in [0, num_classes) or ``ignore_index``.
         ksize: Odd kernel size in [3, 11].
         ignore_index: Id of void pixels.
         ignore_policy: ``'exclude'`` drops every entry whose k x k window holds a void pixel; ``'as_background'`` lets
             T be zero at void pixels and drops entries at void pixels only, as the authors' published code does.
+        num_classes: Limit of the ids, for checking them.
 
     Returns:
         The entries, on the label's device. A label without boundary gives zero entries.
 
     Raises:
         TypeError: ``label`` is no integer tensor or array, ``ksize`` or ``ignore_index`` no int.
-        ValueError: Wrong number of dimensions, ``ksize`` or ``ignore_policy``; on CPU also an id that is negative or
-            beyond int32.
+        ValueError: Wrong number of dimensions, ``ksize`` or ``ignore_policy``, or an id out of range (on CUDA an
+            asynchronous device assertion).
 
     Example:
         >>> targets = boundary_targets(np.array([[0, 0, 1, 1]]), ksize=3)
@@ -123,7 +146,7 @@ def boundary_targets(
     if label.dim() not in (2, 3) or 0 in label.shape[-2:]:
         raise ValueError(f'label must have shape (H, W) or (B, H, W) with H, W > 0, got {tuple(label.shape)}')
     height, width = label.shape[-2:]
-    ids, void_id = _compact(label if label.dim() == 3 else label[None], ignore_index)
+    ids, void_id = _compact(label if label.dim() == 3 else label[None], ignore_index, num_classes)
     candidate = _tile_view(_boundary_candidates(ids, void_id, ksize, ignore_policy))
     tile = candidate.any(1).nonzero()[:, 0]
     patch = ids.view(-1)[tile_pixels(tile, height, width, halo_px=ksize // 2)]
@@ -153,18 +176,11 @@ def _gradient_dtype(ksize: int) -> torch.dtype:
     return torch.int8 if ksize <= 5 else torch.int16 if ksize <= 7 else torch.int32
 
 
-def _compact(label: Tensor, ignore_index: int) -> tuple[Tensor, int]:
+def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, int]:
     """Label in the smallest dtype that holds it, with void as the dtype's largest value: (label, void id)."""
     void = void_mask(label, ignore_index)
-    if label.device.type == 'cpu':
-        lowest, highest = (int(value) for value in label.masked_fill(void, 0).aminmax()) if label.numel() else (0, 0)
-        limit = torch.iinfo(torch.int32).max
-        if lowest < 0 or highest >= limit:
-            value = lowest if lowest < 0 else highest
-            raise ValueError(f'label ids must be in [0, {limit}) or ignore_index={ignore_index}, got {value}')
-        dtype = next(d for d in (torch.uint8, torch.int16, torch.int32) if highest < torch.iinfo(d).max)
-    else:
-        dtype = torch.int32  # looking at the values would wait for the device
+    highest = check_ids('label', label.masked_fill(void, 0), num_classes, f' or ignore_index={ignore_index}')
+    dtype = next(dtype for dtype in (torch.uint8, torch.int16, torch.int32) if highest < torch.iinfo(dtype).max)
     void_id = torch.iinfo(dtype).max
     return label.to(dtype, memory_format=torch.contiguous_format).masked_fill(void, void_id), void_id
 

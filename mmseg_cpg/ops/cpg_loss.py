@@ -8,6 +8,7 @@ from torch import Tensor
 from .boundary import (
     BoundaryTargets,
     boundary_targets,
+    check_ids,
     check_ignore_index,
     check_ignore_policy,
     check_label,
@@ -69,7 +70,8 @@ def cpg_loss(
             the smallest is float32's eps, so that 0 where nothing is counted gives 0.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
             pixel, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
-        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device.
+        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device; then the values of
+            ``label`` are not looked at again.
         implementation: ``'sparse'`` works on boundary pixels only, ``'dense'`` follows the equations line by line with
             many times the memory. ``'auto'`` is ``'sparse'``.
 
@@ -94,9 +96,7 @@ def cpg_loss(
         raise ValueError(f'implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}')
     label = check_label(label)
     _check_logits(logits, label)
-    num_ids = max(logits.shape[1], 2)
-    ids = label.masked_fill(void_mask(label, ignore_index), 0)
-    _check_range('label', ids, num_ids, also=f' or ignore_index={ignore_index}')
+    num_classes = max(logits.shape[1], 2)
     weight = _check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = _check_factor('class_weight', class_weight, (logits.shape[1],), logits)
     avg_factor = _check_avg_factor(avg_factor, reduction, logits)
@@ -105,16 +105,20 @@ def cpg_loss(
     if implementation == 'dense':
         if targets is not None:
             raise ValueError("implementation='dense' finds the boundary itself, expected targets=None")
+        ids = label.masked_fill(void_mask(label, ignore_index), 0)
+        check_ids('label', ids, num_classes, f' or ignore_index={ignore_index}')
         error, num_entries = dense_squared_error(logits, label, ksize, ignore_index, ignore_policy, use_sigmoid)
         if class_weight is not None:
             error = error * class_weight.view(-1, 1, 1)
         error = error.sum(1)
     else:
         if targets is None:
-            targets = boundary_targets(label, ksize, ignore_index=ignore_index, ignore_policy=ignore_policy)
+            targets = boundary_targets(
+                label, ksize, ignore_index=ignore_index, ignore_policy=ignore_policy, num_classes=num_classes
+            )
         else:
             _check_targets(targets, label, ksize, ignore_index, ignore_policy)
-            _check_range("the targets' categories", targets.category, num_ids)
+            check_ids("the targets' categories", targets.category, num_classes)
         if logits.shape[1] == 1:
             targets = targets.foreground()
         error = sparse_squared_error(logits, targets, use_sigmoid)
@@ -150,15 +154,6 @@ def _check_logits(logits: Tensor, label: Tensor) -> None:
         raise ValueError(f'label must have shape (B, H, W) = {expected} as logits have, got {tuple(label.shape)}')
     if label.device != logits.device:
         raise ValueError(f"label must be on the logits' device {logits.device}, got {label.device}")
-
-
-def _check_range(name: str, ids: Tensor, limit: int, also: str = '') -> None:
-    if ids.device.type == 'cpu':
-        lowest, highest = (int(value) for value in ids.aminmax()) if ids.numel() else (0, 0)
-        if lowest < 0 or highest >= limit:
-            raise ValueError(f'{name} must be in [0, {limit}){also}, got {lowest if lowest < 0 else highest}')
-    else:  # looking at the values would wait for the device
-        torch._assert_async(((ids >= 0) & (ids < limit)).all())
 
 
 def _check_factor(

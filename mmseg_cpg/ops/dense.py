@@ -55,11 +55,10 @@ def dense_squared_error(
 
 
 def _gradient(probability: Tensor, kernels: Tensor) -> Tensor:
-    """Cross-correlate (B, C, H, W) with (2, k, k), replicate padding (Eq. 5): (B, C, 2, H, W)."""
-    num_classes, radius = probability.shape[1], kernels.shape[-1] // 2
-    padded = F.pad(probability, (radius,) * 4, mode='replicate')
-    weight = kernels[:, None].repeat(num_classes, 1, 1, 1)
-    return F.conv2d(padded, weight, groups=num_classes).unflatten(1, (num_classes, 2))
+    """Cross-correlate each class of (B, C, H, W) with (2, k, k), replicate padding (Eq. 5): (B, C, 2, H, W)."""
+    radius = kernels.shape[-1] // 2
+    planes = F.pad(probability.flatten(0, 1)[:, None], (radius,) * 4, mode='replicate')
+    return F.conv2d(planes, kernels[:, None]).unflatten(0, probability.shape[:2])
 
 
 def _window_max(mask: Tensor, ksize: int) -> Tensor:

@@ -139,8 +139,8 @@ def test_window_extremum_is_a_maximum_filter():
         (np.zeros((1, 1, 4, 4), int), ValueError, r'label must have shape .* got \(1, 1, 4, 4\)'),
         (np.zeros((2, 0, 4), int), ValueError, r'with H, W > 0, got \(2, 0, 4\)'),
         (np.array([[None, 'a']]), TypeError, 'label must have an integer dtype, got object'),
-        (np.array([[0, 2**40]]), ValueError, r'label ids must be in \[0, 2147483647\) .* got 1099511627776'),
-        (np.array([[0, -7]]), ValueError, r'label ids must be in \[0, 2147483647\) or ignore_index=255, got -7'),
+        (np.array([[0, 2**40]]), ValueError, r'label must be in \[0, 2147483647\) .* got 1099511627776'),
+        (np.array([[0, -7]]), ValueError, r'label must be in \[0, 2147483647\) or ignore_index=255, got -7'),
     ],
 )
 def test_bad_label(label, error, message):

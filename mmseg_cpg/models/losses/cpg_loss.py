@@ -80,7 +80,13 @@ class CPGLoss(nn.Module):
         Returns:
             Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
         """
-        targets = boundary_targets(target, self.ksize, ignore_index=ignore_index, ignore_policy=self.ignore_policy)
+        targets = boundary_targets(
+            target,
+            self.ksize,
+            ignore_index=ignore_index,
+            ignore_policy=self.ignore_policy,
+            num_classes=max(pred.shape[1], 2),
+        )
         self._watch_for_empty_batches(len(targets))
         return self.loss_weight * cpg_loss(
             pred,
