@@ -5,6 +5,7 @@ T: one-hot label; G = S * T: its gradient; M: boundary entries, where G is exact
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -51,10 +52,40 @@ class BoundaryTargets:
     def __len__(self) -> int:
         return len(self.pixel)
 
+    @property
+    def made_with(self) -> tuple[tuple[int, ...], int, int, str]:
+        """(shape, ksize, ignore_index, ignore_policy): what must agree for targets to fit a loss."""
+        return self.shape, self.ksize, self.ignore_index, self.ignore_policy
+
     def foreground(self) -> BoundaryTargets:
         """The entries of class 1 as those of class 0, for logits with one channel."""
         keep = (self.category == 1).nonzero()[:, 0]
         return replace(self, pixel=self.pixel[keep], category=self.category[keep] - 1, gradient=self.gradient[:, keep])
+
+
+def stack_targets(targets: Sequence[BoundaryTargets]) -> BoundaryTargets:
+    """The targets of a batch from those of its images, equal to :func:`boundary_targets` of the stacked labels.
+
+    Args:
+        targets: Of (H, W) labels, at least one, all made alike and on one device.
+
+    Raises:
+        ValueError: No targets, of batches, or made with different shapes or arguments.
+    """
+    made_with = {each.made_with for each in targets}
+    if len(made_with) != 1 or len(targets[0].shape) != 2:
+        raise ValueError(
+            'targets to stack must be of (H, W) labels and made with one (shape, ksize, ignore_index, ignore_policy), '
+            f'got {sorted(made_with, key=str)}'
+        )
+    height, width = targets[0].shape
+    return replace(
+        targets[0],
+        pixel=torch.cat([each.pixel + image * height * width for image, each in enumerate(targets)]),
+        category=torch.cat([each.category for each in targets]),
+        gradient=torch.cat([each.gradient for each in targets], 1),
+        shape=(len(targets), height, width),
+    )
 
 
 def check_label(label: np.ndarray | Tensor) -> Tensor:

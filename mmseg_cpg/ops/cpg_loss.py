@@ -190,10 +190,10 @@ def _check_targets(targets: BoundaryTargets, label: Tensor, ksize: int, ignore_i
     if not isinstance(targets, BoundaryTargets):
         raise TypeError(f'targets must be BoundaryTargets, got {type(targets).__name__}')
     expected = (tuple(label.shape), ksize, ignore_index, ignore_policy)
-    made_with = (targets.shape, targets.ksize, targets.ignore_index, targets.ignore_policy)
-    if made_with != expected:
+    if targets.made_with != expected:
         raise ValueError(
-            f'targets must be made with (label shape, ksize, ignore_index, ignore_policy) = {expected}, got {made_with}'
+            f'targets must be made with (label shape, ksize, ignore_index, ignore_policy) = {expected}, '
+            f'got {targets.made_with}'
         )
     if targets.pixel.device != label.device:
         raise ValueError(f"targets must be on the label's device {label.device}, got {targets.pixel.device}")

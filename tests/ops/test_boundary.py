@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_cpg.ops import boundary, boundary_targets, sobel_numerators
+from mmseg_cpg.ops import boundary, boundary_targets, sobel_numerators, stack_targets
 from mmseg_cpg.ops.boundary import window_extremum
 from tests import oracle
 
@@ -177,3 +177,30 @@ def test_chunks_make_no_difference(ksize, monkeypatch):
 def test_unknown_policy():
     with pytest.raises(ValueError, match=r"ignore_policy must be one of \('exclude', 'as_background'\), got 'drop'"):
         boundary_targets(np.zeros((4, 4), int), 3, ignore_policy='drop')
+
+
+@settings(max_examples=40, deadline=None)
+@given(labels(), st.sampled_from([3, 7, 9]), st.sampled_from(['exclude', 'as_background']))
+def test_stacked_targets_are_those_of_the_batch(label, ksize, ignore_policy):
+    label = label.copy()
+    label[-1][label[-1] == 4] = 300  # another dtype for the last image's classes
+    expected = boundary_targets(label, ksize, ignore_policy=ignore_policy)
+    actual = stack_targets([boundary_targets(image, ksize, ignore_policy=ignore_policy) for image in label])
+    assert actual.made_with == expected.made_with
+    for name in ('pixel', 'category', 'gradient'):
+        assert getattr(actual, name).dtype == getattr(expected, name).dtype
+        assert torch.equal(getattr(actual, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize(
+    'targets',
+    [
+        [],
+        [boundary_targets(np.eye(4, dtype=int), 3), boundary_targets(np.eye(5, dtype=int), 3)],
+        [boundary_targets(np.eye(4, dtype=int), 3), boundary_targets(np.eye(4, dtype=int), 5)],
+        [boundary_targets(np.eye(4, dtype=int)[None], 3)],
+    ],
+)
+def test_targets_made_differently_are_not_stacked(targets):
+    with pytest.raises(ValueError, match='made with one'):
+        stack_targets(targets)
