@@ -1,0 +1,3 @@
+from .transforms import BoundaryMaskFromLabel
+
+__all__ = ['BoundaryMaskFromLabel']

@@ -1,0 +1,3 @@
+from .boundary_mask_from_label import BoundaryMaskFromLabel
+
+__all__ = ['BoundaryMaskFromLabel']
