@@ -10,6 +10,8 @@ except ModuleNotFoundError as error:
     # Nothing to register with, but mmseg_cpg.ops needs nothing but torch.
     __all__ = ['__version__']
 else:
+    from .datasets import BoundaryMaskFromLabel
+    from .engine import BoundaryTargetHook
     from .models import CPGLoss
 
-    __all__ = ['CPGLoss', '__version__']
+    __all__ = ['BoundaryMaskFromLabel', 'BoundaryTargetHook', 'CPGLoss', '__version__']

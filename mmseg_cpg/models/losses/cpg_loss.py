@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 import torch.nn as nn
 from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmseg_cpg.ops import boundary_targets, cpg_loss
+from mmseg_cpg.ops import BoundaryTargets, boundary_targets, cpg_loss
 from mmseg_cpg.ops.boundary import check_ignore_policy
 from mmseg_cpg.ops.cpg_loss import check_reduction
 from mmseg_cpg.ops.kernels import check_ksize
@@ -33,6 +34,10 @@ class CPGLoss(nn.Module):
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_cpg'.
+
+    Attributes:
+        precomputed (tuple[BoundaryTargets, ...]): Targets of the batch that the loss is called with next, where they
+            were made beforehand; those that fit the call are used. ``BoundaryTargetHook`` sets and clears them.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class CPGLoss(nn.Module):
         self.class_weight = get_class_weight(class_weight)
         self.reduction = reduction
         self._loss_name = loss_name
+        self.precomputed: tuple[BoundaryTargets, ...] = ()
+        self._told_misfit = False
         self._empty_batches = 0
 
     def forward(
@@ -80,13 +87,7 @@ class CPGLoss(nn.Module):
         Returns:
             Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
         """
-        targets = boundary_targets(
-            target,
-            self.ksize,
-            ignore_index=ignore_index,
-            ignore_policy=self.ignore_policy,
-            num_classes=max(pred.shape[1], 2),
-        )
+        targets = self._targets(target, ignore_index, num_classes=max(pred.shape[1], 2))
         self._watch_for_empty_batches(len(targets))
         return self.loss_weight * cpg_loss(
             pred,
@@ -100,6 +101,27 @@ class CPGLoss(nn.Module):
             avg_factor=avg_factor,
             reduction=reduction_override or self.reduction,
             targets=targets,
+        )
+
+    @torch.compiler.disable
+    def _targets(self, label: Tensor, ignore_index: int, num_classes: int) -> BoundaryTargets:
+        needed = (tuple(label.shape), self.ksize, ignore_index, self.ignore_policy)
+        for targets in self.precomputed:
+            if targets.made_with == needed:
+                return targets
+        if self.precomputed and not self._told_misfit:
+            self._told_misfit = True
+            warnings.warn(
+                'CPGLoss finds the boundary itself: it needs (label shape, ksize, ignore_index, ignore_policy) = '
+                f'{needed}, BoundaryMaskFromLabel made {", ".join(str(each.made_with) for each in self.precomputed)}.',
+                stacklevel=2,
+            )
+        return boundary_targets(
+            label,
+            self.ksize,
+            ignore_index=ignore_index,
+            ignore_policy=self.ignore_policy,
+            num_classes=num_classes,
         )
 
     def _watch_for_empty_batches(self, num_entries: int) -> None:

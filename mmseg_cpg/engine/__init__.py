@@ -1,0 +1,3 @@
+from .hooks import BoundaryTargetHook
+
+__all__ = ['BoundaryTargetHook']

@@ -1,0 +1,3 @@
+from .boundary_target_hook import BoundaryTargetHook
+
+__all__ = ['BoundaryTargetHook']
