@@ -11,6 +11,7 @@ from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.distributed import leave_together
 from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.utils.precompute import precompute_boundaries
 
 
 def build_parser():
@@ -28,6 +29,11 @@ def build_parser():
         '--auto-scale-lr',
         action='store_true',
         help="scale the learning rate by the total batch size over the config's auto_scale_lr.base_batch_size",
+    )
+    parser.add_argument(
+        '--precompute-boundaries',
+        action='store_true',
+        help="find the boundaries that CPG losses need in the data loader's workers, with the same losses",
     )
     return parser
 
@@ -63,6 +69,8 @@ def main(argv=None):
             raise UserError('Mixed precision (--amp, AmpOptimWrapper) needs a GPU, and none is available here.')
         if args.auto_scale_lr:
             enable_auto_scale_lr(cfg)
+        if args.precompute_boundaries:
+            precompute_boundaries(cfg)
         if args.resume:
             resume_from(cfg, args.resume)
         require_checkpoint(cfg.get('load_from'))

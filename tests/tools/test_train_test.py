@@ -15,6 +15,8 @@ from mmengine.utils.dl_utils import load_url
 from mmseg.models.decode_heads import FCNHead
 from mmseg.models.segmentors import SegTTAModel
 
+from mmseg_cpg.models.losses import cpg_loss
+
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 CPG_LOSS = 'model.decode_head.loss_decode'
 CPG = [f'{CPG_LOSS}._delete_=True', f'{CPG_LOSS}.type=CPGLoss']
@@ -88,6 +90,28 @@ def test_cfg_options_and_auto_scale_lr_reach_the_run(trained, run_tool, tmp_path
     )
     optimizer = torch.load(tmp_path / 'iter_1.pth')['optimizer']
     assert optimizer['param_groups'][0]['lr'] == pytest.approx(0.4 * 2 / 8)
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_precomputed_boundaries_change_no_weight(trained, run_tool, tmp_path, monkeypatch, num_workers):
+    config, _, _ = trained
+    searched = []
+    search = cpg_loss.boundary_targets
+
+    def spy(*args, **kwargs):
+        searched.append(args)
+        return search(*args, **kwargs)
+
+    monkeypatch.setattr(cpg_loss, 'boundary_targets', spy)
+    weights = []
+    for switch in ([], ['--precompute-boundaries']):
+        work_dir = tmp_path / str(len(switch))
+        options = [*CPG, f'train_dataloader.num_workers={num_workers}']
+        run_tool('train', config, '--work-dir', work_dir, *switch, '--cfg-options', *options)
+        weights.append(torch.load(work_dir / 'iter_3.pth')['state_dict'])
+    assert len(searched) == 3
+    for name, weight in weights[0].items():
+        assert torch.equal(weights[1][name], weight), name
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='shows only that AmpOptimWrapper, which needs a GPU, is built')
@@ -169,6 +193,7 @@ def test_a_mistake_in_the_config_is_one_line(trained, fails_with, tmp_path, tool
             ['--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'],
             "the config has 'ApexOptimWrapper'",
         ),
+        ('train', ['--precompute-boundaries'], 'this one has none'),
         ('train', ['--auto-scale-lr'], 'auto_scale_lr = dict(base_batch_size=16)'),
         ('train', ['--launcher', 'pytorch'], 'tools/dist_train.sh'),
         ('train', ['--launcher', 'slurm'], 'needs GPUs'),

@@ -1,0 +1,122 @@
+"""--precompute-boundaries on the configs here, on stock ones and on wrapped datasets."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config, ConfigDict
+from mmseg.registry import TRANSFORMS
+
+from mmseg_cpg import BoundaryMaskFromLabel, CPGLoss
+from mmseg_cpg.utils.errors import UserError
+from mmseg_cpg.utils.precompute import precompute_boundaries
+
+CONFIGS = sorted((Path(__file__).parents[2] / 'configs' / 'cpg').glob('*_cpg[357].py'))
+HOOK = dict(type='mmseg_cpg.BoundaryTargetHook')
+PACK = dict(type='PackSegInputs')
+CPG = dict(type='mmseg_cpg.CPGLoss')
+
+
+def tiny(loss=CPG, pipeline=(PACK,), **head):
+    return Config(
+        dict(
+            model=dict(decode_head=dict(loss_decode=loss, **head), data_preprocessor=dict(size=(8, 16))),
+            train_dataloader=dict(dataset=dict(pipeline=list(pipeline))),
+        )
+    )
+
+
+def transform_of(cfg):
+    precompute_boundaries(cfg)
+    pack, transform = cfg.train_dataloader.dataset.pipeline[-2:]
+    assert pack.type == 'PackSegInputs'
+    assert isinstance(TRANSFORMS.build(transform), BoundaryMaskFromLabel)
+    return transform
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_every_config_here(path):
+    cfg = Config.fromfile(path)
+    before = deepcopy(cfg)
+    transform = transform_of(cfg)
+    assert transform == dict(
+        type='mmseg_cpg.BoundaryMaskFromLabel',
+        ksize=[int(path.stem[-1])],
+        ignore_index=255,
+        ignore_policy='as_background',
+        pad_size=cfg.crop_size,
+        seg_pad_val=255,
+    )
+    assert cfg.custom_hooks == [HOOK]
+    cfg.pop('custom_hooks')
+    cfg.train_dataloader.dataset.pipeline = cfg.train_dataloader.dataset.pipeline[:-1]
+    assert cfg.to_dict() == before.to_dict()
+
+
+def test_stock_config_with_losses_of_several_sizes(tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = 'mmseg::ocrnet/ocrnet_hr18_4xb2-40k_cityscapes-512x1024.py'\n"
+        'model = _base_.model\n'
+        "model.decode_head[0].loss_decode = dict(type='CPGLoss', ksize=7)\n"
+        "model.decode_head[1].loss_decode = [dict(type='mmseg_cpg.CPGLoss'), dict(type='CPGLoss', ksize=7)]\n"
+        "custom_hooks = [dict(type='EMAHook')]\n"
+    )
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    val_pipeline = deepcopy(cfg.val_dataloader.dataset.pipeline)
+    transform = transform_of(cfg)
+    assert (transform.ksize, transform.ignore_policy, transform.pad_size) == ([3, 7], 'exclude', (512, 1024))
+    assert cfg.custom_hooks == [dict(type='EMAHook'), HOOK]
+    assert cfg.val_dataloader.dataset.pipeline == val_pipeline
+    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
+
+
+def test_reads_ignore_index_and_padding():
+    cfg = tiny(ignore_index=9)
+    cfg.model.data_preprocessor.seg_pad_val = 9
+    transform = transform_of(cfg)
+    assert (transform.ignore_index, transform.seg_pad_val, transform.pad_size) == (9, 9, (8, 16))
+    cfg = tiny(loss=dict(type=CPGLoss, ksize=5))
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.data_preprocessor.size = (4, 4)
+    transform = transform_of(cfg)
+    assert (transform.ksize, transform.pad_size) == ([5], (4, 4))
+
+
+def test_wrapped_and_shared_pipelines():
+    shared = [dict(type='LoadAnnotations'), PACK]
+    mosaic = dict(type='MultiImageMixDataset', dataset=dict(pipeline=shared[:1]), pipeline=shared)
+    cfg = tiny()
+    cfg.train_dataloader.dataset = ConfigDict(type='ConcatDataset', datasets=[dict(pipeline=shared), mosaic])
+    cfg.val_dataloader = ConfigDict(dataset=dict(pipeline=cfg.train_dataloader.dataset.datasets[0].pipeline))
+    precompute_boundaries(cfg)
+    first, second = cfg.train_dataloader.dataset.datasets
+    for pipeline in (first.pipeline, second.pipeline):
+        assert [step.type for step in pipeline] == [
+            'LoadAnnotations',
+            'PackSegInputs',
+            'mmseg_cpg.BoundaryMaskFromLabel',
+        ]
+    assert second.dataset.pipeline == shared[:1]
+    assert cfg.val_dataloader.dataset.pipeline == shared
+
+
+def test_what_a_config_has_stays():
+    own = dict(type='BoundaryMaskFromLabel', ksize=[3, 5])
+    cfg = tiny(pipeline=[PACK, own])
+    cfg.custom_hooks = [dict(type='BoundaryTargetHook')]
+    before = deepcopy(cfg)
+    precompute_boundaries(cfg)
+    assert cfg.to_dict() == before.to_dict()
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'message'),
+    [
+        (tiny(loss=dict(type='CrossEntropyLoss')), 'configs with a CPGLoss'),
+        (tiny(loss=[CPG, dict(CPG, ignore_policy='as_background')]), r"\('as_background', 255\), \('exclude', 255\)"),
+        (tiny(pipeline=[dict(type='LoadAnnotations')]), 'needs PackSegInputs'),
+    ],
+)
+def test_configs_it_is_not_for(cfg, message):
+    with pytest.raises(UserError, match=message):
+        precompute_boundaries(cfg)
