@@ -87,7 +87,9 @@ class BoundaryMaskFromLabel(BaseTransform):
             raise ValueError(f'the label must have shape (1, H, W), got {tuple(label.shape)}')
         height, width = label.shape[1:]
         pad_height, pad_width = self.pad_size or (height, width)
-        return F.pad(label[0], (0, max(pad_width - width, 0), 0, max(pad_height - height, 0)), value=self.seg_pad_val)
+        padding = (0, max(pad_width - width, 0), 0, max(pad_height - height, 0))
+        # F.pad copies also where there is nothing to pad.
+        return F.pad(label[0], padding, value=self.seg_pad_val) if any(padding) else label[0]
 
     def __repr__(self) -> str:
         return (
