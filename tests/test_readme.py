@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmseg.registry import MODELS
+from mmseg.registry import HOOKS, MODELS, TRANSFORMS
 from mmseg.utils import register_all_modules
 
-from mmseg_cpg import CPGLoss
+from mmseg_cpg import BoundaryTargetHook, CPGLoss
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -27,10 +27,10 @@ def benchmark(monkeypatch):
 
 
 def test_there_are_snippets():
-    assert len(SNIPPETS) == 2
+    assert len(SNIPPETS) == 3
 
 
-@pytest.mark.parametrize('snippet', [snippet for snippet in SNIPPETS if '_base_' in snippet])
+@pytest.mark.parametrize('snippet', [snippet for snippet in SNIPPETS if '_base_ =' in snippet])
 def test_config_snippet_builds(snippet, tmp_path):
     (tmp_path / 'config.py').write_text(snippet)
     register_all_modules(init_default_scope=True)
@@ -41,6 +41,18 @@ def test_config_snippet_builds(snippet, tmp_path):
     assert isinstance(head.loss_decode[1], CPGLoss)
 
 
+def test_three_lines_precompute_boundaries(tmp_path):
+    config, _, three_lines = SNIPPETS
+    assert len(three_lines.splitlines()) == 3
+    (tmp_path / 'config.py').write_text(config + three_lines)
+    register_all_modules(init_default_scope=True)
+    cfg = Config.fromfile(tmp_path / 'config.py')
+    *_, pack, transform = cfg.train_dataloader.dataset.pipeline
+    assert pack.type == 'PackSegInputs'
+    assert TRANSFORMS.build(transform).pad_size == cfg.model.data_preprocessor.size
+    assert [type(HOOKS.build(hook)) for hook in cfg.custom_hooks] == [BoundaryTargetHook]
+
+
 @pytest.mark.parametrize('snippet', [snippet for snippet in SNIPPETS if '_base_' not in snippet])
 def test_python_snippet_runs(snippet):
     names = {}
@@ -48,7 +60,7 @@ def test_python_snippet_runs(snippet):
     assert names['logits'].grad.isfinite().all()
 
 
-@pytest.mark.parametrize('name', ['benchmark_cpg_loss', 'benchmark_boundary_exactness'])
+@pytest.mark.parametrize('name', ['benchmark_cpg_loss', 'benchmark_boundary_exactness', 'benchmark_boundary_transform'])
 def test_tables_are_those_of_the_json_files(name, benchmark):
     result = json.loads((ROOT / 'benchmarks' / f'{name}.json').read_text())
     tables = benchmark(name).markdown(result)
