@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# Sets up .venv if needed, checks lint and format, and runs the tests: bash tools/run_tests.sh [options of pytest]
+# Sets up .venv if needed, checks lint and format, and runs the tests:
+#     bash tools/run_tests.sh [--stack onedl] [options of pytest]
+# --stack onedl: in .venv-onedl, on OneDL's forks of MMSegmentation, MMEngine and MMCV.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash tools/setup_env.sh tests
-export PATH=$PWD/.venv/bin:$PATH
+stack=() venv=$PWD/.venv
+if [ "${1:-}" = --stack ]; then
+    stack=("${@:1:2}") venv=$venv-${2:-}
+    shift ${#stack[@]}
+fi
+bash tools/setup_env.sh "${stack[@]}" tests
+export PATH=$venv/bin:$PATH
 ruff check .
 ruff format --check .
 python -m pytest "$@"
-echo "All tests passed; they ran in $PWD/.venv and left nothing behind."
+echo "All tests passed; they ran in $venv and left nothing behind."

