@@ -13,5 +13,7 @@ else:
     from .datasets import BoundaryMaskFromLabel
     from .engine import BoundaryTargetHook
     from .models import CPGLoss
+    from .utils.packages import register_packages
 
+    register_packages()
     __all__ = ['BoundaryMaskFromLabel', 'BoundaryTargetHook', 'CPGLoss', '__version__']

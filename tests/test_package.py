@@ -62,19 +62,112 @@ def test_ops_work_without_mmseg():
     assert python(WITHOUT_MMSEG, ROOT) == ['True']
 
 
-def test_wheel_works_from_another_folder(tmp_path):
-    source, target, folder = tmp_path / 'source', tmp_path / 'target', tmp_path / 'folder'
-    folder.mkdir()
-    shutil.copytree(ROOT / 'mmseg_cpg', source / 'mmseg_cpg', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
-        shutil.copy(ROOT / name, source)
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A copy of what the package is built from, so that building leaves nothing in the repository."""
+    folder = tmp_path_factory.mktemp('source')
+    ignore = shutil.ignore_patterns('__pycache__')
+    for name in ('mmseg_cpg', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignore)
+    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE', 'model-index.yml'):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def build(kind, source, folder):
+    """Build a distribution of the source in a folder, as pip does, and return its path."""
+    code = f'from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})'
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=source, check=True, capture_output=True)
+    (path,) = folder.glob('mmseg_cpg-*')
+    return path
+
+
+def install(wheel, target):
     pip = [sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check']
-    subprocess.run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path, source], check=True)
-    (wheel,) = tmp_path.glob('mmseg_cpg-*.whl')
     subprocess.run([*pip, 'install', '--no-deps', '--target', target, wheel], check=True)
-    version, path, same, name = python(FROM_ANOTHER_FOLDER, folder, PYTHONPATH=str(target))
-    assert version in wheel.name
-    assert path == str(target / 'mmseg_cpg' / '__init__.py')
+
+
+@pytest.fixture(scope='module')
+def installed(source, tmp_path_factory):
+    """The folder in which the package lies after its wheel was installed."""
+    folder = tmp_path_factory.mktemp('installed')
+    wheel = build('wheel', source, folder)
+    install(wheel, folder / 'target')
+    return folder / 'target'
+
+
+def test_wheel_works_from_another_folder(installed, tmp_path):
+    version, path, same, name = python(FROM_ANOTHER_FOLDER, tmp_path, PYTHONPATH=str(installed))
+    assert (installed / f'mmseg_cpg-{version}.dist-info').is_dir()
+    assert path == str(installed / 'mmseg_cpg' / '__init__.py')
     assert (same, name) == ('True', 'CPGLoss')
-    packaged = {file.relative_to(target).as_posix() for file in (target / 'mmseg_cpg').rglob('*.py')}
-    assert packaged == {file.relative_to(ROOT).as_posix() for file in (ROOT / 'mmseg_cpg').rglob('*.py')}
+
+
+def files(folder, *suffixes):
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob('*')
+        if path.suffix in suffixes and '.mim' not in path.relative_to(folder).parts
+    }
+
+
+def test_wheel_holds_all_code_configs_and_tools(installed):
+    package = installed / 'mmseg_cpg'
+    assert files(package, '.py') == files(ROOT / 'mmseg_cpg', '.py')
+    assert files(package / '.mim' / 'configs', '.py', '.yaml') == files(ROOT / 'configs', '.py', '.yaml')
+    assert files(package / '.mim' / 'tools', '.py') == files(ROOT / 'tools', '.py')
+    for name in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
+        assert os.access(package / '.mim' / 'tools' / name, os.X_OK)
+    assert not any(path.is_symlink() for path in package.rglob('*'))
+
+
+def test_source_distribution_builds_the_same_wheel(source, installed, tmp_path):
+    sdist = build('sdist', source, tmp_path)
+    shutil.unpack_archive(sdist, tmp_path / 'unpacked')
+    (unpacked,) = (tmp_path / 'unpacked').iterdir()
+    (tmp_path / 'built').mkdir()
+    wheel = build('wheel', unpacked, tmp_path / 'built')
+    shutil.unpack_archive(wheel, tmp_path / 'wheel', 'zip')
+    suffixes = ('.py', '.yaml', '.yml', '.sh')
+    assert {*(tmp_path / 'wheel').rglob('*.yml')}
+    for folder in ('mmseg_cpg', 'mmseg_cpg/.mim'):
+        assert files(tmp_path / 'wheel' / folder, *suffixes) == files(installed / folder, *suffixes)
+
+
+# The folder becomes a site-packages folder: its .pth files, by which editable installs are found, are read.
+INHERIT = """
+import site
+site.addsitedir({target!r})
+import mmseg_cpg
+from mmengine.config import Config
+from mmengine.hub import get_config
+inherited = Config.fromfile('mine.py')
+print(inherited.model.decode_head[-1].loss_decode[-1].loss_weight)
+print(inherited.model.decode_head[0].num_classes)
+named = get_config('mmseg_cpg::cpg/ocrnet_hr48_cocostuff_cpg7.py')
+print(named.auto_scale_lr.base_batch_size, named.filename)
+"""
+MINE = """
+_base_ = 'mmseg_cpg::cpg/ocrnet_hr48_cocostuff_cpg7.py'
+model = _base_.model
+model.decode_head[-1].loss_decode[-1].loss_weight = 3.0
+"""
+
+
+def inherit(target, folder):
+    (folder / 'mine.py').write_text(MINE)
+    weight, classes, batch, filename = python(INHERIT.format(target=str(target)), folder, PYTHONPATH='')
+    assert (weight, classes, batch) == ('3.0', '171', '16')
+    return Path(filename)
+
+
+def test_installed_configs_are_inherited(installed, tmp_path):
+    filename = inherit(installed, tmp_path)
+    assert filename == installed / 'mmseg_cpg' / '.mim' / 'configs' / 'cpg' / 'ocrnet_hr48_cocostuff_cpg7.py'
+
+
+def test_configs_of_an_editable_install_are_inherited(source, tmp_path):
+    wheel = build('editable', source, tmp_path)
+    install(wheel, tmp_path / 'target')
+    filename = inherit(tmp_path / 'target', tmp_path)
+    assert filename.resolve() == source / 'configs' / 'cpg' / 'ocrnet_hr48_cocostuff_cpg7.py'

@@ -1,10 +1,9 @@
 """Reading configs, MMSegmentation's own included, with the user's mistakes named in one line."""
 
 import os.path as osp
-from importlib import metadata
 
 from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE, ConfigParsingError
+from mmengine.config.utils import ConfigParsingError
 
 from .errors import UserError
 
@@ -21,7 +20,6 @@ def load_config(args):
     Raises:
         UserError: If the config, or one that it inherits, is missing or cannot be read, or an option does not fit it.
     """
-    _point_mmseg_at_its_distribution()
     try:
         cfg = Config.fromfile(args.config)
     except (FileNotFoundError, ConfigParsingError) as error:
@@ -50,18 +48,3 @@ def require_keys(cfg, *keys):
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:
         raise UserError(f"Config '{cfg.filename}' does not set {', '.join(missing)}.")
-
-
-def _point_mmseg_at_its_distribution():
-    """Let ``mmseg::`` configs be found where MMSegmentation is installed as onedl-mmsegmentation."""
-    names = {name for name in ('mmsegmentation', 'onedl-mmsegmentation') if _is_installed(name)}
-    if names == {'onedl-mmsegmentation'}:
-        MODULE2PACKAGE['mmseg'] = 'onedl-mmsegmentation'
-
-
-def _is_installed(distribution):
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Write configs/*/metafile.yaml and model-index.yml, by which mim finds the configs, from the configs' names.
+
+Run it after adding, renaming or removing a config. No results are written: none of the configs has been trained here.
+"""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHITECTURES = {
+    'deeplabv3_r50': ['R-50-D8', 'DeepLabV3'],
+    'ocrnet_hr48': ['HRNetV2p-W48', 'OCRNet'],
+    'lraspp_m-v3': ['M-V3-D8', 'LRASPP'],
+    'mobilenet-v3-d8_lraspp': ['M-V3-D8', 'LRASPP'],
+}
+DATASETS = {
+    'cityscapes': 'Cityscapes',
+    'ade20k': 'ADE20K',
+    'cocostuff': 'COCO-Stuff 10k',
+    'coco-stuff10k': 'COCO-Stuff 10k',
+}
+COLLECTION = {
+    'Name': 'CPG',
+    'License': 'Apache License 2.0',
+    'Metadata': {'Training Data': list(dict.fromkeys(DATASETS.values()))},
+    'Paper': {
+        'Title': 'Convolution-based Probability Gradient Loss for Semantic Segmentation',
+        'URL': 'https://arxiv.org/abs/2404.06704',
+    },
+    'README': 'configs/cpg/README.md',
+    'Frameworks': ['PyTorch'],
+}
+
+
+def model(path):
+    """Return the entry of a config.
+
+    Raises:
+        ValueError: If its name has no network or dataset of the tables above, or neither its name (4xb2) nor its header
+            (4 GPUs x 2 images) says how many images make a batch.
+    """
+    name = path.stem
+    networks = [network for network in ARCHITECTURES if name.startswith(network)]
+    datasets = [dataset for key, dataset in DATASETS.items() if f'_{key}' in name]
+    batch = re.search(r'_(\d+)xb(\d+)-', name) or re.search(r'(\d+) GPUs x (\d+) images', path.read_text('utf-8'))
+    if not (len(networks) == len(datasets) == 1 and batch):
+        raise ValueError(
+            f'{path}: expected NETWORK_DATASET_... with a network of {list(ARCHITECTURES)}, a dataset of '
+            f'{list(DATASETS)} and GPUs x images'
+        )
+    return {
+        'Name': name,
+        'In Collection': COLLECTION['Name'],
+        'Config': path.relative_to(ROOT).as_posix(),
+        'Metadata': {
+            'Training Data': datasets[0],
+            'Batch Size': int(batch[1]) * int(batch[2]),
+            'Architecture': list(ARCHITECTURES[networks[0]]),  # one list twice would become a YAML alias
+        },
+        'Framework': 'PyTorch',
+    }
+
+
+def index_files():
+    """Return what each file holds, as ``{path: content}``."""
+    files = {}
+    for folder in sorted((ROOT / 'configs').glob('cpg*')):
+        content = {'Collections': [COLLECTION]} if not files else {}
+        content['Models'] = [model(path) for path in sorted(folder.glob('*.py'))]
+        files[folder / 'metafile.yaml'] = content
+    imports = [path.relative_to(ROOT).as_posix() for path in files]
+    return {**files, ROOT / 'model-index.yml': {'Import': imports}}
+
+
+if __name__ == '__main__':
+    for path, content in index_files().items():
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding='utf-8')
+        print(f'Wrote {path.relative_to(ROOT)}')
