@@ -2,7 +2,6 @@ import json
 import os
 import pickle
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -224,23 +223,6 @@ def test_a_config_that_cannot_be_read_is_one_line(fails_with, tmp_path, text, me
     if text is not None:
         config.write_text(text)
     assert message in fails_with('train', config)
-
-
-@pytest.mark.parametrize(
-    ('installed', 'expected'), [('onedl-mmsegmentation', 'onedl-mmsegmentation'), ('mmsegmentation', 'mmsegmentation')]
-)
-def test_mmseg_configs_are_looked_up_in_the_installed_distribution(monkeypatch, tmp_path, installed, expected):
-    from mmseg_cpg.utils import config
-
-    def distribution(name):
-        if name != installed:
-            raise config.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(config.metadata, 'distribution', distribution)
-    monkeypatch.setitem(config.MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
-    (tmp_path / 'plain.py').write_text('')
-    config.load_config(Namespace(config=str(tmp_path / 'plain.py'), cfg_options=None, launcher='none', work_dir=None))
-    assert config.MODULE2PACKAGE['mmseg'] == expected
 
 
 def test_a_pair_without_a_value_is_a_usage_error(run_tool, capsys):
