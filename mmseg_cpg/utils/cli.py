@@ -37,6 +37,8 @@ def parse_args(parser, argv=None):
         args = parser.parse_args(argv)
     except ValueError:  # DictAction's, for a pair without '='
         parser.error('--cfg-options takes KEY=VALUE pairs')
+    if args.launcher == 'slurm':
+        args.local_rank = os.environ.get('SLURM_LOCALID', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 

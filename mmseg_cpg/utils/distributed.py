@@ -40,14 +40,18 @@ def require_launcher(launcher):
     """Check that the processes of a distributed run can start.
 
     Raises:
-        UserError: If ``--launcher pytorch`` was not started by torchrun, another launcher finds no GPU, or a node has
-            fewer GPUs than processes.
+        UserError: If ``--launcher pytorch`` was not started by torchrun or ``--launcher slurm`` not by srun, a launcher
+            other than pytorch finds no GPU, or a node has fewer GPUs than processes.
     """
     if launcher == 'none':
         return
     if launcher == 'pytorch' and 'RANK' not in os.environ:
         raise UserError(
             '--launcher pytorch needs the environment that torchrun sets: use tools/dist_train.sh or dist_test.sh.'
+        )
+    if launcher == 'slurm' and 'SLURM_PROCID' not in os.environ:
+        raise UserError(
+            '--launcher slurm needs the environment that srun sets: use tools/slurm_train.sh or slurm_test.sh.'
         )
     if not torch.cuda.is_available():
         if launcher != 'pytorch':

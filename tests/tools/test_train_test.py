@@ -195,7 +195,8 @@ def test_a_mistake_in_the_config_is_one_line(trained, fails_with, tmp_path, tool
         ('train', ['--precompute-boundaries'], 'this one has none'),
         ('train', ['--auto-scale-lr'], 'auto_scale_lr = dict(base_batch_size=16)'),
         ('train', ['--launcher', 'pytorch'], 'tools/dist_train.sh'),
-        ('train', ['--launcher', 'slurm'], 'needs GPUs'),
+        ('train', ['--launcher', 'slurm'], 'tools/slurm_train.sh'),
+        ('train', ['--launcher', 'mpi'], 'needs GPUs'),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(
@@ -204,6 +205,7 @@ def test_a_mistake_on_the_command_line_is_one_line(
     monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.delenv('SLURM_PROCID', raising=False)
     assert message in fails_with(tool, trained[0], *arguments, '--work-dir', tmp_path)
 
 
