@@ -11,9 +11,9 @@ except ModuleNotFoundError as error:
     __all__ = ['__version__']
 else:
     from .datasets import BoundaryMaskFromLabel
-    from .engine import BoundaryTargetHook
+    from .engine import BoundaryTargetHook, ReproducibleResumeHook
     from .models import CPGLoss
     from .utils.packages import register_packages
 
     register_packages()
-    __all__ = ['BoundaryMaskFromLabel', 'BoundaryTargetHook', 'CPGLoss', '__version__']
+    __all__ = ['BoundaryMaskFromLabel', 'BoundaryTargetHook', 'CPGLoss', 'ReproducibleResumeHook', '__version__']

@@ -1,3 +1,3 @@
-from .hooks import BoundaryTargetHook
+from .hooks import BoundaryTargetHook, ReproducibleResumeHook
 
-__all__ = ['BoundaryTargetHook']
+__all__ = ['BoundaryTargetHook', 'ReproducibleResumeHook']

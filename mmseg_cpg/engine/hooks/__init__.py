@@ -1,3 +1,4 @@
 from .boundary_target_hook import BoundaryTargetHook
+from .reproducible_resume_hook import ReproducibleResumeHook
 
-__all__ = ['BoundaryTargetHook']
+__all__ = ['BoundaryTargetHook', 'ReproducibleResumeHook']

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmseg.registry import HOOKS
+
+from mmseg_cpg.utils.errors import UserError
+from mmseg_cpg.utils.random_states import get_random_states, seeded, set_random_states
+
+
+@HOOKS.register_module()
+class ReproducibleResumeHook(Hook):
+    """Make a run that is resumed at the end of an epoch go on as if it had never been stopped.
+
+    Every sample is loaded and augmented with random generators seeded from (seed, epoch, index in the dataset), so that
+    augmentation depends neither on the number of workers nor on what was loaded before. Every epoch starts with the
+    random states in which the last one ended, whatever validation drew in between; checkpoints hold these states, of
+    each process, and the sampler's seed. No seed needs to be set.
+
+    On CPU the resumed run's weights and losses are those of the unstopped one to the bit, with any number of workers,
+    persistent ones included, and any map-style dataset, MultiImageMixDataset included. Without that promise:
+
+    - On GPUs the random states are the same, but many CUDA kernels add in any order. ``randomness =
+      dict(deterministic=True)`` forbids those that have a substitute.
+    - With another number of GPUs the batches differ. Samples are still augmented alike.
+    - A run that is resumed in the middle of an epoch begins this epoch anew, as MMEngine does.
+    - Transforms that keep random generators or results of their own (Albu's, cached mosaics) are beyond this hook.
+    - A sampler that draws an image twice in an epoch gets it augmented alike twice.
+
+    Raises:
+        UserError: With an iteration-based loop, whose samples belong to no epoch.
+    """
+
+    priority = 'VERY_HIGH'  # before other hooks draw
+
+    def __init__(self) -> None:
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # the workers read it
+        self._states = None
+        self._loaded = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the checkpoint's states until it is known whether the run resumes or only takes the weights."""
+        self._loaded = checkpoint.get('random_states')
+
+    def before_train(self, runner: Runner) -> None:
+        """Seed the samples of the training set; take over what a resumed checkpoint holds."""
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise UserError(
+                'ReproducibleResumeHook needs train_cfg.type=EpochBasedTrainLoop, '
+                f'but got {type(runner.train_loop).__name__}. Remove the hook from custom_hooks.'
+            )
+        if runner.iter > 0:
+            self._resume(runner)
+        dataset = runner.train_dataloader.dataset
+        dataset.__getitems__ = _SeededSamples(dataset, runner.seed, self._epoch)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Tell the workers the epoch."""
+        self._epoch.fill_(runner.epoch)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Go on with the random states of the last epoch's end, once the data loader has drawn its own seed."""
+        if batch_idx == 0 and self._states is not None:
+            set_random_states(self._states[get_rank()])
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Note the random states of all processes."""
+        self._states = all_gather_object(get_random_states())
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the random states; there are none in the first epoch."""
+        if self._states is not None:
+            sampler_seed = getattr(runner.train_dataloader.sampler, 'seed', None)
+            checkpoint['random_states'] = dict(processes=self._states, sampler_seed=sampler_seed)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the dataset as it was."""
+        del runner.train_dataloader.dataset.__getitems__
+
+    def _resume(self, runner: Runner) -> None:
+        if self._loaded is None:
+            runner.logger.warning(
+                'The checkpoint holds no random states: the run goes on, but not as it would have unstopped.'
+            )
+            return
+        if self._loaded['sampler_seed'] is not None:
+            runner.train_dataloader.sampler.seed = self._loaded['sampler_seed']
+        if len(self._loaded['processes']) == get_world_size():
+            self._states = self._loaded['processes']
+        else:
+            runner.logger.warning(
+                f'The checkpoint holds the random states of {len(self._loaded["processes"])} processes, and this run '
+                f'has {get_world_size()}: it goes on, but not as it would have unstopped.'
+            )
+
+
+class _SeededSamples:
+    """A dataset's ``__getitems__``, by which torch's data loaders fetch a batch where a dataset has one."""
+
+    def __init__(self, dataset, seed, epoch):
+        self.dataset = dataset
+        self.seed = seed
+        self.epoch = epoch
+
+    def __call__(self, indices):
+        samples = []
+        for index in indices:
+            with seeded(self.seed, self.epoch.item(), index):
+                samples.append(self.dataset[index])
+        return samples
