@@ -1,13 +1,20 @@
 """MMSegmentation's registries in this package's scope, which a config that inherits ``mmseg_cpg::...`` builds in.
 
-MMEngine imports this module when it meets the scope; nothing is registered here, ``import mmseg_cpg`` does that.
+MMEngine imports this module when it meets the scope. Nothing is registered here: the classes of this package are in
+MMSegmentation's own registries.
 """
 
 from mmengine.registry import Registry
 from mmseg import registry
-from mmseg.utils import register_all_modules
 
-register_all_modules(init_default_scope=False)
+
+class _ScopedRegistry(Registry):
+    """A registry that holds nothing but finds what its parent does."""
+
+    def import_from_location(self):
+        self.parent.import_from_location()
+
+
 for name in registry.__all__:
     parent = getattr(registry, name)
-    Registry(parent.name, parent=parent, scope='mmseg_cpg', locations=['mmseg_cpg'])
+    _ScopedRegistry(parent.name, parent=parent, scope='mmseg_cpg')
