@@ -13,13 +13,14 @@ from pathlib import Path
 DEPENDENCIES = {
     'torch': 'torch',
     'cv2': 'opencv-python',
-    'mmengine': 'mmengine',
-    'mmcv': 'mmcv',
-    'mmcv.ops': 'mmcv, built with its ops (not mmcv-lite)',
+    'mmengine': 'mmengine or onedl-mmengine',
+    'mmcv': 'mmcv or onedl-mmcv',
+    'mmcv.ops': 'mmcv or onedl-mmcv, built with its ops (not mmcv-lite)',
     'ftfy': 'ftfy',
     'regex': 'regex',
-    'mmseg': 'mmsegmentation',
+    'mmseg': 'mmsegmentation or onedl-mmsegmentation',
 }
+VERSIONS = 'requirements/stack.txt and stack-onedl.txt list the versions that work together.'
 NOISE = (
     r'pkg_resources is deprecated as an API',  # mmengine
     r'``build_loss`` would be deprecated soon',  # mmseg's own heads
@@ -38,12 +39,9 @@ def check_dependencies():
         try:
             importlib.import_module(module)
         except ImportError as error:
-            sys.exit(
-                f'Error: {module} cannot be imported ({error}). It comes with {package}; '
-                'requirements/stack.txt lists the versions that work together.'
-            )
+            sys.exit(f'Error: {module} cannot be imported ({error}). It comes with {package}; {VERSIONS}')
         except AssertionError as error:  # how mmseg refuses a version of mmcv or mmengine
-            sys.exit(f'Error: {error} requirements/stack.txt lists the versions that work together.')
+            sys.exit(f'Error: {error} {VERSIONS}')
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
