@@ -45,7 +45,7 @@ def model(path):
     name = path.stem
     networks = [network for network in ARCHITECTURES if name.startswith(network)]
     datasets = [dataset for key, dataset in DATASETS.items() if f'_{key}' in name]
-    batch = re.search(r'_(\d+)xb(\d+)-', name) or re.search(r'(\d+) GPUs x (\d+) images', path.read_text('utf-8'))
+    batch = re.search(r'_(\d+)xb(\d+)-', name) or re.search(r'(\d+) GPUs x (\d+) image', path.read_text('utf-8'))
     if not (len(networks) == len(datasets) == 1 and batch):
         raise ValueError(
             f'{path}: expected NETWORK_DATASET_... with a network of {list(ARCHITECTURES)}, a dataset of '
