@@ -134,10 +134,13 @@ def test_source_distribution_builds_the_same_wheel(source, installed, tmp_path):
         assert files(tmp_path / 'wheel' / folder, *suffixes) == files(installed / folder, *suffixes)
 
 
-# The folder becomes a site-packages folder: its .pth files, by which editable installs are found, are read.
+# The folder becomes a site-packages folder, so that its .pth files, by which editable installs are found, are read. It
+# comes before those that there are, where this package may be installed as well.
 INHERIT = """
-import site
+import site, sys
+others = sys.path.copy()
 site.addsitedir({target!r})
+sys.path.sort(key=others.__contains__)
 import mmseg_cpg
 from mmengine.config import Config
 from mmengine.hub import get_config
