@@ -37,12 +37,11 @@ print(type(MODELS.build(dict(type='CPGLoss'))) is type(loss), type(loss).__name_
 """
 
 
-def python(code, folder, **environment):
-    result = subprocess.run(
-        [sys.executable, '-c', code], cwd=folder, capture_output=True, text=True, env={**os.environ, **environment}
-    )
+def python(code, folder, *options, **environment):
+    command = [sys.executable, *options, '-c', code]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **environment})
     assert result.returncode == 0, result.stderr
-    return result.stdout.split()
+    return result.stdout.split()  # onedl-mmsegmentation prints something, too, when it is imported
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'mmseg_cpg' / 'ops').rglob('*.py')), ids=lambda path: path.name)
@@ -97,7 +96,7 @@ def installed(source, tmp_path_factory):
 
 
 def test_wheel_works_from_another_folder(installed, tmp_path):
-    version, path, same, name = python(FROM_ANOTHER_FOLDER, tmp_path, PYTHONPATH=str(installed))
+    *_, version, path, same, name = python(FROM_ANOTHER_FOLDER, tmp_path, PYTHONPATH=str(installed))
     assert (installed / f'mmseg_cpg-{version}.dist-info').is_dir()
     assert path == str(installed / 'mmseg_cpg' / '__init__.py')
     assert (same, name) == ('True', 'CPGLoss')
@@ -134,13 +133,12 @@ def test_source_distribution_builds_the_same_wheel(source, installed, tmp_path):
         assert files(tmp_path / 'wheel' / folder, *suffixes) == files(installed / folder, *suffixes)
 
 
-# The folder becomes a site-packages folder, so that its .pth files, by which editable installs are found, are read. It
-# comes before those that there are, where this package may be installed as well.
+# Run with -S: the folder becomes the first of the site-packages folders. So its .pth files, by which editable installs
+# are found, are read, and before those of another install of this package.
 INHERIT = """
-import site, sys
-others = sys.path.copy()
+import site
 site.addsitedir({target!r})
-sys.path.sort(key=others.__contains__)
+site.main()
 import mmseg_cpg
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -159,7 +157,7 @@ model.decode_head[-1].loss_decode[-1].loss_weight = 3.0
 
 def inherit(target, folder):
     (folder / 'mine.py').write_text(MINE)
-    weight, classes, batch, filename = python(INHERIT.format(target=str(target)), folder, PYTHONPATH='')
+    *_, weight, classes, batch, filename = python(INHERIT.format(target=str(target)), folder, '-S', PYTHONPATH='')
     assert (weight, classes, batch) == ('3.0', '171', '16')
     return Path(filename)
 
