@@ -12,8 +12,8 @@ from .checkpoint import CheckpointGuardHook, allow_training_logs
 from .distributed import CPURunner, require_launcher
 
 
-def make_parser(description):
-    """Return a parser with the arguments that train and test share."""
+def make_config_parser(description):
+    """Return a parser with a config and what overrides it."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -24,6 +24,12 @@ def make_parser(description):
         help='settings that override the config\'s, e.g. model.backbone.depth=18 or key="[(a,b),(c,d)]" '
         '(with the quotation marks, without white space)',
     )
+    return parser
+
+
+def make_parser(description):
+    """Return a parser with the arguments that train and test share."""
+    parser = make_config_parser(description)
     parser.add_argument(
         '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='job launcher (default: none)'
     )
@@ -31,12 +37,17 @@ def make_parser(description):
     return parser
 
 
-def parse_args(parser, argv=None):
-    """Parse a command line, and set ``LOCAL_RANK`` as MMEngine expects it."""
+def parse_config_args(parser, argv=None):
+    """Parse a command line with ``--cfg-options``."""
     try:
-        args = parser.parse_args(argv)
+        return parser.parse_args(argv)
     except ValueError:  # DictAction's, for a pair without '='
         parser.error('--cfg-options takes KEY=VALUE pairs')
+
+
+def parse_args(parser, argv=None):
+    """Parse a command line, and set ``LOCAL_RANK`` as MMEngine expects it."""
+    args = parse_config_args(parser, argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
