@@ -1,5 +1,6 @@
 """Telling from a config which of the paper's experiments a run is, and what it does differently."""
 
+from textwrap import shorten
 from typing import NamedTuple
 
 from ..utils.parts import builds, cpg_losses, dicts, type_name
@@ -138,4 +139,4 @@ def differences(first, second, path=''):
         for key in dict.fromkeys([*first, *second]):
             yield from differences(first.get(key), second.get(key), f'{path}.{key}' if path else str(key))
     elif first != second:
-        yield f'{path}: {first}, {second}'
+        yield f'{path}: ' + ', '.join(shorten(str(value), 60) for value in (first, second))

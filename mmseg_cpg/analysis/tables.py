@@ -16,10 +16,8 @@ THEIRS, OURS = (
     ', '.join(f'{weight} for k = {ksize}' for ksize, weight in weights.items())
     for weights in (paper.BEST_LOSS_WEIGHTS, paper.LOSS_WEIGHTS)
 )
-EXACT = (
-    f"The paper's λ is {THEIRS}, with a floating-point boundary. Here the boundary is exact, and the runs shown have "
-    f'the λ that corresponds to those: {OURS}.'
-)
+THEIRS_AND_OURS = f"The paper's best λ is {THEIRS}; what corresponds to it here is {OURS}."
+EXACT = f'The boundary is exact here and in floating point in the paper. {THEIRS_AND_OURS} The runs shown have that.'
 DIFFERS = "\\* differs from the paper's recipe; the list of runs says in what."
 
 
@@ -174,7 +172,7 @@ def _table_2(cells):
             rows.append([str(ksize), f'{weight:g}', theirs, ours])
     notes = [
         'The same λ is not the same loss in both columns: rounding errors dilute that of a floating-point boundary. '
-        f"The paper's best λ is {THEIRS}; what corresponds to it here is {OURS}.",
+        f'{THEIRS_AND_OURS}',
         DIFFERS,
     ]
     return Table('table_2', 'Table 2: mIoU, %, over λ, DeepLabv3-R50 on Cityscapes', columns, rows, notes)

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from ..utils.parts import builds
 
 TIME = '[0-9]' * 8 + '_' + '[0-9]' * 6
+FINISHED = 'finished'
 # mIoU and the class IoU that it is the mean of are both rounded to two digits.
 ROUNDING = 0.0101
 
@@ -36,8 +37,9 @@ class Result(NamedTuple):
 class Run(NamedTuple):
     """A training and its resumptions, or a test of weights trained elsewhere.
 
-    ``result`` is that of the end of training, None if there is none; then ``state`` says why. ``num_gpus`` is the
-    number of processes that trained, None where no log tells it. ``started`` names the first session's folder.
+    ``result`` is that of the end of training. ``state`` is ``FINISHED`` if there is one, and otherwise says why not.
+    ``num_gpus`` is the number of processes that trained, None where no log tells it. ``started`` names the first
+    session's folder.
     """
 
     work_dir: Path
@@ -93,7 +95,7 @@ def _join(work_dir, sessions):
     # Validation comes first, and a test where validation left no class IoU. Of equals the last one counts.
     final = max(reversed(finals), key=lambda final: (bool(final[0].class_iou), final[1]), default=(None,))[0]
     if final is not None:
-        state = 'finished'
+        state = FINISHED
     elif results:
         at = results[-1][0].progress
         state = f'not finished: evaluated at {unit} {"?" if at is None else at} of {total}'
