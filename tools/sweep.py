@@ -150,7 +150,7 @@ def write_report(sweep, work_dir):
     (work_dir / 'sweep.md').write_text(sweep.table().markdown())
     (work_dir / 'sweep.csv').write_text(sweep.table().csv())
     if sweep.best is not None:
-        sweep.draw(work_dir / 'sweep.png')
+        sweep.figure().savefig(work_dir / 'sweep.png')
 
 
 def run_sweep(args):
@@ -183,7 +183,7 @@ def run_sweep(args):
         points = [read_point(path, weight) for weight, path in sorted({**folders, **earlier}.items())]
         write_report(Sweep(Path(args.config).stem, ksizes, points, theirs, differing), work_dir)
     print((work_dir / 'sweep.md').read_text())
-    print(f'Written to {work_dir}: sweep.md, sweep.csv, sweep.png.')
+    print(f'Written to {work_dir}.')
     if failed:
         raise UserError(
             f'{len(failed)} of {len(values)} trainings failed (λ = {", ".join(failed)}); their messages are above. '

@@ -91,8 +91,8 @@ def deviations(cfg, experiment, num_gpus):
         num_gpus (int, optional): Number of processes; if None the total batch is not compared.
 
     Returns:
-        list[str]: E.g. ``['40 epochs (paper: 175)']``; empty if it differs in none. Compared are length, learning rate,
-            crop, total batch, main loss and void policy.
+        list[str]: E.g. ``['40 epochs (paper: 175 epochs)']``; empty if it differs in none. Compared are length,
+            learning rate, crop, total batch, main loss and void policy.
     """
     recipe = paper.RECIPES[experiment.network, experiment.dataset]
     unit, total = length_of(cfg)

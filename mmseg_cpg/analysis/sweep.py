@@ -73,8 +73,8 @@ class Sweep(NamedTuple):
         differing = f"Differs from the paper's recipe: {', '.join(self.differing)}."
         return [lambda_caveat(self.ksizes[0]), *([differing] if self.differing else [])]
 
-    def draw(self, path):
-        """Draw mIoU over the weight to a picture. At least one training must be finished."""
+    def figure(self):
+        """Draw mIoU over the weight (matplotlib Figure). At least one training must be finished."""
         finished = [point for point in self.points if point.miou is not None]
         kernels = ', '.join(f'{ksize}×{ksize}' for ksize in self.ksizes)
         notes = ["The paper's Table 2 is not shown, as it is not comparable.", *self.caveats()] if self.theirs else []
@@ -93,7 +93,7 @@ class Sweep(NamedTuple):
         axes.grid(alpha=0.3)
         axes.legend()
         figure.supxlabel(text, fontsize=9, color='0.3')
-        figure.savefig(path)
+        return figure
 
 
 def lambda_caveat(ksize):

@@ -50,13 +50,12 @@ class Table(NamedTuple):
         return '\n\n'.join([f'## {self.title}', grid.get_string(), *self.notes]) + '\n'
 
     def csv(self):
-        """The table; beside each column with measured numbers stands one with the number of runs."""
-        measured = [any(isinstance(row[i], Measured) for row in self.rows) for i in range(len(self.columns))]
+        """The table; beside each column for results of runs stands one with their number."""
         grid = PrettyTable()
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self.rows]
             grid.add_column(column, [f'{cell.mean:.2f}' if isinstance(cell, Measured) else cell for cell in cells])
-            if measured[i]:
+            if any(isinstance(cell, Measured) or cell == NOT_RUN for cell in cells):
                 counts = [cell.count if isinstance(cell, Measured) else 0 for cell in cells]
                 grid.add_column(f'{column}: runs', counts)
         return grid.get_csv_string(lineterminator='\n')
