@@ -23,7 +23,7 @@ from mmseg_cpg.analysis import paper
 from mmseg_cpg.analysis.experiments import differences, plain
 from mmseg_cpg.analysis.sweep import Point, Sweep, lambda_caveat, paper_sweep
 from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs
-from mmseg_cpg.utils.cli import make_config_parser, parse_config_args
+from mmseg_cpg.utils.cli import make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.errors import UserError, one_line_errors
 from mmseg_cpg.utils.parts import cpg_losses
@@ -50,7 +50,7 @@ def build_parser():
     parser.add_argument(
         '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
     )
-    parser.set_defaults(launcher='none')  # of this process; load_config reads it
+    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
     return parser
 
 
@@ -192,7 +192,7 @@ def run_sweep(args):
 
 
 def main(argv=None):
-    args = parse_config_args(build_parser(), argv)
+    args = parse_args(build_parser(), argv)
     with one_line_errors():
         try:
             run_sweep(args)

@@ -13,7 +13,7 @@ from .distributed import CPURunner, require_launcher
 
 
 def make_config_parser(description):
-    """Return a parser with a config and what overrides it."""
+    """Return a parser with the arguments of every tool that reads a config."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -37,17 +37,12 @@ def make_parser(description):
     return parser
 
 
-def parse_config_args(parser, argv=None):
-    """Parse a command line with ``--cfg-options``."""
-    try:
-        return parser.parse_args(argv)
-    except ValueError:  # DictAction's, for a pair without '='
-        parser.error('--cfg-options takes KEY=VALUE pairs')
-
-
 def parse_args(parser, argv=None):
     """Parse a command line, and set ``LOCAL_RANK`` as MMEngine expects it."""
-    args = parse_config_args(parser, argv)
+    try:
+        args = parser.parse_args(argv)
+    except ValueError:  # DictAction's, for a pair without '='
+        parser.error('--cfg-options takes KEY=VALUE pairs')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
