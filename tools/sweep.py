@@ -13,6 +13,7 @@ import json
 import math
 import os
 import os.path as osp
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from mmseg_cpg.utils.errors import UserError, one_line_errors
 from mmseg_cpg.utils.parts import cpg_losses
 
 TOOLS = Path(__file__).resolve().parent
+WEIGHT = re.compile(r'\d+(\.\d+)?(e[+-]\d+)?')
 # Settings that may change between two starts of a sweep, since they change no result.
 FREE = {'work_dir', 'launcher', 'resume', 'experiment_name', 'visualizer', 'vis_backends'}
 FREE |= {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'}
@@ -89,7 +91,7 @@ def claim(work_dir, cfg, gpus):
         found = list(differences(json.loads(record.read_text()), asked))
         if found:
             raise UserError(
-                f"'{work_dir}' holds a sweep of another config or with other options ({'; '.join(found[:3])}"
+                f"'{work_dir}' holds a sweep of another config or with other options (then, now: {'; '.join(found[:3])}"
                 f'{"; ..." if found[3:] else ""}). Choose another --work-dir.'
             )
     elif any(work_dir.glob('lambda_*')):
@@ -179,7 +181,7 @@ def run_sweep(args):
             if not train(cfg, folder, args.gpus):
                 failed.append(f'{value:g}')
         # Those of an earlier start with other values stay in the report.
-        earlier = {float(path.name[7:]): path for path in work_dir.glob('lambda_*')}
+        earlier = {float(path.name[7:]): path for path in work_dir.glob('lambda_*') if WEIGHT.fullmatch(path.name[7:])}
         points = [read_point(path, weight) for weight, path in sorted({**folders, **earlier}.items())]
         write_report(Sweep(Path(args.config).stem, ksizes, points, theirs, differing), work_dir)
     print((work_dir / 'sweep.md').read_text())

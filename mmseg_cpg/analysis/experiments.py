@@ -83,7 +83,7 @@ def _dataset(dataset):
 
 
 def deviations(cfg, experiment, num_gpus):
-    """Say in which fields of the paper's recipe a config differs from it.
+    """Say in which fields a config differs from the paper's recipe.
 
     Args:
         cfg (Config): A whole config.
@@ -91,26 +91,28 @@ def deviations(cfg, experiment, num_gpus):
         num_gpus (int, optional): Number of processes; if None the total batch is not compared.
 
     Returns:
-        list[str]: E.g. ``['40 epochs (paper: 175 epochs)']``; empty if it differs in none. Compared are length,
+        list[str]: E.g. ``['40 epochs (recipe: 175 epochs)']``; empty if it differs in none. Compared are length,
             learning rate, crop, total batch, main loss and void policy.
     """
     recipe = paper.RECIPES[experiment.network, experiment.dataset]
     unit, total = length_of(cfg)
     head = cfg.model.decode_head[-1] if isinstance(cfg.model.decode_head, list) else cfg.model.decode_head
     main_loss = next(node for node in dicts(head.loss_decode) if builds(node, 'CrossEntropyLoss'))
-    crop = next((node.crop_size for node in dicts(cfg.train_dataloader) if builds(node, 'RandomCrop')), ())
-    found = [
-        (f'{total} {unit}s', f'{recipe.epochs} epochs'),
-        (f'lr {cfg.optim_wrapper.optimizer.lr:g}', f'{recipe.lr:g}'),
-        (f'crop {_size(crop)}', _size(recipe.crop)),
-        ('BCE' if main_loss.get('use_sigmoid') else 'CE', recipe.main_loss),
+    loader, optim_wrapper = cfg.get('train_dataloader') or {}, cfg.get('optim_wrapper') or {}
+    crop = next((node.crop_size for node in dicts(loader) if builds(node, 'RandomCrop')), ())
+    compared = [
+        ('{}', f'{total} {unit}s', f'{recipe.epochs} epochs'),
+        ('lr {}', (optim_wrapper.get('optimizer') or {}).get('lr'), recipe.lr),
+        ('crop {}', _size(crop), _size(recipe.crop)),
+        ('main loss {}', 'BCE' if main_loss.get('use_sigmoid') else 'CE', recipe.main_loss),
     ]
-    if num_gpus is not None:
-        batch = cfg.train_dataloader.batch_size * num_gpus * cfg.optim_wrapper.get('accumulative_counts', 1)
-        found.append((f'total batch {batch}', f'{recipe.total_batch}'))
+    images = loader.get('batch_size')
+    if None not in (num_gpus, images):
+        batch = num_gpus * images * optim_wrapper.get('accumulative_counts', 1)
+        compared.append(('total batch {}', batch, recipe.total_batch))
     policies = {loss.get('ignore_policy', 'exclude') for loss, _ in cpg_losses(cfg.model)}
-    found += [(f'void policy {policy}', 'as_background') for policy in sorted(policies)]
-    return [f'{here} (paper: {there})' for here, there in found if not here.endswith(there)]
+    compared += [('void policy {}', policy, 'as_background') for policy in policies]
+    return [f'{name.format(here)} (recipe: {there})' for name, here, there in compared if here != there]
 
 
 def _size(crop):

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
 
 from ..utils.parts import builds
 
@@ -58,25 +59,21 @@ class _Session(NamedTuple):
     results: list
 
 
-def find_runs(folder):
-    """Read the runs in a work dir, or in all work dirs below a folder, by work dir and time.
-
-    Args:
-        folder (str | Path): The folder.
-
-    Returns:
-        list[Run]: The runs; several in one work dir if training started there more than once without resuming.
-    """
-    return [run for work_dir in find_work_dirs(folder) for run in read_runs(work_dir)]
-
-
 def find_work_dirs(folder):
     """The work dirs at and below a folder (list[Path]), sorted."""
     return sorted({path.parent.resolve() for path in Path(folder).rglob(TIME) if path.is_dir()})
 
 
 def read_runs(work_dir):
-    """Read the runs in a work dir (list[Run])."""
+    """Read the runs in a work dir, by time.
+
+    Args:
+        work_dir (str | Path): The work dir.
+
+    Returns:
+        list[Run]: Several if training started there more than once without resuming; none without any result file or
+            readable config.
+    """
     runs = []
     for session in filter(None, map(_read_session, sorted(Path(work_dir).glob(TIME)))):
         continues = session.cfg.get('resume') if session.trains else True
@@ -135,7 +132,7 @@ def _read_config(folder):
     for path in (folder / 'vis_data' / 'config.py', *sorted(folder.parent.glob('*.py'))):
         try:
             return Config.fromfile(path, import_custom_modules=False)
-        except (OSError, SyntaxError):
+        except (OSError, SyntaxError, NameError, ConfigParsingError):
             continue
     return None
 
@@ -177,7 +174,10 @@ def _read_log(path):
                 column = numbers.index('IoU') if 'IoU' in numbers else None
                 tables.append({})
             elif column is not None:
-                tables[-1][name] = float(numbers[column])
+                try:
+                    tables[-1][name] = float(numbers[column])
+                except (IndexError, ValueError):
+                    column = None  # another table, or what a crash left of this one
         elif not line.startswith('+'):
             column = None
     return num_gpus, tables

@@ -120,14 +120,14 @@ def test_only_runs_trained_alike_are_averaged(make_run):
     assert 'not trained like b/20260101_000000' in listed['a',]['in the tables']
     assert 'train_cfg.max_epochs: 175, 40' in listed['a',]['in the tables']
     assert 'GPUs: 4, 1' in listed['c',]['in the tables']
-    assert listed['c',]["differs from the paper's recipe in"] == 'total batch 3 (paper: 12)'
+    assert listed['c',]["differs from the paper's recipe in"] == 'total batch 3 (recipe: 12)'
 
 
 def test_what_differs_from_the_recipe_is_marked(make_run):
     tables = make_tables([make_run(CPG3, 60.0, train_cfg__max_epochs=40)])
     assert ' 60.00* ' in tables[2].markdown()
     assert read(tables[2])['Cityscapes', paper.DEEPLABV3]['CE+CPG3, here'] == '60.00'
-    assert read(tables[4])['a',]["differs from the paper's recipe in"] == '40 epochs (paper: 175 epochs)'
+    assert read(tables[4])['a',]["differs from the paper's recipe in"] == '40 epochs (recipe: 175 epochs)'
 
 
 def test_a_run_without_a_result_or_a_cell_is_listed_with_the_reason(make_run):

@@ -79,8 +79,10 @@ def session(tmp_path):
 
 def test_prints_and_writes_the_tables(session, run_tool, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'work_dirs' / 'started' / session.name).mkdir(parents=True)
     run_tool('analysis/paper_tables', 'work_dirs', session.parent)
-    printed = capsys.readouterr().out
+    printed, warned = capsys.readouterr()
+    assert warned.startswith(f"No results in '{tmp_path}/work_dirs/started'")
     out = tmp_path / 'work_dirs' / 'paper_tables'
     assert {path.name for path in out.iterdir()} == {
         'paper_tables.md',
@@ -99,7 +101,7 @@ def test_prints_and_writes_the_tables(session, run_tool, tmp_path, capsys, monke
     row = 'ADE20K,DeepLabv3-R50,40.18,41.50,1,41.25,not stated,not run,0,not run,0,not run,0\n'
     assert row in (out / 'table_3.csv').read_text()
     assert markdown.count('41.50*') == 1  # given twice, counted once
-    assert '80000 iters (paper: 175 epochs)' in (out / 'runs.csv').read_text()
+    assert '80000 iters (recipe: 175 epochs)' in (out / 'runs.csv').read_text()
     assert (out / 'runs.csv').read_text().splitlines()[1].startswith('work_dirs/stock,20260101_000000,')
 
 

@@ -202,6 +202,7 @@ def test_several_gpus_train_together(launched, config, run_tool):
 def test_other_values_join_those_before(launched, config, run_tool, tmp_path):
     commands, _ = launched
     run_tool(*config, '--values', 1, 2)
+    (tmp_path / 'sweep' / 'lambda_2_copy').mkdir()
     run_tool(*config, '--values', 0.5, '2.0', '--cfg-options', 'train_dataloader.num_workers=1')
     assert folders(commands) == ['lambda_1', 'lambda_2', 'lambda_0.5']
     assert list(read_csv(tmp_path / 'sweep')) == ['0.5', '1', '2']
@@ -273,7 +274,7 @@ def test_the_papers_curve_is_drawn_where_it_is_comparable(tools, ksize, gpus, sh
     table = sweep.table()
     assert table.columns[-1] == 'paper (Table 2, floating-point boundary), %'
     assert [row[-1] for row in table.rows] == {3: ['76.75', '79.00', '78.12'], 5: ['76.75', '', '77.78']}[ksize]
-    assert ("Differs from the paper's recipe: total batch 3 (paper: 12)." in table.notes) == (gpus == 1)
+    assert ("Differs from the paper's recipe: total batch 3 (recipe: 12)." in table.notes) == (gpus == 1)
     axes = sweep.figure().axes[0]
     assert ([*axes.lines[1].get_xdata()][:3] == [0, 0.2, 0.4]) == shown
     labels = [text.get_text() for text in axes.get_legend().get_texts()]

@@ -38,7 +38,13 @@ def find_all_runs(folders):
                 f"No work dir in '{folder}': expected a folder named by its time, e.g. 20260131_235959, in it."
             )
         work_dirs.update(dict.fromkeys(found))
-    return [run for work_dir in work_dirs for run in read_runs(work_dir)]
+    runs = {work_dir: read_runs(work_dir) for work_dir in work_dirs}
+    for work_dir in [work_dir for work_dir, found in runs.items() if not found]:
+        print(
+            f"No results in '{work_dir}': training has not logged anything, or its config cannot be read.",
+            file=sys.stderr,
+        )
+    return [run for found in runs.values() for run in found]
 
 
 def write_tables(tables, out):
