@@ -92,7 +92,7 @@ class Sweep(NamedTuple):
         axes.set_ylabel('mIoU at the end of training, %')
         axes.grid(alpha=0.3)
         axes.legend()
-        figure.supxlabel(text, fontsize=9, color='0.3')
+        figure.supxlabel(text, fontsize=8, color='0.3')
         return figure
 
 
@@ -100,8 +100,8 @@ def lambda_caveat(ksize):
     """Say how the paper's lambda relates to the one here."""
     theirs, ours = (f'{weights[ksize]:g}' for weights in (paper.BEST_LOSS_WEIGHTS, paper.LOSS_WEIGHTS))
     return (
-        f"Table 2's λ belongs to a floating-point boundary. Its best one for k = {ksize}, {theirs}, corresponds to "
-        f'{ours} here, where the boundary is exact.'
+        f"Table 2's λ belongs to a floating-point boundary. Its best one for k = {ksize} is {theirs}, which corresponds "
+        f'to {ours} here, where the boundary is exact.'
     )
 
 

@@ -135,7 +135,7 @@ def test_the_weights_are_table_2s_by_default(launched, config, run_tool, tmp_pat
     assert folders(launched[0]) == [f'lambda_{weight}' for weight in weights]
     printed = capsys.readouterr().out
     assert f'λ = {", ".join(weights)} as in Table 2.' in printed
-    assert 'for k = 5, 8, corresponds to 2 here' in printed
+    assert 'for k = 5 is 8, which corresponds to 2 here' in printed
     table = read_csv(tmp_path / 'sweep')
     assert list(table) == weights
     assert table['18'] == {'λ': '18', 'mIoU, %': '68.00', 'state': 'finished', 'best': 'best'}
