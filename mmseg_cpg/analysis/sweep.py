@@ -78,7 +78,7 @@ class Sweep(NamedTuple):
         finished = [point for point in self.points if point.miou is not None]
         kernels = ', '.join(f'{ksize}×{ksize}' for ksize in self.ksizes)
         notes = ["The paper's Table 2 is not shown, as it is not comparable.", *self.caveats()] if self.theirs else []
-        text = '' if self.comparable else '\n'.join(line for note in notes for line in textwrap.wrap(note, 130))
+        text = '' if self.comparable else '\n'.join(line for note in notes for line in textwrap.wrap(note, 140))
         figure = Figure(figsize=(8, 5), dpi=120, layout='constrained')
         axes = figure.add_subplot()
         axes.plot([p.weight for p in finished], [p.miou for p in finished], 'o-', color='C0', label='this sweep')
@@ -100,8 +100,8 @@ def lambda_caveat(ksize):
     """Say how the paper's lambda relates to the one here."""
     theirs, ours = (f'{weights[ksize]:g}' for weights in (paper.BEST_LOSS_WEIGHTS, paper.LOSS_WEIGHTS))
     return (
-        f"Table 2's λ belongs to a floating-point boundary. Its best one for k = {ksize} is {theirs}, which corresponds "
-        f'to {ours} here, where the boundary is exact.'
+        f"Table 2's λ belongs to a floating-point boundary. Its best one for k = {ksize} is {theirs}, "
+        f'which corresponds to {ours} here, where the boundary is exact.'
     )
 
 
