@@ -10,8 +10,15 @@ except ModuleNotFoundError as error:
     # Nothing to register with, but mmseg_cpg.ops needs nothing but torch.
     __all__ = ['__version__']
 else:
-    from .datasets import BoundaryMaskFromLabel
+    from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BoundaryMaskFromLabel
     from .engine import BoundaryTargetHook
     from .models import CPGLoss
 
-    __all__ = ['BoundaryMaskFromLabel', 'BoundaryTargetHook', 'CPGLoss', '__version__']
+    __all__ = [
+        'AutoLabelledCityscapesDataset',
+        'AutoLabelledSampler',
+        'BoundaryMaskFromLabel',
+        'BoundaryTargetHook',
+        'CPGLoss',
+        '__version__',
+    ]

@@ -1,0 +1,58 @@
+"""Values of label files, before and after ``LoadAnnotations``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadAnnotations
+from mmseg.datasets import BaseSegDataset
+from PIL import Image
+from rich.progress import track
+
+
+def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
+    """Return the ``LoadAnnotations`` of a dataset's pipeline, None if it has none."""
+    return next((step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)), None)
+
+
+def read_label(path: str, step: LoadAnnotations) -> np.ndarray:
+    """Read a label file as ``LoadAnnotations`` does, before it changes any value: (H, W), or (H, W, 3) for colours."""
+    return mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend).squeeze()
+
+
+def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
+    """Find what each value of a label file is for the model, after ``reduce_zero_label`` and ``label_map``.
+
+    The pipeline's own ``LoadAnnotations`` is run on a file that holds all 256 values.
+
+    Args:
+        dataset (BaseSegDataset): With ``LoadAnnotations`` in its pipeline.
+
+    Returns:
+        np.ndarray: (256,) of uint8, indexed by the file's value.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, 'values.png'))
+        Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(path)
+        info = dict(
+            seg_map_path=path,
+            label_map=dataset.label_map,
+            reduce_zero_label=dataset.reduce_zero_label,
+            seg_fields=[],
+        )
+        return find_loading_step(dataset)(info)['gt_seg_map'].reshape(256)
+
+
+def map_with_progress(function: Callable, items: Sequence, description: str) -> Iterable:
+    """Call a function that reads a file for each item, in threads (decoding frees the GIL), and show progress.
+
+    Yields:
+        The results, in the items' order.
+    """
+    with ThreadPoolExecutor() as pool:
+        yield from track(pool.map(function, items), description, total=len(items))

@@ -1,0 +1,72 @@
+"""Pixels by image and class, counted once and kept beside the labels."""
+
+from __future__ import annotations
+
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+from mmseg.datasets import BaseSegDataset
+
+from ..label_values import find_loading_step, map_with_progress, read_label, values_after_loading
+
+
+def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
+    """Count the pixels of each class in each label of a dataset.
+
+    What the label files hold is kept in ``<label folder>_values.npz`` and used again for the same list of files; if
+    it cannot be written there, the files are read again next time. Whoever changes labels must delete it.
+
+    Args:
+        dataset (BaseSegDataset): With uint8 labels and ``LoadAnnotations`` in its pipeline.
+
+    Returns:
+        np.ndarray: (N, C) of int64. Void is not counted.
+
+    Raises:
+        ValueError: The pipeline has no ``LoadAnnotations``, or a label is not a single uint8 channel.
+    """
+    step = find_loading_step(dataset)
+    if step is None:
+        raise ValueError('counting the pixels of each class needs LoadAnnotations in the pipeline')
+    folder = Path(dataset.data_prefix['seg_map_path'])
+    paths = [Path(dataset.get_data_info(index)['seg_map_path']) for index in range(len(dataset))]
+    cache = folder.with_name(f'{folder.name}_values.npz')
+    names = np.array([path.relative_to(folder).as_posix() for path in paths])
+    histograms = _load(cache, names)
+    if histograms is None:
+        histograms = np.stack(
+            list(map_with_progress(partial(_histogram, step), paths, f'Counting classes in {folder}'))
+        )
+        _save(cache, names, histograms)
+    counts = np.zeros((len(paths), len(dataset.metainfo['classes'])), np.int64)
+    for value, category in enumerate(values_after_loading(dataset)):
+        if category < counts.shape[1]:
+            counts[:, category] += histograms[:, value]
+    return counts
+
+
+def _histogram(step, path):
+    label = read_label(str(path), step)
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise ValueError(f"label '{path}' must have one uint8 channel, got {label.dtype} of shape {label.shape}")
+    return np.bincount(label.ravel(), minlength=256).astype(np.int32)
+
+
+def _load(cache, names):
+    try:
+        with np.load(cache) as stored:
+            return stored['histograms'] if np.array_equal(stored['names'], names) else None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # missing, or not what _save writes
+        return None
+
+
+def _save(cache, names, histograms):
+    partial_file = cache.with_suffix('.partial.npz')
+    try:
+        np.savez_compressed(partial_file, names=names, histograms=histograms)
+        partial_file.replace(cache)
+    except OSError as error:
+        print_log(f"The counts could not be kept in '{cache}' ({error}): labels are read again next time.", 'current')
