@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
 
 
@@ -23,6 +25,12 @@ def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
 def read_label(path: str, step: LoadAnnotations) -> np.ndarray:
     """Read a label file as ``LoadAnnotations`` does, before it changes any value: (H, W), or (H, W, 3) for colours."""
     return mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend).squeeze()
+
+
+def count_values(label: np.ndarray) -> np.ndarray:
+    """Count how often each value occurs in a label of at most 2**24 pixels, (H, W) of uint8: (256,) of int32."""
+    # Unlike np.bincount this lets other threads go on; its counts are float32.
+    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int32)
 
 
 def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
@@ -49,10 +57,16 @@ def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
 
 
 def map_with_progress(function: Callable, items: Sequence, description: str) -> Iterable:
-    """Call a function that reads a file for each item, in threads (decoding frees the GIL), and show progress.
+    """Call a function that reads a file for each item, in threads (decoding frees the GIL).
+
+    Progress is shown on a terminal and kept out of logs.
 
     Yields:
         The results, in the items' order.
     """
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
     with ThreadPoolExecutor() as pool:
-        yield from track(pool.map(function, items), description, total=len(items))
+        yield from track(
+            pool.map(function, items), description, total=len(items), console=console, transient=True, disable=hidden
+        )

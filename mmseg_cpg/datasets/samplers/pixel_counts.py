@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
-from ..label_values import find_loading_step, map_with_progress, read_label, values_after_loading
+from ..label_values import count_values, find_loading_step, map_with_progress, read_label, values_after_loading
 
 
 def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
@@ -37,6 +38,7 @@ def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
     names = np.array([path.relative_to(folder).as_posix() for path in paths])
     histograms = _load(cache, names)
     if histograms is None:
+        print_log(f"Reading the labels in '{folder}' once to count the pixels of each class.", 'current')
         histograms = np.stack(
             list(map_with_progress(partial(_histogram, step), paths, f'Counting classes in {folder}'))
         )
@@ -52,7 +54,7 @@ def _histogram(step, path):
     label = read_label(str(path), step)
     if label.ndim != 2 or label.dtype != np.uint8:
         raise ValueError(f"label '{path}' must have one uint8 channel, got {label.dtype} of shape {label.shape}")
-    return np.bincount(label.ravel(), minlength=256).astype(np.int32)
+    return count_values(label)
 
 
 def _load(cache, names):
@@ -64,7 +66,7 @@ def _load(cache, names):
 
 
 def _save(cache, names, histograms):
-    partial_file = cache.with_suffix('.partial.npz')
+    partial_file = cache.with_suffix(f'.{os.getpid()}.npz')
     try:
         np.savez_compressed(partial_file, names=names, histograms=histograms)
         partial_file.replace(cache)
