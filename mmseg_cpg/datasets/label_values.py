@@ -22,15 +22,29 @@ def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
     return next((step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)), None)
 
 
-def read_label(path: str, step: LoadAnnotations) -> np.ndarray:
-    """Read a label file as ``LoadAnnotations`` does, before it changes any value: (H, W), or (H, W, 3) for colours."""
-    return mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend).squeeze()
+def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
+    """Count how often each value occurs in a label file, as ``LoadAnnotations`` reads it and before it changes any.
 
+    Args:
+        path (str): A file of one channel and at most 2**24 pixels.
+        step (LoadAnnotations): What reads it in the pipeline.
 
-def count_values(label: np.ndarray) -> np.ndarray:
-    """Count how often each value occurs in a label of at most 2**24 pixels, (H, W) of uint8: (256,) of int32."""
+    Returns:
+        np.ndarray: (256,) of int32.
+
+    Raises:
+        ValueError: The file cannot be read, has several channels, or has values that 8 bits do not hold.
+    """
+    try:
+        label = mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend).squeeze()
+    except (OSError, SyntaxError) as error:  # the latter is Pillow's, for damaged PNG files
+        raise ValueError(f"label '{path}' cannot be read ({error})") from error
+    if label.ndim != 2:
+        raise ValueError(f"label '{path}' has {label.shape[-1]} channels instead of one")
+    if label.dtype != np.uint8 and not 0 <= label.min() <= label.max() <= 255:
+        raise ValueError(f"label '{path}' has values from {label.min()} to {label.max()}, which 8 bits do not hold")
     # Unlike np.bincount this lets other threads go on; its counts are float32.
-    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int32)
+    return cv2.calcHist([label.astype(np.uint8)], [0], None, [256], [0, 256]).ravel().astype(np.int32)
 
 
 def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:

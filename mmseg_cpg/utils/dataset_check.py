@@ -9,13 +9,12 @@ from typing import NamedTuple
 import mmseg
 import numpy as np
 from mmengine.utils import scandir
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mmseg_cpg.datasets.label_values import (
     count_values,
     find_loading_step,
     map_with_progress,
-    read_label,
     values_after_loading,
 )
 
@@ -96,8 +95,10 @@ def check_files(dataset, num_labels):
         # They are never loaded. They do mean that images are missing, unless the images are known to be complete.
         complete = published is not None and published.images == len(infos)
         yield not complete, f'{_number(alone, "label")} without an image, {_example(alone)}'
-    yield from _check_sizes(pairs)
-    yield from _check_values(dataset, step, _spread([label for _, label in pairs], num_labels), hint)
+    sizes = list(map_with_progress(_sizes, pairs, 'Comparing sizes'))
+    yield from _compare_sizes(pairs, sizes)
+    labels = [label for (_, label), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != label]
+    yield from _check_values(dataset, step, _spread(labels, num_labels), hint)
 
 
 def _published(dataset):
@@ -118,14 +119,14 @@ def _converter_hint(dataset, published):
     return f'. To make labels: {published.needs}python {script} {dataset.data_root} --nproc 8'
 
 
-def _check_sizes(pairs):
-    """Compare what the headers of the two files of each pair say."""
-    unreadable, different = [], []
-    for pair, sizes in zip(pairs, map_with_progress(_sizes, pairs, 'Comparing sizes'), strict=True):
-        if isinstance(sizes, str):
-            unreadable.append(sizes)
-        elif sizes[0] != sizes[1]:
-            different.append(' and '.join(f"'{path}' {w}x{h}" for path, (w, h) in zip(pair, sizes, strict=True)))
+def _compare_sizes(pairs, sizes):
+    """Compare what :func:`_sizes` returned for each pair."""
+    unreadable = [path for path in sizes if isinstance(path, str)]
+    different = [
+        ' and '.join(f"'{path}' {width}x{height}" for path, (width, height) in zip(pair, pair_sizes, strict=True))
+        for pair, pair_sizes in zip(pairs, sizes, strict=True)
+        if not isinstance(pair_sizes, str) and pair_sizes[0] != pair_sizes[1]
+    ]
     if unreadable:
         yield True, f'{_number(unreadable, "file")} unreadable, {_example(unreadable)}'
     if different:
@@ -155,20 +156,16 @@ def _check_values(dataset, step, labels, hint):
         return
     loaded = values_after_loading(dataset)
     wrong = (loaded >= len(classes)) & (loaded != dataset.ignore_index)
-    damaged, no_labels, holders = [], [], defaultdict(list)
+    unusable, holders = [], defaultdict(list)
     for label, values in zip(labels, map_with_progress(partial(_values, step), labels, 'Reading labels'), strict=True):
-        if values is None:
-            damaged.append(label)
-        elif isinstance(values, str):
-            no_labels.append(f'{label}, {values}')
+        if isinstance(values, str):
+            unusable.append(values)
         else:
             for value in np.flatnonzero(values & wrong):
                 holders[value].append(label)
     yield False, f'{_number(labels, "label")} read for {len(classes)} classes'
-    if damaged:
-        yield True, f'{_number(damaged, "label")} damaged, {_example(damaged)}'
-    if no_labels:
-        yield True, f'{_number(no_labels, "label")} not a single channel of 8 bits, {_example(no_labels)}{hint}'
+    if unusable:
+        yield True, f'{_number(unusable, "label")} unusable, e.g. {unusable[0]}{hint}'
     if holders:
         files = sorted(set().union(*holders.values()))
         values = ', '.join(map(str, sorted(holders)))
@@ -181,16 +178,11 @@ def _check_values(dataset, step, labels, hint):
 
 
 def _values(step, path):
-    """Return which of the 256 values a label holds; what else it is, or None if it is cut short or damaged."""
+    """Return which of the 256 values a label holds, or what is wrong with the file."""
     try:
-        label = read_label(path, step)
-    except UnidentifiedImageError:  # which the header told already
-        return np.zeros(256, bool)
-    except (OSError, SyntaxError):  # the latter is Pillow's, for damaged PNG files
-        return None
-    if label.ndim != 2 or label.dtype != np.uint8:
-        return f'{label.dtype} of shape {label.shape}'
-    return count_values(label) > 0
+        return count_values(path, step) > 0
+    except ValueError as error:
+        return str(error)
 
 
 def _ranges(values):

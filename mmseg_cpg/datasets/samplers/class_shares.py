@@ -49,7 +49,8 @@ def draw_probabilities(counts: np.ndarray, shares: np.ndarray, size: int) -> np.
 
     start = np.zeros(features.shape[1])
     start[0] = logit(min(size / len(counts), 1 - 1e-9))
-    solution = minimize(dual, start, jac=True, hess=curvature, method='trust-exact', options=dict(gtol=1e-6 * size))
+    options = dict(gtol=1e-6 * size, maxiter=200)  # about 20 where the shares can be reached
+    solution = minimize(dual, start, jac=True, hess=curvature, method='trust-exact', options=options)
     probabilities = expit(features @ solution.x)
     return np.minimum(probabilities * (size / probabilities.sum()), 1)
 

@@ -11,36 +11,36 @@ import numpy as np
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
-from ..label_values import count_values, find_loading_step, map_with_progress, read_label, values_after_loading
+from ..label_values import count_values, find_loading_step, map_with_progress, values_after_loading
 
 
 def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
     """Count the pixels of each class in each label of a dataset.
 
-    What the label files hold is kept in ``<label folder>_values.npz`` and used again for the same list of files; if
-    it cannot be written there, the files are read again next time. Whoever changes labels must delete it.
+    What the label files hold is kept in ``<label folder>_label_values.npz`` and used again for the same list of files;
+    if it cannot be written there, the files are read again next time. Whoever changes labels must delete it.
 
     Args:
-        dataset (BaseSegDataset): With uint8 labels and ``LoadAnnotations`` in its pipeline.
+        dataset (BaseSegDataset): With ``LoadAnnotations`` in its pipeline.
 
     Returns:
         np.ndarray: (N, C) of int64. Void is not counted.
 
     Raises:
-        ValueError: The pipeline has no ``LoadAnnotations``, or a label is not a single uint8 channel.
+        ValueError: The pipeline has no ``LoadAnnotations``, or a label cannot be read as one channel of 8 bits.
     """
     step = find_loading_step(dataset)
     if step is None:
         raise ValueError('counting the pixels of each class needs LoadAnnotations in the pipeline')
     folder = Path(dataset.data_prefix['seg_map_path'])
-    paths = [Path(dataset.get_data_info(index)['seg_map_path']) for index in range(len(dataset))]
-    cache = folder.with_name(f'{folder.name}_values.npz')
-    names = np.array([path.relative_to(folder).as_posix() for path in paths])
+    paths = [dataset.get_data_info(index)['seg_map_path'] for index in range(len(dataset))]
+    cache = folder.with_name(f'{folder.name}_label_values.npz')
+    names = np.array([Path(path).relative_to(folder).as_posix() for path in paths])
     histograms = _load(cache, names)
     if histograms is None:
         print_log(f"Reading the labels in '{folder}' once to count the pixels of each class.", 'current')
         histograms = np.stack(
-            list(map_with_progress(partial(_histogram, step), paths, f'Counting classes in {folder}'))
+            list(map_with_progress(partial(count_values, step=step), paths, f'Counting classes in {folder}'))
         )
         _save(cache, names, histograms)
     counts = np.zeros((len(paths), len(dataset.metainfo['classes'])), np.int64)
@@ -48,13 +48,6 @@ def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
         if category < counts.shape[1]:
             counts[:, category] += histograms[:, value]
     return counts
-
-
-def _histogram(step, path):
-    label = read_label(str(path), step)
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise ValueError(f"label '{path}' must have one uint8 channel, got {label.dtype} of shape {label.shape}")
-    return count_values(label)
 
 
 def _load(cache, names):
