@@ -44,20 +44,24 @@ PUBLISHED = {
 
 
 def find_misplaced(dataset_cfg):
-    """Look for the first folder that a dataset's config names and that is missing, up to two levels from its place.
+    """Look for the first folder that a dataset's config names and that is missing, a level or two from its place.
 
     Returns:
-        Path: A folder whose last names are those of the missing one, None if there is no such folder.
+        Path: A folder of the same name, None if there is none.
     """
     root = Path(dataset_cfg.get('data_root') or '')
     folders = [root, *(root / prefix for prefix in (dataset_cfg.get('data_prefix') or {}).values() if prefix)]
     missing = next((folder for folder in folders if not folder.is_dir()), None)
     if missing is None:
         return None
-    ancestor = next(parent for parent in missing.parents if parent.is_dir())
-    names = missing.relative_to(ancestor).parts
-    patterns = ('/'.join(['*'] * depth + list(names[start:])) for start in range(len(names)) for depth in range(3))
-    return next((found for pattern in patterns for found in ancestor.glob(pattern) if found.is_dir()), None)
+    for base in [parent for parent in missing.parents if parent.is_dir()][:2]:
+        # A data root may also lack the folder that it should be in.
+        for name in [missing.relative_to(base).as_posix()] + [root.name] * (missing == root):
+            for pattern in (name, f'*/{name}', f'*/*/{name}'):
+                found = next((path for path in sorted(base.glob(pattern)) if path.is_dir()), None)
+                if found is not None:
+                    return found
+    return None
 
 
 def check_files(dataset, num_labels):
