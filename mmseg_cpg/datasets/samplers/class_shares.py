@@ -6,6 +6,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+# Small enough for a class's share to be met to much less than a hundredth of it.
+SLACK = 1e-5
+
 
 def class_shares(counts: np.ndarray) -> np.ndarray:
     """Return each class's share of all labelled pixels, (C,), from pixel counts by image and class, (N, C)."""
@@ -18,41 +21,37 @@ def draw_probabilities(counts: np.ndarray, shares: np.ndarray, size: int) -> np.
 
     Of all probabilities p in [0, 1] with Σp = ``size`` whose expected pixel counts Σ p·counts are in proportion to
     ``shares``, these have the largest entropy, i.e. they prefer no image without need:
-    p = sigmoid(a + θ·x), x being the image's counts minus ``shares`` of its labelled pixels. a and θ minimise the
-    convex dual Σ log(1 + exp(a + θ·x)) − a·size.
+    p = sigmoid(a + θ·x), x being an image's counts minus ``shares`` of its labelled pixels, in units of their standard
+    deviation. a and θ minimise the convex dual Σ log(1 + exp(a + θ·x)) − a·size + SLACK·size·|θ|²/2. The last term
+    does next to nothing where the shares can be reached, and makes Σ p·x as small as it can be where they cannot.
 
     Args:
         counts (np.ndarray): (N, C), labelled pixels by image and class.
         shares (np.ndarray): (C,), non-negative, sum 1.
-        size (int): Number of images in a draw, at most N.
+        size (int): Number of images in a draw, less than N.
 
     Returns:
-        np.ndarray: (N,) in [0, 1]. Where no probabilities reach ``shares``, those that came closest:
-        check ``class_shares(p[:, None] * counts)``.
+        np.ndarray: (N,) in [0, 1], sum ``size``.
     """
     surplus = counts - shares * counts.sum(axis=1, keepdims=True)
     scale = surplus.std(axis=0)
-    # The surpluses of all classes sum to 0: one of them follows from the others.
-    used = np.flatnonzero(scale > 0)[:-1]
-    features = np.column_stack([np.ones(len(counts)), surplus[:, used] / scale[used]])
+    features = np.column_stack([np.ones(len(counts)), surplus[:, scale > 0] / scale[scale > 0]])
     wanted = np.zeros(features.shape[1])
     wanted[0] = size
+    slack = np.full(features.shape[1], SLACK * size)
+    slack[0] = 0
 
     def dual(parameters):
         activation = features @ parameters
-        gradient = features.T @ expit(activation) - wanted
-        return np.logaddexp(0, activation).sum() - wanted @ parameters, gradient
-
-    def curvature(parameters):
-        probabilities = expit(features @ parameters)
-        return features.T @ (features * (probabilities * (1 - probabilities))[:, None])
+        value = np.logaddexp(0, activation).sum() - wanted @ parameters + slack @ parameters**2 / 2
+        return value, features.T @ expit(activation) - wanted + slack * parameters
 
     start = np.zeros(features.shape[1])
-    start[0] = logit(min(size / len(counts), 1 - 1e-9))
-    options = dict(gtol=1e-6 * size, maxiter=200)  # about 20 where the shares can be reached
-    solution = minimize(dual, start, jac=True, hess=curvature, method='trust-exact', options=options)
-    probabilities = expit(features @ solution.x)
-    return np.minimum(probabilities * (size / probabilities.sum()), 1)
+    start[0] = logit(size / len(counts))
+    # About ten iterations where the shares can be reached, hundreds where they cannot.
+    options = dict(gtol=1e-7 * size, ftol=0, maxiter=5000, maxfun=10000)
+    solution = minimize(dual, start, jac=True, method='L-BFGS-B', options=options)
+    return expit(features @ solution.x)
 
 
 def draw(probabilities: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
