@@ -89,20 +89,23 @@ def check_files(dataset, num_labels):
 
     hint = _converter_hint(dataset, published)
     there = {osp.join(folder, name) for name in scandir(folder, dataset.seg_map_suffix, recursive=True)}
-    pairs = [(info['img_path'], info['seg_map_path']) for info in infos if info['seg_map_path'] in there]
-    missing = [info['seg_map_path'] for info in infos if info['seg_map_path'] not in there]
+    labels = [info['seg_map_path'] for info in infos]
+    # A dataset class may also look elsewhere than in its folder.
+    missing = [label for label in labels if label not in there and not osp.isfile(label)]
+    absent = set(missing)
+    pairs = [(info['img_path'], info['seg_map_path']) for info in infos if info['seg_map_path'] not in absent]
     yield False, f"{len(pairs):,} labels (*{dataset.seg_map_suffix}) for them in '{folder}'"
     if missing:
         yield True, f'{_number(missing, "label")} missing, {_example(missing)}{hint}'
-    alone = [] if dataset.ann_file else sorted(there.difference(info['seg_map_path'] for info in infos))
+    alone = [] if dataset.ann_file else sorted(there.difference(labels))
     if alone:
         # They are never loaded. They do mean that images are missing, unless the images are known to be complete.
         complete = published is not None and published.images == len(infos)
         yield not complete, f'{_number(alone, "label")} without an image, {_example(alone)}'
     sizes = list(map_with_progress(_sizes, pairs, 'Comparing sizes'))
     yield from _compare_sizes(pairs, sizes)
-    labels = [label for (_, label), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != label]
-    yield from _check_values(dataset, step, _spread(labels, num_labels), hint)
+    readable = [label for (_, label), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != label]
+    yield from _check_values(dataset, step, _spread(readable, num_labels), hint)
 
 
 def _published(dataset):
