@@ -11,7 +11,7 @@ except ModuleNotFoundError as error:
     __all__ = ['__version__']
 else:
     from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BoundaryMaskFromLabel
-    from .engine import BoundaryTargetHook
+    from .engine import BoundaryTargetHook, CheckBatchSizeHook
     from .models import CPGLoss
 
     __all__ = [
@@ -20,5 +20,6 @@ else:
         'BoundaryMaskFromLabel',
         'BoundaryTargetHook',
         'CPGLoss',
+        'CheckBatchSizeHook',
         '__version__',
     ]

@@ -1,3 +1,3 @@
-from .hooks import BoundaryTargetHook
+from .hooks import BoundaryTargetHook, CheckBatchSizeHook
 
-__all__ = ['BoundaryTargetHook']
+__all__ = ['BoundaryTargetHook', 'CheckBatchSizeHook']

@@ -9,8 +9,15 @@ def precompute_boundaries(cfg):
 
     Kernel sizes, void policy, ``ignore_index`` and padded size are those of the config; what it has already stays.
 
+    ``tools/train.py --precompute-boundaries`` calls this. So may a config, with what it inherits, for any other tool::
+
+        _base_ = './ocrnet_hr48_cocostuff_cpg7.py'
+        from mmseg_cpg.utils.precompute import precompute_boundaries
+
+        precompute_boundaries(_base_)
+
     Args:
-        cfg (Config): A config whose model uses CPGLoss.
+        cfg (Config | ConfigDict): A config whose model uses CPGLoss; changed in place.
 
     Raises:
         UserError: If it uses none, or some that differ in void policy or ``ignore_index``, or its training pipeline has
@@ -18,11 +25,11 @@ def precompute_boundaries(cfg):
     """
     losses = list(cpg_losses(cfg.model))
     if not losses:
-        raise UserError('--precompute-boundaries is for configs with a CPGLoss, and this one has none.')
+        raise UserError('Precomputing boundaries is for configs with a CPGLoss, and this one has none.')
     ignored = {(loss.get('ignore_policy', 'exclude'), ignore_index) for loss, ignore_index in losses}
     if len(ignored) > 1:
         raise UserError(
-            '--precompute-boundaries needs one ignore_policy and ignore_index in all CPG losses, '
+            'Precomputing boundaries needs one ignore_policy and ignore_index in all CPG losses, '
             f'but the config has {", ".join(map(str, sorted(ignored)))}.'
         )
     ((ignore_policy, ignore_index),) = ignored
@@ -37,7 +44,7 @@ def precompute_boundaries(cfg):
     )
     owners = [node for node in dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), 'PackSegInputs')]
     if not owners:
-        raise UserError('--precompute-boundaries needs PackSegInputs in the training pipeline, after which it works.')
+        raise UserError('Precomputing boundaries needs PackSegInputs in the training pipeline, after which it works.')
     for owner in owners:
         if not _find(owner.pipeline, 'BoundaryMaskFromLabel'):
             place = owner.pipeline.index(_find(owner.pipeline, 'PackSegInputs')) + 1

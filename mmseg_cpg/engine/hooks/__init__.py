@@ -1,3 +1,4 @@
 from .boundary_target_hook import BoundaryTargetHook
+from .check_batch_size_hook import CheckBatchSizeHook
 
-__all__ = ['BoundaryTargetHook']
+__all__ = ['BoundaryTargetHook', 'CheckBatchSizeHook']
