@@ -1,4 +1,4 @@
-"""Every config under configs/cpg and configs/cpg_stock, built as it is and trained on tiny trees in the real layouts."""
+"""All configs of configs/cpg and configs/cpg_stock, built as they are and trained on tiny trees in the real layouts."""
 
 import math
 from uuid import uuid4
@@ -99,6 +99,7 @@ def shrink(cfg, work_dir):
     cfg.train_dataloader.batch_size = IMAGES // 2
     by_epoch = cfg.train_cfg.type == 'EpochBasedTrainLoop'
     cfg.train_cfg.merge(dict(max_epochs=1) if by_epoch else dict(max_iters=2))
+    cfg.randomness = dict(seed=0)
     cfg.work_dir = str(work_dir)
     cfg.experiment_name = cfg.visualizer.name = uuid4().hex  # MMEngine keeps what it has built under a name
     # The Runner writes the config several times, and formatting it takes longer than all else here.
@@ -116,6 +117,8 @@ def test_trains(path, data, tmp_path, monkeypatch):
         runner.model.decode_head.image_pool[0].kernel_size = CROP_PX // 8
     runner.train()
 
+    (log,) = tmp_path.glob('*/*.log')
+    assert log.read_text().count('The learning rate is for a total batch of') == (path in CPG)
     assert len(runner.train_dataloader.dataset) == IMAGES
     scalars = {name: history.data[0] for name, history in runner.message_hub.log_scalars.items()}
     losses = {name: values for name, values in scalars.items() if 'loss' in name}

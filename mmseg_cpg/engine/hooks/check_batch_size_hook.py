@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -21,14 +23,14 @@ class CheckBatchSizeHook(Hook):
         images = runner.train_dataloader.batch_size  # None where a batch sampler decides
         if expected is None or images is None or auto_scale_lr.get('enable'):
             return
-        steps = runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1)
-        total = runner.world_size * images * steps
+        factors = {'GPUs': runner.world_size, 'images': images}
+        accumulated = runner.cfg.get('optim_wrapper', {}).get('accumulative_counts', 1)
+        if accumulated > 1:
+            factors['accumulated steps'] = accumulated
+        total = math.prod(factors.values())
         if total != expected:
-            factors, product = 'GPUs x images', f'{runner.world_size} x {images}'
-            if steps > 1:
-                factors, product = f'{factors} x accumulated steps', f'{product} x {steps}'
             runner.logger.warning(
-                f'The recipe is for a total batch of {expected}, but this run has {factors} = {product} = {total}. '
-                'Change train_dataloader.batch_size or the number of GPUs, or set auto_scale_lr.enable=True, which '
-                'scales the learning rate.'
+                f'The learning rate is for a total batch of {expected}, but this run has {" x ".join(factors)} = '
+                f'{" x ".join(map(str, factors.values()))} = {total}. Change train_dataloader.batch_size or the number '
+                'of GPUs, or set auto_scale_lr.enable=True, which scales the learning rate.'
             )
