@@ -1,6 +1,7 @@
 """All configs of configs/cpg and configs/cpg_stock, built as they are and trained on tiny trees in the real layouts."""
 
 import math
+import re
 from uuid import uuid4
 
 import cv2
@@ -134,7 +135,10 @@ def test_trains(path, data, tmp_path, monkeypatch):
         assert parameter in trained, f'{name} got no gradient'
 
 
-@pytest.mark.parametrize('path', PATHS, ids=lambda path: path.stem)
+# The other configs have the same models, other losses aside.
+@pytest.mark.parametrize(
+    'path', [path for path in PATHS if re.search('_baseline|_cpg3_', path.stem)], ids=lambda p: p.stem
+)
 def test_model_takes_crops_as_they_are(path):
     cfg = load(path)
     init_default_scope('mmseg')
