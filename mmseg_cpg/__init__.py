@@ -10,10 +10,19 @@ except ModuleNotFoundError as error:
     # Nothing to register with, but mmseg_cpg.ops needs nothing but torch.
     __all__ = ['__version__']
 else:
-    from .datasets import BoundaryMaskFromLabel
-    from .engine import BoundaryTargetHook, ReproducibleResumeHook
+    from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BoundaryMaskFromLabel
+    from .engine import BoundaryTargetHook, CheckBatchSizeHook, ReproducibleResumeHook
     from .models import CPGLoss
     from .utils.packages import register_packages
 
     register_packages()
-    __all__ = ['BoundaryMaskFromLabel', 'BoundaryTargetHook', 'CPGLoss', 'ReproducibleResumeHook', '__version__']
+    __all__ = [
+        'AutoLabelledCityscapesDataset',
+        'AutoLabelledSampler',
+        'BoundaryMaskFromLabel',
+        'BoundaryTargetHook',
+        'CPGLoss',
+        'CheckBatchSizeHook',
+        'ReproducibleResumeHook',
+        '__version__',
+    ]

@@ -30,9 +30,8 @@ def test_there_are_snippets():
     assert len(SNIPPETS) == 3
 
 
-@pytest.mark.parametrize('snippet', [snippet for snippet in SNIPPETS if '_base_ =' in snippet])
-def test_config_snippet_builds(snippet, tmp_path):
-    (tmp_path / 'config.py').write_text(snippet)
+def test_config_snippet_builds(tmp_path):
+    (tmp_path / 'config.py').write_text(SNIPPETS[0])
     register_all_modules(init_default_scope=True)
     cfg = Config.fromfile(tmp_path / 'config.py')
     cfg.model.pretrained = None
@@ -43,20 +42,20 @@ def test_config_snippet_builds(snippet, tmp_path):
 
 def test_three_lines_precompute_boundaries(tmp_path):
     config, _, three_lines = SNIPPETS
-    assert len(three_lines.splitlines()) == 3
-    (tmp_path / 'config.py').write_text(config + three_lines)
+    assert len([line for line in three_lines.splitlines() if line]) == 3
+    (tmp_path / 'my_config.py').write_text(config)
+    (tmp_path / 'precomputed.py').write_text(three_lines)
     register_all_modules(init_default_scope=True)
-    cfg = Config.fromfile(tmp_path / 'config.py')
+    cfg = Config.fromfile(tmp_path / 'precomputed.py')
     *_, pack, transform = cfg.train_dataloader.dataset.pipeline
     assert pack.type == 'PackSegInputs'
     assert TRANSFORMS.build(transform).pad_size == cfg.model.data_preprocessor.size
     assert [type(HOOKS.build(hook)) for hook in cfg.custom_hooks] == [BoundaryTargetHook]
 
 
-@pytest.mark.parametrize('snippet', [snippet for snippet in SNIPPETS if '_base_' not in snippet])
-def test_python_snippet_runs(snippet):
+def test_python_snippet_runs():
     names = {}
-    exec(snippet, names)
+    exec(SNIPPETS[1], names)
     assert names['logits'].grad.isfinite().all()
 
 

@@ -9,9 +9,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 data_preprocessor = dict(size=_base_.crop_size)
-model = dict(
-    data_preprocessor=data_preprocessor,
-    decode_head=dict(num_classes=_base_.num_classes, loss_decode=_base_.main_loss),
-)
+model = dict(data_preprocessor=data_preprocessor, decode_head=_base_.head)
 train_dataloader = dict(batch_size=4)
 auto_scale_lr = dict(base_batch_size=32)

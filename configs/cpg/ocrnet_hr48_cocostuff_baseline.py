@@ -9,13 +9,10 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 data_preprocessor = dict(size=_base_.crop_size)
-model = dict(
-    data_preprocessor=data_preprocessor,
-    decode_head=[
-        dict(head, num_classes=_base_.num_classes, loss_decode=dict(head.loss_decode, **_base_.main_loss))
-        for head in _base_.model.decode_head
-    ],
-)
+model = dict(data_preprocessor=data_preprocessor)
+# A list of heads, which a dict above could not merge with.
+_base_.model.decode_head[0].merge(_base_.head)
+_base_.model.decode_head[1].merge(_base_.head)
 optim_wrapper = dict(optimizer=dict(lr=0.001))
 train_dataloader = dict(batch_size=2)
 auto_scale_lr = dict(base_batch_size=16)

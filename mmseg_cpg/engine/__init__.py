@@ -1,3 +1,3 @@
-from .hooks import BoundaryTargetHook, ReproducibleResumeHook
+from .hooks import BoundaryTargetHook, CheckBatchSizeHook, ReproducibleResumeHook
 
-__all__ = ['BoundaryTargetHook', 'ReproducibleResumeHook']
+__all__ = ['BoundaryTargetHook', 'CheckBatchSizeHook', 'ReproducibleResumeHook']

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from .chunks import chunk_slices
 from .kernels import check_ksize
-from .tiles import TILE_PX, correlate, tile_grid, tile_pixels
+from .tiles import TILE_PX, correlate, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
 
 MAX_CLASSES = torch.iinfo(torch.int32).max
 IGNORE_POLICIES = ('exclude', 'as_background')
+_TILE_BITS = (TILE_PX**2).bit_length() - 1
 # All others, unsigned with 16 bits or more, have hardly any operation in torch.
 _PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -176,30 +177,10 @@ def boundary_targets(
     label = check_label(label)
     if label.dim() not in (2, 3) or 0 in label.shape[-2:]:
         raise ValueError(f'label must have shape (H, W) or (B, H, W) with H, W > 0, got {tuple(label.shape)}')
-    height, width = label.shape[-2:]
     ids, void_id = _compact(label if label.dim() == 3 else label[None], ignore_index, num_classes)
-    candidate = _tile_view(_boundary_candidates(ids, void_id, ksize, ignore_policy))
-    tile = candidate.view(torch.int64).any(1).nonzero()[:, 0]  # eight at a time
-    patch = ids.view(-1)[tile_pixels(tile, height, width, halo_px=ksize // 2)]
-    column, category = _classes_of_patches(patch, void_id)
-    pixel = tile_pixels(tile, height, width).flatten(0, 1)
-    found = []
-    # gather and index_select, since indexing with [] takes several times as long on CPU.
-    for chunk in chunk_slices(len(column), patch.shape[0] ** 2, label.device):
-        window = patch.flatten(0, 1).gather(1, column[chunk].expand(patch.shape[0] ** 2, -1)).view(*patch.shape[:2], -1)
-        gradient = correlate((window == category[chunk]).to(_gradient_dtype(ksize)), ksize).flatten(1, 2)
-        counted = (gradient[0] | gradient[1]).T.bool() & candidate.index_select(0, tile[column[chunk]])
-        pair, position = counted.nonzero(as_tuple=True)
-        found.append(
-            (
-                pixel.take(position * pixel.shape[1] + column[chunk].index_select(0, pair)),
-                category[chunk].index_select(0, pair),
-                gradient.flatten(1).index_select(1, position * gradient.shape[2] + pair),
-            )
-        )
-    pixel, category, gradient = (torch.cat(part, -1) for part in zip(*found, strict=True))
+    pixel, category, gradient = _find_entries(ids, void_id, ksize, ignore_policy)
     return BoundaryTargets(
-        pixel=pixel.int(),
+        pixel=pixel,
         category=category,
         gradient=gradient,
         shape=tuple(label.shape),
@@ -209,6 +190,43 @@ def boundary_targets(
     )
 
 
+def _find_entries(ids: Tensor, void_id: int, ksize: int, ignore_policy: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixel, category and gradient of the boundary entries of (B, H, W) ids, as BoundaryTargets has them."""
+    _, height, width = ids.shape
+    patch_px, dtype = TILE_PX + ksize - 1, _gradient_dtype(ksize)
+    padded = pad_to_tiles(ids)
+    candidate = mask_of_tiles(_boundary_candidates(padded, void_id, ksize, ignore_policy, height, width))
+    tile = flat_nonzero(candidate.view(torch.int64).amax(1))  # eight pixels at a time
+    candidate, origin = candidate.index_select(0, tile), tile_origin(tile, height, width).int()
+    offset = torch.arange(TILE_PX, dtype=torch.int32, device=ids.device)
+    offset = (offset[:, None] * width + offset).view(-1)
+    patch = tile_patches(padded, tile, ksize // 2).flatten(0, 1)
+    columns, categories, partners = _classes_of_patches(patch, void_id)
+    found = []
+    # gather and index_select, since indexing with [] takes several times as long on CPU.
+    for chunk in chunk_slices(len(columns), patch_px**2 * dtype.itemsize // 4, ids.device):
+        window = patch.gather(1, columns[chunk].expand(len(patch), -1)) == categories[chunk]
+        gradient = correlate(window.to(dtype).unflatten(0, (patch_px, patch_px)), ksize)
+        gradient = gradient.flatten(1, 2).transpose(1, 2).contiguous()
+        # A class with a partner is followed by the partner, whose gradient is its negative.
+        has_partner = (partners[chunk] ^ void_id).bool()
+        index = torch.arange(len(has_partner), device=ids.device).repeat_interleave(1 + has_partner)
+        is_partner = F.pad(index[1:] == index[:-1], (1, 0))
+        gradient = gradient.index_select(1, index).mul_((1 - 2 * is_partner.to(dtype))[:, None])
+        category = torch.where(is_partner, partners[chunk][index], categories[chunk][index])
+        column = columns[chunk][index]
+        entry = flat_nonzero((gradient[0] | gradient[1]).bool() & candidate.index_select(0, column))
+        found.append(
+            (
+                (origin[column, None] + offset).view(-1).index_select(0, entry),
+                category.index_select(0, entry >> _TILE_BITS),
+                *(each.view(-1).index_select(0, entry) for each in gradient),
+            )
+        )
+    pixel, category, *gradient = map(torch.cat, zip(*found, strict=True))
+    return pixel, category, torch.stack(gradient)
+
+
 def _gradient_dtype(ksize: int) -> torch.dtype:
     # The largest |G| is 4, 84, 5020, 1.2e6 and 1.7e9 for ksize 3, 5, 7, 9 and 11.
     return torch.int8 if ksize <= 5 else torch.int16 if ksize <= 7 else torch.int32
@@ -216,13 +234,22 @@ def _gradient_dtype(ksize: int) -> torch.dtype:
 
 def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, int]:
     """Label in the smallest dtype that holds it, with void as the dtype's largest value: (label, void id)."""
-    if label.device.type == 'cpu' and label.numel() and label.min() >= 0 and label.max() < 256:
+    if label.device.type == 'cpu' and 0 <= np.bitwise_or.reduce(label.numpy(), axis=None) < 256:
         label = label.to(torch.uint8)  # all that follows takes a fraction of its time for int64
+        if ignore_index == 255 <= num_classes:
+            return label.contiguous(), 255
     void = void_mask(label, ignore_index)
     highest = check_ids('label', label * ~void, num_classes, f' or ignore_index={ignore_index}')
     dtype = next(dtype for dtype in (torch.uint8, torch.int16, torch.int32) if highest < torch.iinfo(dtype).max)
     void_id = torch.iinfo(dtype).max
     return torch.maximum(label.to(dtype), void.to(dtype).mul_(void_id)).contiguous(), void_id
+
+
+def flat_nonzero(values: Tensor) -> Tensor:
+    """Flat indices (int64) of what is not zero."""
+    if values.device.type == 'cpu':  # where numpy takes a fifth of torch's time or less
+        return torch.from_numpy(np.flatnonzero(values.numpy()))
+    return values.view(-1).nonzero()[:, 0]
 
 
 def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:
@@ -237,45 +264,50 @@ def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:
 
 
 def window_extremum(extremum, values: Tensor, ksize: int) -> Tensor:
-    """``extremum`` over the ksize x ksize window of every pixel of (B, H, W), clipped at the image's edge."""
-    radius = ksize // 2
-    for dim in (1, 2):
-        size = [*values.shape]
-        first, last = values.narrow(dim, 0, 1), values.narrow(dim, size[dim] - 1, 1)
-        size[dim] = radius
-        values = _running(extremum, torch.cat([first.expand(size), values, last.expand(size)], dim), ksize, dim)
-    return values
+    """``extremum`` over every whole ksize x ksize window of (B, H, W): (B, H - ksize + 1, W - ksize + 1)."""
+    return _running(extremum, _running(extremum, values, ksize, 1), ksize, 2)
 
 
-def _boundary_candidates(ids: Tensor, void_id: int, ksize: int, ignore_policy: str) -> Tensor:
-    """Pixels (B, H, W) that the policy counts and whose window holds more than one id; elsewhere G is 0 or dropped."""
-    highest = window_extremum(torch.maximum, ids, ksize)
-    counted = highest if ignore_policy == 'exclude' else ids
-    return (highest != window_extremum(torch.minimum, ids, ksize)) & (counted != void_id)
+def _boundary_candidates(
+    padded: Tensor, void_id: int, ksize: int, ignore_policy: str, height: int, width: int
+) -> Tensor:
+    """Pixels that the policy counts and whose window holds more than one id; elsewhere G is 0 or dropped.
+
+    Returns:
+        (B, rows of tiles * TILE_PX, columns of tiles * TILE_PX) bool, False outside the image.
+    """
+    halo = TILE_PX - ksize // 2
+    around = padded[:, halo:-halo, halo:-halo]
+    highest = window_extremum(torch.maximum, around, ksize)
+    counted = highest if ignore_policy == 'exclude' else padded[:, TILE_PX:-TILE_PX, TILE_PX:-TILE_PX]
+    candidate = highest != window_extremum(torch.minimum, around, ksize)
+    candidate &= (counted ^ void_id).bool()  # !=, which takes 7 times as long with a number on CPU
+    candidate[:, height:] = False
+    candidate[:, :, width:] = False
+    return candidate
 
 
-def _tile_view(mask: Tensor) -> Tensor:
-    """(B, H, W) as (B * tiles, TILE_PX^2), zero beyond the image."""
-    batch, height, width = mask.shape
-    rows, columns = tile_grid(height, width)
-    mask = F.pad(mask, (0, columns * TILE_PX - width, 0, rows * TILE_PX - height))
-    mask = mask.view(batch, rows, TILE_PX, columns, TILE_PX).transpose(2, 3)
-    return mask.reshape(batch * rows * columns, TILE_PX**2)
+def _classes_of_patches(patch: Tensor, void_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The classes of every patch (pixels, n), sorted by patch, then class.
 
+    Where a patch holds two classes and nothing else, one's one-hot label is 1 minus the other's, so that their
+    gradients are each other's negative. Most patches are like this, and need but one row here.
 
-def _classes_of_patches(patch: Tensor, void_id: int) -> tuple[Tensor, Tensor]:
-    """Every class of every patch (rows, columns, n): (index of the patch, class id), sorted by patch, then class."""
-    patch = patch.flatten(0, 1)
-    index = torch.arange(patch.shape[1], device=patch.device)
-    lowest = patch.amin(0)
-    found = []
-    while (keep := (lowest != void_id).nonzero()[:, 0]).numel():
-        found.append((index[keep], lowest[keep]))
-        if 2 * keep.numel() < index.numel():  # dropping what is done with costs more than one round with it
-            index, lowest, patch = index[keep], lowest[keep], patch[:, keep]
+    Returns:
+        Index of the patch, class id, and the second class id of a patch with two classes, else the void id.
+    """
+    lowest, highest = patch.amin(0), patch.amax(0)
+    is_two = ((patch == lowest) | (patch == highest)).view(torch.uint8).amin(0) * (highest ^ void_id).bool()
+    two, other = flat_nonzero(is_two), flat_nonzero(1 - is_two)
+    found = [(two, lowest[two], highest[two])]
+    patch, lowest = patch.gather(1, other.expand(len(patch), -1)), lowest[other]
+    while len(keep := flat_nonzero(lowest ^ void_id)):
+        found.append((other[keep], lowest[keep], torch.full_like(lowest[keep], void_id)))
+        if 2 * len(keep) < len(other):  # dropping what is done with costs more than one round with it
+            other, lowest, patch = other[keep], lowest[keep], patch.gather(1, keep.expand(len(patch), -1))
         # The larger of class and void where the class has been found: void, and faster than masked_fill.
         patch = torch.maximum(patch, (patch <= lowest).to(patch.dtype).mul_(void_id))
         lowest = patch.amin(0)
-    index, category = (torch.cat(part) for part in zip(*found, strict=True)) if found else (index[:0], lowest[:0])
+    index, category, partner = map(torch.cat, zip(*found, strict=True))
     index, order = index.sort(stable=True)
-    return index, category[order]
+    return index, category[order], partner[order]

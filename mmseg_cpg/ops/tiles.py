@@ -53,6 +53,56 @@ def tile_pixels(tile: Tensor, height: int, width: int, halo_px: int = 0) -> Tens
     return ((image * height + y) * width)[:, None] + x
 
 
+def tile_origin(tile: Tensor, height: int, width: int) -> Tensor:
+    """Flat index (into B*H*W) of each tile's first pixel."""
+    rows, columns = tile_grid(height, width)
+    line = tile.div(columns, rounding_mode='floor')
+    image = line.div(rows, rounding_mode='floor')
+    return (image * height + (line - image * rows) * TILE_PX) * width + (tile - line * columns) * TILE_PX
+
+
+def pad_to_tiles(values: Tensor) -> Tensor:
+    """Replicate padding (Eq. 5) of (B, H, W) to whole tiles and by one more tile on every side."""
+    for dim in (1, 2):
+        length = values.shape[dim]
+        first, last = values.narrow(dim, 0, 1), values.narrow(dim, length - 1, 1)
+        size = [*values.shape]
+        size[dim] = TILE_PX
+        first = first.expand(size)
+        size[dim] += -length % TILE_PX
+        values = torch.cat([first, values, last.expand(size)], dim)
+    return values
+
+
+def mask_of_tiles(mask: Tensor) -> Tensor:
+    """(B, rows * TILE_PX, columns * TILE_PX) bool as (B * tiles, TILE_PX^2)."""
+    batch, height, width = mask.shape
+    words = mask.view(torch.int64).view(batch, height // TILE_PX, TILE_PX, width // TILE_PX)
+    return words.transpose(2, 3).reshape(-1).view(torch.bool).view(-1, TILE_PX**2)
+
+
+def tile_patches(padded: Tensor, tile: Tensor, halo_px: int) -> Tensor:
+    """Tiles with a halo of up to TILE_PX, cut from what :func:`pad_to_tiles` returns.
+
+    Returns:
+        (TILE_PX + 2 * halo_px, TILE_PX + 2 * halo_px, n) in the dtype of ``padded``.
+    """
+    _, height, width = padded.shape
+    rows, columns = height // TILE_PX - 2, width // TILE_PX - 2
+    tile = tile.int()  # half of the time of int64
+    line = tile.div(columns, rounding_mode='floor')
+    image = line.div(rows, rounding_mode='floor')
+    offset = torch.arange(-halo_px, TILE_PX + halo_px, dtype=tile.dtype, device=tile.device)
+    y = (line + 2 * image + 1) * TILE_PX + offset[:, None]
+    # One tile's share of a row is a few 64-bit words. Taking these instead of pixels saves most of the time.
+    words = padded.element_size()
+    word = (y * (columns + 2) + tile - line * columns) * words
+    word = word[..., None] + torch.arange(3 * words, dtype=tile.dtype, device=tile.device)
+    patch = padded.view(torch.int64).view(-1).index_select(0, word.view(-1)).view(padded.dtype)
+    patch = patch.view(len(y), len(tile), 3 * TILE_PX)[..., TILE_PX - halo_px : 2 * TILE_PX + halo_px]
+    return patch.transpose(1, 2).contiguous()
+
+
 def correlate(patch: Tensor, ksize: int) -> Tensor:
     """x and y gradients of tiles with a halo, times the kernels' denominator (Eq. 5 with the numerators of Eq. 8, 9).
 
@@ -64,11 +114,28 @@ def correlate(patch: Tensor, ksize: int) -> Tensor:
         (2, TILE_PX, TILE_PX, n) in the dtype of ``patch``.
     """
     gradient = patch.new_zeros(2, TILE_PX, TILE_PX, patch.shape[2])
-    for y, x, weight_x, weight_y in _taps(ksize):
-        window = patch[y : y + TILE_PX, x : x + TILE_PX]
-        gradient[0].add_(window, alpha=weight_x)
-        gradient[1].add_(window, alpha=weight_y)
+    _add_x_gradient(gradient[0], patch, ksize)
+    _add_x_gradient(gradient[1].transpose(0, 1), patch.transpose(0, 1), ksize)
     return gradient
+
+
+def _add_x_gradient(gradient: Tensor, patch: Tensor, ksize: int) -> None:
+    # S_x is antisymmetric in its columns and symmetric in its rows, so that half of the products will do.
+    rows, _ = sobel_numerators(ksize)
+    radius = ksize // 2
+
+    def shifted(values: Tensor, dim: int, offset: int) -> Tensor:
+        return values.narrow(dim, radius + offset, TILE_PX)
+
+    for x in range(1, radius + 1):
+        difference = shifted(patch, 1, x) - shifted(patch, 1, -x)
+        gradient.add_(shifted(difference, 0, 0), alpha=rows[radius][radius + x])
+        for y in range(1, radius + 1):
+            gradient.add_(shifted(difference, 0, y) + shifted(difference, 0, -y), alpha=rows[radius + y][radius + x])
+    if patch.is_floating_point():
+        # A NaN anywhere in the k x k window reaches the gradient, as it does in a convolution.
+        for y in range(-radius, radius + 1):
+            gradient.add_(shifted(shifted(patch, 1, 0), 0, y), alpha=0)
 
 
 def correlate_adjoint(gradient: Tensor, ksize: int) -> Tensor:

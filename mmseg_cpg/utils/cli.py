@@ -12,8 +12,8 @@ from .checkpoint import CheckpointGuardHook, allow_training_logs
 from .distributed import CPURunner, require_launcher
 
 
-def make_parser(description):
-    """Return a parser with the arguments that train and test share."""
+def make_config_parser(description):
+    """Return a parser with the arguments of every tool that reads a config."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -24,6 +24,12 @@ def make_parser(description):
         help='settings that override the config\'s, e.g. model.backbone.depth=18 or key="[(a,b),(c,d)]" '
         '(with the quotation marks, without white space)',
     )
+    return parser
+
+
+def make_parser(description):
+    """Return a parser with the arguments that train and test share."""
+    parser = make_config_parser(description)
     parser.add_argument(
         '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='job launcher (default: none)'
     )

@@ -1,6 +1,7 @@
 """Switching a config to boundary targets that are made while loading."""
 
 from .errors import UserError
+from .parts import builds, cpg_losses, dicts
 
 
 def precompute_boundaries(cfg):
@@ -8,20 +9,27 @@ def precompute_boundaries(cfg):
 
     Kernel sizes, void policy, ``ignore_index`` and padded size are those of the config; what it has already stays.
 
+    ``tools/train.py --precompute-boundaries`` calls this. So may a config, with what it inherits, for any other tool::
+
+        _base_ = './ocrnet_hr48_cocostuff_cpg7.py'
+        from mmseg_cpg.utils.precompute import precompute_boundaries
+
+        precompute_boundaries(_base_)
+
     Args:
-        cfg (Config): A config whose model uses CPGLoss.
+        cfg (Config | ConfigDict): A config whose model uses CPGLoss; changed in place.
 
     Raises:
         UserError: If it uses none, or some that differ in void policy or ``ignore_index``, or its training pipeline has
             no ``PackSegInputs``.
     """
-    losses = list(_cpg_losses(cfg.model))
+    losses = list(cpg_losses(cfg.model))
     if not losses:
-        raise UserError('--precompute-boundaries is for configs with a CPGLoss, and this one has none.')
+        raise UserError('Precomputing boundaries is for configs with a CPGLoss, and this one has none.')
     ignored = {(loss.get('ignore_policy', 'exclude'), ignore_index) for loss, ignore_index in losses}
     if len(ignored) > 1:
         raise UserError(
-            '--precompute-boundaries needs one ignore_policy and ignore_index in all CPG losses, '
+            'Precomputing boundaries needs one ignore_policy and ignore_index in all CPG losses, '
             f'but the config has {", ".join(map(str, sorted(ignored)))}.'
         )
     ((ignore_policy, ignore_index),) = ignored
@@ -34,9 +42,9 @@ def precompute_boundaries(cfg):
         pad_size=preprocessor.get('size'),
         seg_pad_val=preprocessor.get('seg_pad_val', 255),
     )
-    owners = [node for node in _dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), 'PackSegInputs')]
+    owners = [node for node in dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), 'PackSegInputs')]
     if not owners:
-        raise UserError('--precompute-boundaries needs PackSegInputs in the training pipeline, after which it works.')
+        raise UserError('Precomputing boundaries needs PackSegInputs in the training pipeline, after which it works.')
     for owner in owners:
         if not _find(owner.pipeline, 'BoundaryMaskFromLabel'):
             place = owner.pipeline.index(_find(owner.pipeline, 'PackSegInputs')) + 1
@@ -47,32 +55,5 @@ def precompute_boundaries(cfg):
         cfg.custom_hooks = [*hooks, dict(type='mmseg_cpg.BoundaryTargetHook')]
 
 
-def _cpg_losses(node, ignore_index=255):
-    """Yield every CPGLoss in a model's config with the ``ignore_index`` of its head."""
-    if _is(node, 'CPGLoss'):
-        yield node, ignore_index
-    elif isinstance(node, dict):
-        for child in node.values():
-            yield from _cpg_losses(child, node.get('ignore_index', ignore_index))
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _cpg_losses(child, ignore_index)
-
-
-def _dicts(node):
-    """Yield every dict in a config, itself included."""
-    if isinstance(node, dict):
-        yield node
-    if isinstance(node, (dict, list, tuple)):
-        for child in node.values() if isinstance(node, dict) else node:
-            yield from _dicts(child)
-
-
 def _find(nodes, name):
-    return next((node for node in nodes or () if _is(node, name)), None)
-
-
-def _is(node, name):
-    """Whether a dict builds the class of that name, given as text, with or without scope, or as a class."""
-    kind = node.get('type') if isinstance(node, dict) else None
-    return getattr(kind, '__name__', str(kind)).rsplit('.', 1)[-1] == name
+    return next((node for node in nodes or () if builds(node, name)), None)

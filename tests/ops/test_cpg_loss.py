@@ -75,8 +75,11 @@ def test_loss_and_gradient_are_those_of_the_oracle(implementation, case):
     loss = cpg_loss(logits, label, ksize, **options)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.dtype == torch.float32
-    # Ĝ - G cancels where the prediction is confident and right.
-    assert_close(loss.detach(), expected, size=(CANCELLATION * ksize**2) ** 2)
+    # Where the prediction is confident and right, Ĝ - G cancels: P is right to about eps and sum(|S|) below 3k, so that
+    # each difference is off by up to delta and, by Cauchy-Schwarz, the mean square by this much.
+    delta = 4 * ksize * torch.finfo(torch.float32).eps
+    cancelled = 2 * delta * expected**0.5 + delta**2
+    assert abs(loss.item() - expected) <= RELATIVE_ERROR * expected + cancelled
     assert_close(gradient, expected_gradient, size)
 
 

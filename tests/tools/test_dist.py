@@ -79,6 +79,27 @@ def test_gradients_are_the_mean_of_the_two_ranks_gradients(trained):
     assert not torch.allclose(*weights, rtol=1e-2)
 
 
+def test_precomputed_boundaries_change_no_weight_on_two_ranks(trained, in_process, port):
+    folder, _, _ = trained
+    # A loss that had to find its boundary itself would fail.
+    search = "__import__('mmseg_cpg.models.losses.cpg_loss', fromlist=['cpg_loss'])"
+    (folder / 'precomputed.py').write_text(f"_base_ = 'dist.py'\n{search}.boundary_targets = None\n")
+    command = [TOOLS / 'dist_train.sh', 'precomputed.py', 2, '--work-dir', 'precomputed']
+    options = ['--cfg-options', 'load_from=start.pth', 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
+    output = in_process(*command, *options, cwd=folder, PORT=port)
+    assert output.returncode != 0
+    assert "'NoneType' object is not callable" in output.stderr
+
+    output = in_process(*command, '--precompute-boundaries', *options, cwd=folder, PORT=port)
+    assert output.returncode == 0, output.stderr
+    on_the_fly, precomputed = (
+        torch.load(folder / work_dir / 'iter_1.pth', weights_only=False)['state_dict']
+        for work_dir in ('work', 'precomputed')
+    )
+    for name, weight in on_the_fly.items():
+        assert torch.equal(precomputed[name], weight), name
+
+
 def test_the_first_screen_says_what_runs_where(trained):
     _, _, output = trained
     assert output.stdout.count('train on CPU through gloo, and SyncBN layers') == 1

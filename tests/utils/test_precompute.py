@@ -1,7 +1,7 @@
-"""--precompute-boundaries on the configs here, on stock ones and on wrapped datasets."""
+"""precompute_boundaries, as tools/train.py and a config call it: configs here, stock ones, wrapped datasets."""
 
+import re
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config, ConfigDict
@@ -10,14 +10,16 @@ from mmseg.registry import TRANSFORMS
 from mmseg_cpg import BoundaryMaskFromLabel, CPGLoss
 from mmseg_cpg.utils.errors import UserError
 from mmseg_cpg.utils.precompute import precompute_boundaries
+from tests.configs.reading import CONFIGS, CPG, CPG_STOCK, load
 
-CONFIGS = sorted((Path(__file__).parents[2] / 'configs' / 'cpg').glob('*_cpg[357].py'))
+PATHS = [path for path in [*CPG, *CPG_STOCK] if 'cpg' in path.stem]
+README = (CONFIGS / 'cpg' / 'README.md').read_text(encoding='utf-8')
 HOOK = dict(type='mmseg_cpg.BoundaryTargetHook')
 PACK = dict(type='PackSegInputs')
-CPG = dict(type='mmseg_cpg.CPGLoss')
+CPG_LOSS = dict(type='mmseg_cpg.CPGLoss')
 
 
-def tiny(loss=CPG, pipeline=(PACK,), **head):
+def tiny(loss=CPG_LOSS, pipeline=(PACK,), **head):
     return Config(
         dict(
             model=dict(decode_head=dict(loss_decode=loss, **head), data_preprocessor=dict(size=(8, 16))),
@@ -34,16 +36,16 @@ def transform_of(cfg):
     return transform
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', PATHS, ids=lambda path: path.stem)
 def test_every_config_here(path):
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     before = deepcopy(cfg)
     transform = transform_of(cfg)
     assert transform == dict(
         type='mmseg_cpg.BoundaryMaskFromLabel',
-        ksize=[int(path.stem[-1])],
+        ksize=[int(re.search(r'_cpg(\d)', path.stem)[1])],
         ignore_index=255,
-        ignore_policy='as_background',
+        ignore_policy='as_background' if path in CPG else 'exclude',
         pad_size=cfg.crop_size,
         seg_pad_val=255,
     )
@@ -51,6 +53,16 @@ def test_every_config_here(path):
     cfg.pop('custom_hooks')
     cfg.train_dataloader.dataset.pipeline = cfg.train_dataloader.dataset.pipeline[:-1]
     assert cfg.to_dict() == before.to_dict()
+
+
+@pytest.mark.parametrize('path', [path for path in PATHS if path in CPG], ids=lambda path: path.stem)
+def test_three_lines_in_a_config_are_the_switch_too(path, tmp_path):
+    snippet = re.search(r'```python\n(_base_ = [^`]*precompute_boundaries\(_base_\)\n)```', README)[1]
+    mine = tmp_path / 'mine.py'
+    mine.write_text(snippet.replace('./ocrnet_hr48_cocostuff_cpg7.py', str(path)))
+    switched = load(path)
+    precompute_boundaries(switched)
+    assert Config.fromfile(mine).to_dict() == switched.to_dict()
 
 
 def test_stock_config_with_losses_of_several_sizes(tmp_path):
@@ -113,7 +125,10 @@ def test_what_a_config_has_stays():
     ('cfg', 'message'),
     [
         (tiny(loss=dict(type='CrossEntropyLoss')), 'configs with a CPGLoss'),
-        (tiny(loss=[CPG, dict(CPG, ignore_policy='as_background')]), r"\('as_background', 255\), \('exclude', 255\)"),
+        (
+            tiny(loss=[CPG_LOSS, dict(CPG_LOSS, ignore_policy='as_background')]),
+            r"\('as_background', 255\), \('exclude', 255\)",
+        ),
         (tiny(pipeline=[dict(type='LoadAnnotations')]), 'needs PackSegInputs'),
     ],
 )

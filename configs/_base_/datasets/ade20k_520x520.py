@@ -1,11 +1,8 @@
-_base_ = 'mmseg::_base_/datasets/ade20k.py'
-num_classes = 150
-main_loss = dict(type='CrossEntropyLoss', avg_non_ignore=True)
+_base_ = ['mmseg::_base_/datasets/ade20k.py', './epoch_loader.py']
 crop_size = (520, 520)
-train_pipeline = [step for step in _base_.train_pipeline if step.type != 'PhotoMetricDistortion']
+# What every head of a model is set to.
+head = dict(num_classes=150, loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True))
+train_pipeline = _base_.train_pipeline
 train_pipeline[3].crop_size = crop_size  # RandomCrop
-train_dataloader = dict(
-    sampler=dict(type='DefaultSampler'),
-    drop_last=True,  # a last batch of one image fails in ASPP's BN
-    dataset=dict(pipeline=train_pipeline),
-)
+train_pipeline.pop(5)  # PhotoMetricDistortion
+train_dataloader = dict(**_base_.pop('epoch_loader'), dataset=dict(pipeline=train_pipeline))

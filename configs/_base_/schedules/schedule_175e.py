@@ -8,7 +8,7 @@ param_scheduler = dict(type='PolyLR', power=2, eta_min=0, begin=0, end=176, by_e
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=175, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# base_batch_size is the paper's total batch, set in each baseline.
+# base_batch_size is the paper's total batch, set in each baseline; CheckBatchSizeHook compares the run with it.
 auto_scale_lr = dict(enable=False)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -17,4 +17,5 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=5, max_keep_ckpts=3, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    batch_size=dict(type='CheckBatchSizeHook'),
 )

@@ -1,0 +1,2 @@
+_base_ = './cpg5.py'
+cpg_loss = dict(ignore_policy='exclude')

@@ -1,0 +1,2 @@
+_base_ = './cpg7.py'
+cpg_loss = dict(ignore_policy='exclude')

@@ -1,0 +1,5 @@
+# MMSegmentation's ocrnet_hr48_4xb4-160k_ade20k-512x512 with CPG3 on the final head; its schedule stays.
+#     tools/dist_train.sh configs/cpg_stock/ocrnet_hr48_cpg3_4xb4-160k_ade20k-512x512.py 4
+_base_ = ['mmseg::ocrnet/ocrnet_hr48_4xb4-160k_ade20k-512x512.py', '../_base_/losses/cpg3_exclude.py']
+model = _base_.model
+model.decode_head[-1].loss_decode = [model.decode_head[-1].loss_decode, _base_.pop('cpg_loss')]

@@ -1,0 +1,192 @@
+"""Reading what MMEngine leaves in a work dir.
+
+Each start of a tool is a session with a folder of its own, named by its time. Training appends its losses and
+validations to ``vis_data/scalars.json`` there; a test writes ``TIME.json``. Class IoU stands only in the table that
+IoUMetric prints to the log, ``TIME.log``.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
+
+from ..utils.parts import builds
+
+TIME = '[0-9]' * 8 + '_' + '[0-9]' * 6
+FINISHED = 'finished'
+# mIoU and the class IoU that it is the mean of are both rounded to two digits.
+ROUNDING = 0.0101
+
+
+class Result(NamedTuple):
+    """What an evaluation found, IoU in percent.
+
+    ``progress`` counts the epochs or iterations trained before, None where nothing says how many. ``class_iou`` goes by
+    class name, and is empty where the log has no table.
+    """
+
+    progress: int | None
+    miou: float
+    class_iou: dict
+
+
+class Run(NamedTuple):
+    """A training and its resumptions, or a test of weights trained elsewhere.
+
+    ``result`` is that of the end of training. ``state`` is ``FINISHED`` if there is one, and otherwise says why not.
+    ``num_gpus`` is the number of processes that trained, None where no log tells it. ``started`` names the first
+    session's folder.
+    """
+
+    work_dir: Path
+    started: str
+    cfg: Config
+    num_gpus: int | None
+    result: Result | None
+    state: str
+
+
+class _Session(NamedTuple):
+    started: str
+    cfg: Config
+    trains: bool
+    num_gpus: int | None
+    results: list
+
+
+def find_work_dirs(folder):
+    """The work dirs at and below a folder (list[Path]), sorted."""
+    return sorted({path.parent.resolve() for path in Path(folder).rglob(TIME) if path.is_dir()})
+
+
+def read_runs(work_dir):
+    """Read the runs in a work dir, by time.
+
+    Args:
+        work_dir (str | Path): The work dir.
+
+    Returns:
+        list[Run]: Several if training started there more than once without resuming; none without any result file or
+            readable config.
+    """
+    runs = []
+    for session in filter(None, map(_read_session, sorted(Path(work_dir).glob(TIME)))):
+        continues = session.cfg.get('resume') if session.trains else True
+        if not continues or not runs:
+            runs.append([])
+        runs[-1].append(session)
+    return [_join(Path(work_dir), sessions) for sessions in runs]
+
+
+def _join(work_dir, sessions):
+    training = [session for session in sessions if session.trains]
+    cfg = (training or sessions)[-1].cfg
+    unit, total = length_of(cfg)
+    results = [(result, session.trains) for session in sessions for result in session.results]
+    finals = [(result, trains) for result, trains in results if result.progress == total]
+    # Validation comes first, and a test where validation left no class IoU. Of equals the last one counts.
+    final = max(reversed(finals), key=lambda final: (bool(final[0].class_iou), final[1]), default=(None,))[0]
+    if final is not None:
+        state = FINISHED
+    elif results:
+        at = results[-1][0].progress
+        state = f'not finished: evaluated at {unit} {"?" if at is None else at} of {total}'
+    else:
+        state = 'not evaluated yet'
+    return Run(work_dir, sessions[0].started, cfg, training[-1].num_gpus if training else None, final, state)
+
+
+def length_of(cfg):
+    """The unit, 'epoch' or 'iter', and the number of them in a config's training; None if it does not say."""
+    train_cfg = cfg.get('train_cfg') or {}
+    unit = 'epoch' if 'max_epochs' in train_cfg else 'iter'
+    return unit, train_cfg.get(f'max_{unit}s')
+
+
+def _read_session(folder):
+    """Read a session's folder; None if it holds no results or no config that can be read."""
+    scalars = folder / 'vis_data' / 'scalars.json'
+    test = folder / f'{folder.name}.json'
+    cfg = _read_config(folder)
+    if cfg is None or not (scalars.exists() or test.exists()):
+        return None
+    num_gpus, tables = _read_log(folder / f'{folder.name}.log')
+    if scalars.exists():
+        found = _validations(_read_rows(scalars), cfg)
+    elif builds(cfg.get('model'), 'SegTTAModel'):
+        return None
+    else:
+        progress = re.search(r'(\d+)\.pth$', cfg.get('load_from') or '')
+        found = [(int(progress[1]) if progress else None, row['mIoU']) for row in _read_rows(test) if 'mIoU' in row]
+    results = [Result(progress, miou, _table_of(miou, tables)) for progress, miou in found]
+    return _Session(folder.name, cfg, scalars.exists(), num_gpus, results)
+
+
+def _read_config(folder):
+    """Read the config that a session left, or else the one in its work dir."""
+    for path in (folder / 'vis_data' / 'config.py', *sorted(folder.parent.glob('*.py'))):
+        try:
+            return Config.fromfile(path, import_custom_modules=False)
+        except (OSError, SyntaxError, NameError, ConfigParsingError):
+            continue
+    return None
+
+
+def _read_rows(path):
+    """Read a JSON document on each line; a crash may have cut the last one off."""
+    rows = []
+    for line in path.read_text(errors='replace').splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _validations(rows, cfg):
+    """Yield progress and mIoU of each validation."""
+    unit, _ = length_of(cfg)
+    logger = (cfg.get('default_hooks') or {}).get('logger') or {}
+    steps_fit = logger.get('log_metric_by_epoch', True) == (unit == 'epoch')
+    trained = None
+    for row in rows:
+        trained = row.get(unit, trained)
+        if 'mIoU' in row:
+            yield row['step'] if steps_fit else trained, row['mIoU']
+
+
+def _read_log(path):
+    """Read the number of processes and the class tables from a session's log."""
+    if not path.exists():
+        return None, []
+    num_gpus, tables, column = None, [], None
+    for line in path.read_text(errors='replace').splitlines():
+        if num_gpus is None and 'GPU number: ' in line:
+            num_gpus = int(line.rpartition(':')[2])
+        elif line.startswith('|') and line.endswith('|'):
+            name, *numbers = (cell.strip() for cell in line[1:-1].split('|'))
+            if name == 'Class':
+                column = numbers.index('IoU') if 'IoU' in numbers else None
+                tables.append({})
+            elif column is not None:
+                try:
+                    tables[-1][name] = float(numbers[column])
+                except (IndexError, ValueError):
+                    column = None  # another table, or what a crash left of this one
+        elif not line.startswith('+'):
+            column = None
+    return num_gpus, tables
+
+
+def _table_of(miou, tables):
+    """The last table whose mean is this mIoU; classes that neither label nor prediction has (NaN) do not count."""
+    for table in reversed(tables):
+        values = [value for value in table.values() if not math.isnan(value)]
+        if values and abs(fmean(values) - miou) <= ROUNDING:
+            return table
+    return {}

@@ -1,0 +1,3 @@
+from .auto_labelled_sampler import AutoLabelledSampler
+
+__all__ = ['AutoLabelledSampler']

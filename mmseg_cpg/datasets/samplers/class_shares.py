@@ -1,0 +1,71 @@
+"""Drawing images from a set so that the classes' shares of the pixels are those of another set."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+# Small enough for a class's share to be met to much less than a hundredth of it.
+SLACK = 1e-5
+
+
+def class_shares(counts: np.ndarray) -> np.ndarray:
+    """Return each class's share of all labelled pixels, (C,), from pixel counts by image and class, (N, C)."""
+    totals = counts.sum(axis=0, dtype=float)
+    return totals / totals.sum()
+
+
+def draw_probabilities(counts: np.ndarray, shares: np.ndarray, size: int) -> np.ndarray:
+    """Find how likely each image must be in a draw, for the draw to have the given class shares in expectation.
+
+    Of all probabilities p in [0, 1] with Σp = ``size`` whose expected pixel counts Σ p·counts are in proportion to
+    ``shares``, these have the largest entropy, i.e. they prefer no image without need:
+    p = sigmoid(a + θ·x), x being an image's counts minus ``shares`` of its labelled pixels, in units of their standard
+    deviation. a and θ minimise the convex dual Σ log(1 + exp(a + θ·x)) − a·size + SLACK·size·|θ|²/2. The last term
+    does next to nothing where the shares can be reached, and makes Σ p·x as small as it can be where they cannot.
+
+    Args:
+        counts (np.ndarray): (N, C), labelled pixels by image and class.
+        shares (np.ndarray): (C,), non-negative, sum 1.
+        size (int): Number of images in a draw, less than N.
+
+    Returns:
+        np.ndarray: (N,) in [0, 1], sum ``size``.
+    """
+    surplus = counts - shares * counts.sum(axis=1, keepdims=True)
+    scale = surplus.std(axis=0)
+    features = np.column_stack([np.ones(len(counts)), surplus[:, scale > 0] / scale[scale > 0]])
+    wanted = np.zeros(features.shape[1])
+    wanted[0] = size
+    slack = np.full(features.shape[1], SLACK * size)
+    slack[0] = 0
+
+    def dual(parameters):
+        activation = features @ parameters
+        value = np.logaddexp(0, activation).sum() - wanted @ parameters + slack @ parameters**2 / 2
+        return value, features.T @ expit(activation) - wanted + slack * parameters
+
+    start = np.zeros(features.shape[1])
+    start[0] = logit(size / len(counts))
+    # About ten iterations where the shares can be reached, hundreds where they cannot.
+    options = dict(gtol=1e-7 * size, ftol=0, maxiter=5000, maxfun=10000)
+    solution = minimize(dual, start, jac=True, method='L-BFGS-B', options=options)
+    return expit(features @ solution.x)
+
+
+def draw(probabilities: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw images without repetition, each with its probability (systematic sampling of a random order).
+
+    Args:
+        probabilities (np.ndarray): (N,) in [0, 1], sum ``size``.
+        size (int): Number of images in the draw.
+        rng (np.random.Generator): Source of randomness.
+
+    Returns:
+        np.ndarray: (size,) indices, in random order.
+    """
+    order = rng.permutation(len(probabilities))
+    edges = np.cumsum(probabilities[order])
+    points = (np.arange(size) + rng.random()) * (edges[-1] / size)
+    return order[np.searchsorted(edges, points, side='right')]

@@ -1,0 +1,212 @@
+"""What is missing, misplaced or wrong in the files of a dataset."""
+
+import os.path as osp
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import mmseg
+import numpy as np
+from mmengine.utils import scandir
+from PIL import Image
+
+from mmseg_cpg.datasets.label_values import (
+    count_values,
+    find_loading_step,
+    map_with_progress,
+    values_after_loading,
+)
+
+EXIF_ORIENTATION = 0x0112  # from 5 on, loading turns the image by 90 degrees
+
+
+class Published(NamedTuple):
+    """How many images a split was published with, and how MMSegmentation makes its labels."""
+
+    images: int
+    converter: str = ''
+    needs: str = ''
+
+
+CITYSCAPES = dict(converter='cityscapes.py', needs='pip install cityscapesscripts; ')
+COCO_STUFF = dict(converter='coco_stuff10k.py')
+# By the dataset's class and the end of its image folder.
+PUBLISHED = {
+    ('CityscapesDataset', 'leftImg8bit/train'): Published(2975, **CITYSCAPES),
+    ('CityscapesDataset', 'leftImg8bit/val'): Published(500, **CITYSCAPES),
+    ('CityscapesDataset', 'leftImg8bit/train_extra'): Published(19998),
+    ('ADE20KDataset', 'images/training'): Published(20210),
+    ('ADE20KDataset', 'images/validation'): Published(2000),
+    ('COCOStuffDataset', 'images/train2014'): Published(9000, **COCO_STUFF),
+    ('COCOStuffDataset', 'images/test2014'): Published(1000, **COCO_STUFF),
+}
+
+
+def find_misplaced(dataset_cfg):
+    """Look for the first folder that a dataset's config names and that is missing, a level or two from its place.
+
+    Returns:
+        Path: A folder of the same name, None if there is none.
+    """
+    root = Path(dataset_cfg.get('data_root') or '')
+    folders = [root, *(root / prefix for prefix in (dataset_cfg.get('data_prefix') or {}).values() if prefix)]
+    missing = next((folder for folder in folders if not folder.is_dir()), None)
+    if missing is None:
+        return None
+    for base in [parent for parent in missing.parents if parent.is_dir()][:2]:
+        # A data root may also lack the folder that it should be in.
+        for name in [missing.relative_to(base).as_posix()] + [root.name] * (missing == root):
+            for pattern in (name, f'*/{name}', f'*/*/{name}'):
+                found = next((path for path in sorted(base.glob(pattern)) if path.is_dir()), None)
+                if found is not None:
+                    return found
+    return None
+
+
+def check_files(dataset, num_labels):
+    """Check the files of a dataset whose folders are there.
+
+    Args:
+        dataset (BaseSegDataset): Built with ``lazy_init=True``.
+        num_labels (int, optional): How many labels to read, evenly spread over the files; None for all.
+
+    Yields:
+        tuple[bool, str]: Whether something is wrong, and one line that says what was found.
+    """
+    published = _published(dataset)
+    infos = dataset.load_data_list()
+    count = f"{len(infos):,} images (*{dataset.img_suffix}) in '{dataset.data_prefix['img_path']}'"
+    if published:
+        yield len(infos) != published.images, f'{count}, {published.images:,} expected'
+    else:
+        yield False, count
+    step = find_loading_step(dataset)
+    folder = dataset.data_prefix.get('seg_map_path')
+    if not folder or step is None:
+        yield False, 'no labels are loaded'
+        return
+
+    hint = _converter_hint(dataset, published)
+    there = {osp.join(folder, name) for name in scandir(folder, dataset.seg_map_suffix, recursive=True)}
+    labels = [info['seg_map_path'] for info in infos]
+    # A dataset class may also look elsewhere than in its folder.
+    missing = [label for label in labels if label not in there and not osp.isfile(label)]
+    absent = set(missing)
+    pairs = [(info['img_path'], info['seg_map_path']) for info in infos if info['seg_map_path'] not in absent]
+    yield False, f"{len(pairs):,} labels (*{dataset.seg_map_suffix}) for them in '{folder}'"
+    if missing:
+        yield True, f'{_number(missing, "label")} missing, {_example(missing)}{hint}'
+    alone = [] if dataset.ann_file else sorted(there.difference(labels))
+    if alone:
+        # They are never loaded. They do mean that images are missing, unless the images are known to be complete.
+        complete = published is not None and published.images == len(infos)
+        yield not complete, f'{_number(alone, "label")} without an image, {_example(alone)}'
+    sizes = list(map_with_progress(_sizes, pairs, 'Comparing sizes'))
+    yield from _compare_sizes(pairs, sizes)
+    readable = [label for (_, label), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != label]
+    yield from _check_values(dataset, step, _spread(readable, num_labels), hint)
+
+
+def _published(dataset):
+    """Return what is known of the split that a dataset loads as a whole, else None."""
+    folder = '/' + osp.normpath(dataset.data_prefix['img_path']).replace(osp.sep, '/')
+    for (name, end), published in PUBLISHED.items():
+        if type(dataset).__name__ == name and folder.endswith(f'/{end}') and not dataset.ann_file:
+            return published
+    return None
+
+
+def _converter_hint(dataset, published):
+    if published is None or not published.converter:
+        return ''
+    script = osp.join(osp.dirname(mmseg.__file__), '.mim', 'tools', 'dataset_converters', published.converter)
+    if not osp.isfile(script):  # installed from a checkout, where it is next to mmseg
+        script = f'MMSEGMENTATION/tools/dataset_converters/{published.converter}'
+    return f'. To make labels: {published.needs}python {script} {dataset.data_root} --nproc 8'
+
+
+def _compare_sizes(pairs, sizes):
+    """Compare what :func:`_sizes` returned for each pair."""
+    unreadable = [path for path in sizes if isinstance(path, str)]
+    different = [
+        ' and '.join(f"'{path}' {width}x{height}" for path, (width, height) in zip(pair, pair_sizes, strict=True))
+        for pair, pair_sizes in zip(pairs, sizes, strict=True)
+        if not isinstance(pair_sizes, str) and pair_sizes[0] != pair_sizes[1]
+    ]
+    if unreadable:
+        yield True, f'{_number(unreadable, "file")} unreadable, {_example(unreadable)}'
+    if different:
+        yield True, f'{_number(different, "pair")} of different sizes, e.g. {different[0]}'
+    else:
+        yield False, f'{_number(pairs, "pair")} compared in size'
+
+
+def _sizes(pair):
+    """Return (width, height) of image and label as they are loaded, or the path that cannot be read."""
+    sizes = []
+    for path in pair:
+        try:
+            with Image.open(path) as image:
+                turned = image.format == 'JPEG' and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+                sizes.append(image.size[::-1] if turned else image.size)
+        except OSError:
+            return path
+    return sizes
+
+
+def _check_values(dataset, step, labels, hint):
+    """Look for values that are neither a class nor void for the model."""
+    classes = dataset.metainfo.get('classes')
+    if not classes:
+        yield False, 'label values not checked: the dataset names no classes'
+        return
+    loaded = values_after_loading(dataset)
+    wrong = (loaded >= len(classes)) & (loaded != dataset.ignore_index)
+    unusable, holders = [], defaultdict(list)
+    for label, values in zip(labels, map_with_progress(partial(_values, step), labels, 'Reading labels'), strict=True):
+        if isinstance(values, str):
+            unusable.append(values)
+        else:
+            for value in np.flatnonzero(values & wrong):
+                holders[value].append(label)
+    yield False, f'{_number(labels, "label")} read for {len(classes)} classes'
+    if unusable:
+        yield True, f'{_number(unusable, "label")} unusable, e.g. {unusable[0]}{hint}'
+    if holders:
+        files = sorted(set().union(*holders.values()))
+        values = ', '.join(map(str, sorted(holders)))
+        right = ', '.join(_ranges(np.flatnonzero(~wrong)))
+        yield (
+            True,
+            f'{_number(files, "label")} with values that are no class, {_example(files)}: '
+            f'{values}; expected {right}{hint}',
+        )
+
+
+def _values(step, path):
+    """Return which of the 256 values a label holds, or what is wrong with the file."""
+    try:
+        return count_values(path, step) > 0
+    except ValueError as error:
+        return str(error)
+
+
+def _ranges(values):
+    """Write sorted whole numbers as text: '0 to 18', '255'."""
+    for run in np.split(values, np.flatnonzero(np.diff(values) > 1) + 1):
+        yield str(run[0]) if len(run) == 1 else f'{run[0]} to {run[-1]}'
+
+
+def _spread(items, number):
+    if number is None or len(items) <= number:
+        return items
+    return [items[index] for index in np.linspace(0, len(items) - 1, number).round().astype(int)]
+
+
+def _number(items, noun):
+    return f'{len(items):,} {noun}{"" if len(items) == 1 else "s"}'
+
+
+def _example(items):
+    return f"e.g. '{items[0]}'"

@@ -1,0 +1,38 @@
+"""Finding the parts of a config by what they build."""
+
+
+def cpg_losses(node, ignore_index=255):
+    """Yield every CPGLoss in a model's config with the ``ignore_index`` of its head.
+
+    Args:
+        node (dict | list): A model's config, or a part of it.
+        ignore_index (int): What applies unless a head says otherwise. Defaults to 255.
+    """
+    if builds(node, 'CPGLoss'):
+        yield node, ignore_index
+    elif isinstance(node, dict):
+        for child in node.values():
+            yield from cpg_losses(child, node.get('ignore_index', ignore_index))
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from cpg_losses(child, ignore_index)
+
+
+def dicts(node):
+    """Yield every dict in a config, itself included."""
+    if isinstance(node, dict):
+        yield node
+    if isinstance(node, (dict, list, tuple)):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from dicts(child)
+
+
+def builds(node, name):
+    """Whether a dict builds the class of that name, given as text, with or without scope, or as a class."""
+    return type_name(node) == name
+
+
+def type_name(node):
+    """The name, without scope or module, of the class that a dict builds; 'None' if it builds none."""
+    kind = node.get('type') if isinstance(node, dict) else None
+    return getattr(kind, '__name__', str(kind)).rsplit('.', 1)[-1]

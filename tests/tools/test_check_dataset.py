@@ -1,0 +1,279 @@
+"""tools/misc/check_dataset.py on made-up trees in the layouts of the three datasets, whole and damaged."""
+
+from pathlib import Path
+
+import cv2
+import mmseg
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_cpg.utils import dataset_check
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+TOOL = 'misc/check_dataset'
+# Config, data root, image and label folder of both splits, suffixes, number of values that are a class.
+DATASETS = {
+    'cityscapes': (
+        'deeplabv3_r50_cityscapes_cpg3',
+        'data/cityscapes',
+        ('leftImg8bit/train', 'gtFine/train', 'leftImg8bit/val', 'gtFine/val'),
+        ('_leftImg8bit.png', '_gtFine_labelTrainIds.png'),
+        19,
+    ),
+    'ade20k': (
+        'lraspp_m-v3_ade20k_cpg5',
+        'data/ade/ADEChallengeData2016',
+        ('images/training', 'annotations/training', 'images/validation', 'annotations/validation'),
+        ('.jpg', '.png'),
+        151,  # 0 is void
+    ),
+    'cocostuff': (
+        'ocrnet_hr48_cocostuff_cpg7',
+        'data/coco_stuff10k',
+        ('images/train2014', 'annotations/train2014', 'images/test2014', 'annotations/test2014'),
+        ('.jpg', '_labelTrainIds.png'),
+        172,  # 0 is void
+    ),
+}
+COUNTS = dict(train=5, val=3)
+
+
+class Tree:
+    """A made-up dataset: its config, its folders, and the tool's run on it."""
+
+    def __init__(self, name):
+        config, root, self.folders, self.suffixes, self.num_values = DATASETS[name]
+        self.config = CONFIGS / 'cpg' / f'{config}.py'
+        self.root = Path(root)
+
+    def path(self, index, kind, split='train'):
+        place = ('train', 'val').index(split) * 2 + kind
+        return self.root / self.folders[place] / 'sub' / f'{index:03d}{self.suffixes[kind]}'
+
+    def write(self):
+        for split, count in COUNTS.items():
+            for index in range(count):
+                for kind in (0, 1):
+                    path = self.path(index, kind, split)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    # All values that are right, void among them; the image is black.
+                    values = [*range(self.num_values), 255]
+                    label = np.resize(np.array(values, np.uint8), (16, 24))
+                    cv2.imwrite(str(path), label if kind else np.zeros((16, 24, 3), np.uint8))
+
+
+@pytest.fixture
+def tree(request, tmp_path, monkeypatch):
+    """The tree of the dataset that a test is parametrised with, Cityscapes by default, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    tree = Tree(getattr(request, 'param', 'cityscapes'))
+    tree.write()
+    for (name, folder), published in dataset_check.PUBLISHED.items():
+        split = 'train' if 'train' in folder else 'val'
+        monkeypatch.setitem(dataset_check.PUBLISHED, (name, folder), published._replace(images=COUNTS[split]))
+    return tree
+
+
+def converter_command(tree):
+    path = 'tools/dataset_converters/cityscapes.py'
+    script = Path(mmseg.__file__).parent / '.mim' / path
+    script = script if script.is_file() else f'MMSEGMENTATION/{path}'
+    return f'pip install cityscapesscripts; python {script} {tree.root}/ --nproc 8'
+
+
+@pytest.fixture
+def problems(fails_with, capsys):
+    """Run the tool, which must fail, and return the lines that name a problem."""
+
+    def run(config, *options):
+        message = fails_with(TOOL, config, *options)
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines() if 'WRONG: ' in line]
+        plural = 's' if len(lines) > 1 else ''
+        assert message == f"Error: The data of '{config}' have {len(lines)} problem{plural}, see above."
+        return [line.removeprefix('WRONG: ') for line in lines]
+
+    return run
+
+
+def test_published_numbers():
+    numbers = {f'{name} {folder}': published.images for (name, folder), published in dataset_check.PUBLISHED.items()}
+    assert numbers == {
+        'CityscapesDataset leftImg8bit/train': 2975,
+        'CityscapesDataset leftImg8bit/val': 500,
+        'CityscapesDataset leftImg8bit/train_extra': 19998,
+        'ADE20KDataset images/training': 20210,
+        'ADE20KDataset images/validation': 2000,
+        'COCOStuffDataset images/train2014': 9000,
+        'COCOStuffDataset images/test2014': 1000,
+    }
+
+
+@pytest.mark.parametrize('tree', DATASETS, indirect=True)
+def test_a_whole_dataset_is_in_its_place(tree, run_tool, capsys):
+    run_tool(TOOL, tree.config)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert 'WRONG' not in ' '.join(lines)
+    assert lines[-1] == 'Everything is in its place.'
+    assert f"5 images (*{tree.suffixes[0]}) in '{tree.root / tree.folders[0]}', 5 expected" in lines
+    assert f"3 labels (*{tree.suffixes[1]}) for them in '{tree.root / tree.folders[3]}'" in lines
+    assert '5 pairs compared in size' in lines
+    assert lines[-2] == 'the files of val_dataloader'  # test_dataloader's
+
+
+@pytest.mark.parametrize('tree', DATASETS, indirect=True)
+@pytest.mark.parametrize('split', COUNTS)
+def test_values_that_are_no_class_are_named(tree, problems, split):
+    value = tree.num_values
+    path = tree.path(1, 1, split)
+    cv2.imwrite(str(path), np.full((16, 24), value, np.uint8))
+    (problem,) = problems(tree.config)
+    right = f'0 to {value - 1}, 255'
+    assert problem.startswith(f"1 label with values that are no class, e.g. '{path}': {value}; expected {right}")
+
+
+def test_label_ids_instead_of_train_ids_name_the_converter(tree, problems):
+    for index in range(5):
+        cv2.imwrite(str(tree.path(index, 1)), np.resize(np.arange(34, dtype=np.uint8), (16, 24)))
+    (problem,) = problems(tree.config, '--splits', 'train')
+    assert problem.startswith('5 labels with values that are no class')
+    assert f': {", ".join(map(str, range(19, 34)))}; expected 0 to 18, 255. ' in problem
+    assert problem.endswith(f'. To make labels: {converter_command(tree)}')
+
+
+@pytest.mark.parametrize('tree', ['cityscapes', 'cocostuff'], indirect=True)
+def test_labels_that_were_not_converted_name_the_converter(tree, problems):
+    for path in (tree.root / tree.folders[1]).rglob('*.png'):
+        path.rename(path.with_name(path.name.replace('labelTrainIds', 'labelIds')))
+    (problem,) = problems(tree.config, '--splits', 'train')
+    assert problem.startswith(f"5 labels missing, e.g. '{tree.path(0, 1)}'. To make labels: ")
+
+
+def test_pairs_that_do_not_match_are_named(tree, problems):
+    tree.path(0, 1).unlink()
+    tree.path(3, 0).unlink()
+    cv2.imwrite(str(tree.path(1, 1)), np.zeros((24, 16), np.uint8))
+    tree.path(2, 0).write_bytes(b'')
+    assert problems(tree.config) == [
+        f"4 images (*_leftImg8bit.png) in '{tree.root / tree.folders[0]}', 5 expected",
+        f"1 label missing, e.g. '{tree.path(0, 1)}'. To make labels: {converter_command(tree)}",
+        f"1 label without an image, e.g. '{tree.path(3, 1)}'",
+        f"1 file unreadable, e.g. '{tree.path(2, 0)}'",
+        f"1 pair of different sizes, e.g. '{tree.path(1, 0)}' 24x16 and '{tree.path(1, 1)}' 16x24",
+    ]
+
+
+def test_a_label_left_over_beside_all_images_is_no_problem(tree, run_tool, capsys):
+    tree.path(9, 1).write_bytes(tree.path(0, 1).read_bytes())
+    run_tool(TOOL, tree.config)
+    assert f"1 label without an image, e.g. '{tree.path(9, 1)}'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('tree', ['ade20k'], indirect=True)
+def test_files_that_cannot_be_labels_are_named(tree, problems):
+    cv2.imwrite(str(tree.path(0, 1)), np.zeros((16, 24, 3), np.uint8))
+    whole = tree.path(1, 1).read_bytes()
+    tree.path(1, 1).write_bytes(whole[: len(whole) // 2])
+    cv2.imwrite(str(tree.path(2, 1)), np.full((16, 24), 300, np.uint16))
+    cv2.imwrite(str(tree.path(3, 1)), np.full((16, 24), 150, np.uint16))  # is loaded as 8 bits
+    tree.path(4, 1).write_bytes(b'no image')
+    assert problems(tree.config) == [
+        f"1 file unreadable, e.g. '{tree.path(4, 1)}'",
+        f"3 labels unusable, e.g. label '{tree.path(0, 1)}' has 3 channels instead of one",
+    ]
+
+
+@pytest.mark.parametrize('tree', ['ade20k'], indirect=True)
+def test_an_image_that_is_turned_while_loading_is_compared_as_it_is_loaded(tree, run_tool, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (16, 24)).save(tree.path(0, 0), exif=exif)
+    assert cv2.imread(str(tree.path(0, 0))).shape[:2] == (16, 24)
+    run_tool(TOOL, tree.config)
+    assert 'Everything is in its place.' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('moved', 'to'),
+    [
+        ('leftImg8bit/train', 'leftImg8bit_trainvaltest/leftImg8bit/train'),
+        ('gtFine', 'gtFine_trainvaltest/gtFine'),
+        ('../cityscapes', '../city/data/cityscapes'),
+    ],
+)
+def test_a_folder_in_another_place_is_found(tree, problems, moved, to):
+    target = Path(tree.root, to)
+    target.parent.mkdir(parents=True)
+    Path(tree.root, moved).resolve().rename(target.resolve())
+    problem, *_ = problems(tree.config, '--splits', 'train')
+    assert 'not found in the current folder' in problem
+    found = Path(problem.split(" Is it '")[1].removesuffix("'?"))
+    assert found.resolve().is_relative_to(target.resolve())
+
+
+def test_every_dataset_is_checked_even_where_others_are_missing(tree, problems):
+    for path in (tree.root / tree.folders[0]).rglob('*.png'):
+        path.unlink()
+    tree.path(0, 1, 'val').unlink()
+    empty, missing = problems(tree.config)
+    assert empty.startswith(f"No '*_leftImg8bit.png' images in 'data/cityscapes/{tree.folders[0]}'")
+    assert missing.startswith('1 label missing')
+
+
+def test_labels_are_sampled_unless_all_are_asked_for(tree, run_tool, fails_with, capsys, monkeypatch):
+    spread = dataset_check._spread
+    monkeypatch.setattr(dataset_check, '_spread', lambda items, number: spread(items, number and 3))
+    cv2.imwrite(str(tree.path(1, 1)), np.full((16, 24), 19, np.uint8))
+    run_tool(TOOL, tree.config)
+    assert '3 labels read for 19 classes' in capsys.readouterr().out
+    fails_with(TOOL, tree.config, '--all-labels')
+    assert '5 labels read for 19 classes' in capsys.readouterr().out
+    assert spread(list(range(20210)), 1000)[:3] == [0, 20, 40]
+    assert len(set(spread(list(range(20210)), 1000))) == 1000
+    assert spread([1, 2], 1000) == [1, 2]
+
+
+def test_auto_labelled_images_are_checked_as_well(tree, problems, run_tool, capsys, tmp_path):
+    extra, labels = (
+        tree.root / folder / 'sub' for folder in ('leftImg8bit/train_extra', 'refinement_final/train_extra')
+    )
+    config = tmp_path / 'mine.py'
+    bases = [str(tree.config), str(CONFIGS / '_base_/datasets/cityscapes_auto-labelled.py')]
+    config.write_text(f"_base_ = {bases}\ntrain_dataloader = _base_.pop('auto_labelled')\n")
+    (problem,) = problems(config, '--splits', 'train')
+    assert "leftImg8bit/train_extra' (train_dataloader, mmseg_cpg.AutoLabelledCityscapesDataset) not found" in problem
+
+    for folder in (extra, labels):
+        folder.mkdir(parents=True)
+    for index in range(6):
+        label = np.resize(np.arange(34, dtype=np.uint8), (16, 24))
+        cv2.imwrite(str(labels / f'{index}_leftImg8bit.png'), label)
+        if index < 5:
+            cv2.imwrite(str(extra / f'{index}_leftImg8bit.png'), np.zeros((16, 24, 3), np.uint8))
+    run_tool(TOOL, config, '--splits', 'train')
+    assert capsys.readouterr().out.count('5 labels read for 19 classes') == 2
+    cv2.imwrite(str(labels / '2_leftImg8bit.png'), np.full((16, 24), 34, np.uint8))
+    (problem,) = problems(config, '--splits', 'train')
+    assert problem.endswith(': 34; expected 0 to 33, 255')
+
+
+def test_any_dataset_derived_from_base_seg_dataset_is_checked(write_config, problems, run_tool, capsys, tmp_path):
+    run_tool(TOOL, write_config(tmp_path))
+    assert 'Everything is in its place.' in capsys.readouterr().out
+    fewer = "dataset['metainfo'].update(classes=('a', 'b'), palette=[[0] * 3, [1] * 3])"
+    train, val = problems(write_config(tmp_path, fewer))
+    assert train.startswith('4 labels with values that are no class')
+    assert val.endswith(': 2; expected 0 to 1, 255')
+    run_tool(TOOL, write_config(tmp_path, "dataset['metainfo'].clear()"))
+    assert 'label values not checked: the dataset names no classes' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--cfg-options', 'train_dataloader.dataset.type=NoDataset'], "'NoDataset', which is not in the"),
+        (['--cfg-options', 'train_dataloader=None', '--splits', 'train'], 'has no data loader for train'),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_line(tree, fails_with, options, message):
+    assert message in fails_with(TOOL, tree.config, *options)

@@ -1,0 +1,116 @@
+#!/usr/bin/env python
+"""Check the data of a config before training: what is missing or misplaced, and labels that do not fit."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from mmseg_cpg.utils.cli import make_config_parser, parse_args
+from mmseg_cpg.utils.config import load_config
+from mmseg_cpg.utils.data import datasets_of, require_data
+from mmseg_cpg.utils.dataset_check import check_files, find_misplaced
+from mmseg_cpg.utils.errors import UserError, one_line_errors
+
+NUM_LABELS = 1000
+
+
+def build_parser():
+    parser = make_config_parser(
+        'Check the data of a config: folders, numbers of files, pairs of image and label, their sizes, label values. '
+        'The exit status is 1 if something is wrong.'
+    )
+    parser.add_argument(
+        '--splits',
+        nargs='+',
+        choices=('train', 'val', 'test'),
+        default=('train', 'val', 'test'),
+        help='whose data to check (default: all that the config has)',
+    )
+    parser.add_argument(
+        '--all-labels',
+        action='store_true',
+        help=f'read the values of every label, not of {NUM_LABELS:,} spread over each split',
+    )
+    parser.set_defaults(launcher='none', local_rank=0, work_dir=None)
+    return parser
+
+
+def build_datasets(dataset_cfg, loader):
+    """Return the datasets with files of their own that a config builds, without listing their files.
+
+    Raises:
+        UserError: If a folder is missing; the message names one that it might be.
+    """
+    try:
+        require_data(ConfigDict({loader: dict(dataset=dataset_cfg)}), loader)
+    except UserError as error:
+        elsewhere = find_misplaced(dataset_cfg)
+        raise UserError(f"{error} Is it '{elsewhere}'?" if elsewhere else str(error)) from error
+    dataset = DATASETS.build({**dataset_cfg, 'lazy_init': True})
+    return getattr(dataset, 'datasets', [dataset])
+
+
+def check_dataset(dataset, loader, num_labels, checked):
+    """Print what the files of a dataset are like, and return how many things are wrong with them.
+
+    Args:
+        dataset (BaseDataset): Built without listing its files.
+        loader (str): Name of its data loader.
+        num_labels (int, optional): How many labels to read, None for all.
+        checked (dict): Loaders by the files that were checked for them; gets this one.
+    """
+    print(f'{loader}: {type(dataset).__name__}')
+    if not isinstance(dataset, BaseSegDataset) or (dataset.backend_args or {}).get('backend', 'local') != 'local':
+        print('  not checked, which takes a dataset that is derived from BaseSegDataset and on a local disk')
+        return 0
+    files = (*dataset.data_prefix.values(), dataset.ann_file, dataset.img_suffix, dataset.seg_map_suffix)
+    if files in checked:
+        print(f'  the files of {checked[files]}')
+        return 0
+    checked[files] = loader
+    problems = 0
+    for is_wrong, line in check_files(dataset, num_labels):
+        print(f'  {"WRONG: " * is_wrong}{line}', flush=True)
+        problems += is_wrong
+    return problems
+
+
+def check_loader(cfg, loader, num_labels, checked):
+    """Do :func:`check_dataset` for each dataset of a data loader."""
+    problems = 0
+    for dataset_cfg in datasets_of(cfg[loader].dataset):
+        try:
+            datasets = build_datasets(dataset_cfg, loader)
+        except UserError as error:
+            print(f'{loader}: {dataset_cfg.type}\n  WRONG: {error}')
+            problems += 1
+        else:
+            problems += sum(check_dataset(dataset, loader, num_labels, checked) for dataset in datasets)
+    return problems
+
+
+def main(argv=None):
+    args = parse_args(build_parser(), argv)
+    with one_line_errors():
+        cfg = load_config(args)
+        init_default_scope(cfg.default_scope)
+        loaders = [f'{split}_dataloader' for split in args.splits if cfg.get(f'{split}_dataloader') is not None]
+        if not loaders:
+            raise UserError(f"Config '{args.config}' has no data loader for {', '.join(args.splits)}.")
+        checked = {}
+        num_labels = None if args.all_labels else NUM_LABELS
+        problems = sum(check_loader(cfg, loader, num_labels, checked) for loader in loaders)
+        if problems:
+            raise UserError(f"The data of '{args.config}' have {problems} problem{'s' * (problems > 1)}, see above.")
+        print('Everything is in its place.')
+
+
+if __name__ == '__main__':
+    main()

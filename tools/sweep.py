@@ -1,0 +1,206 @@
+#!/usr/bin/env python
+"""Train a config once for each weight (lambda) of its CPG loss.
+
+Each training is a process of its own, in a folder of its own below the work dir. The same command goes on where it
+stopped: finished trainings are skipped, and one that was interrupted is resumed from its latest checkpoint. A table
+(sweep.md, sweep.csv) and a plot (sweep.png) are written after each of them.
+"""
+
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+import argparse
+import json
+import math
+import os
+import os.path as osp
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from mmengine.runner import find_latest_checkpoint
+
+from mmseg_cpg.analysis import paper
+from mmseg_cpg.analysis.experiments import differences, plain
+from mmseg_cpg.analysis.sweep import Point, Sweep, lambda_caveat, paper_sweep
+from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs
+from mmseg_cpg.utils.cli import make_config_parser, parse_args
+from mmseg_cpg.utils.config import load_config, require_keys
+from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.utils.parts import cpg_losses
+
+TOOLS = Path(__file__).resolve().parent
+WEIGHT = re.compile(r'\d+(\.\d+)?(e[+-]\d+)?')
+# Settings that may change between two starts of a sweep, since they change no result.
+FREE = {'work_dir', 'launcher', 'resume', 'experiment_name', 'visualizer', 'vis_backends'}
+FREE |= {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'}
+
+
+def build_parser():
+    parser = make_config_parser('Train a config once for each weight (lambda) of its CPG loss.')
+    parser.add_argument(
+        '--values',
+        nargs='+',
+        type=loss_weight,
+        metavar='LAMBDA',
+        help="loss weights (default: 0 and those of the paper's Table 2 for the config's ksize)",
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder for the trainings, the table and the plot (default: work_dirs/CONFIG_NAME_sweep)',
+    )
+    parser.add_argument(
+        '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
+    )
+    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
+    return parser
+
+
+def loss_weight(text):
+    """Parse a loss weight."""
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f'expected a finite number >= 0, but got {text}')
+    return value
+
+
+def choose_values(values, ksizes):
+    """The weights to train with, sorted: those asked for, or else 0 and Table 2's for the kernel size.
+
+    Raises:
+        UserError: If none are asked for and Table 2 has none.
+    """
+    if values is not None:
+        return sorted(set(values))
+    if len(ksizes) > 1 or ksizes[0] not in paper.TABLE_2:
+        raise UserError(f"The paper's Table 2 has no weights for ksize {', '.join(map(str, ksizes))}: give --values.")
+    values = [0.0, *paper.TABLE_2[ksizes[0]]]
+    print(f'λ = {", ".join(f"{value:g}" for value in values)} as in Table 2. {lambda_caveat(ksizes[0])}')
+    return values
+
+
+def claim(work_dir, cfg, gpus):
+    """Make a work dir that of a sweep, or check that it is of the same one.
+
+    Raises:
+        UserError: If it holds trainings of another config, or on another number of GPUs.
+    """
+    record = work_dir / 'sweep.json'
+    asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': gpus}))
+    if record.exists():
+        found = list(differences(json.loads(record.read_text()), asked))
+        if found:
+            raise UserError(
+                f"'{work_dir}' holds a sweep of another config or with other options (then, now: {'; '.join(found[:3])}"
+                f'{"; ..." if found[3:] else ""}). Choose another --work-dir.'
+            )
+    elif any(work_dir.glob('lambda_*')):
+        raise UserError(
+            f"'{work_dir}' holds trainings, but no sweep.json that says of what. Choose another --work-dir."
+        )
+    else:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(asked, indent=1))
+
+
+def set_weight(cfg, value):
+    """Set the weight of every CPG loss in a config."""
+    for loss, _ in cpg_losses(cfg.model):
+        loss.loss_weight = value
+
+
+def train(cfg, folder, gpus):
+    """Start or resume a training, and tell whether it is finished then (bool)."""
+    folder.mkdir(exist_ok=True)
+    config = folder / osp.basename(cfg.filename)
+    cfg.dump(config)
+    if launch('train', gpus, [config], ['--resume', '--work-dir', folder]) != 0:
+        return False
+    checkpoint = find_latest_checkpoint(folder)
+    if not is_finished(folder) and checkpoint is not None:
+        # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
+        launch('test', gpus, [config, checkpoint], ['--work-dir', folder])
+    return is_finished(folder)
+
+
+def launch(tool, gpus, files, options):
+    """Run a tool in a process of its own, or in one per GPU, and return its exit status."""
+    if gpus == 1:
+        command = [sys.executable, TOOLS / f'{tool}.py', *files, *options]
+    else:
+        command = ['bash', TOOLS / f'dist_{tool}.sh', *files, gpus, *options]
+    # dist_run.sh starts the first python on the path.
+    path = os.pathsep.join([osp.dirname(sys.executable), os.environ.get('PATH', '')])
+    return subprocess.run([str(part) for part in command], env={**os.environ, 'PATH': path}).returncode
+
+
+def is_finished(folder):
+    """Whether the training in a folder has a result of its end."""
+    return read_point(folder, 0).state == FINISHED
+
+
+def read_point(folder, value):
+    """Read how the training of a weight stands."""
+    runs = read_runs(folder)
+    if not runs:
+        return Point(value, None, 'not run')
+    return Point(value, runs[-1].result and runs[-1].result.miou, runs[-1].state)
+
+
+def write_report(sweep, work_dir):
+    """Write the table of a sweep, and its plot as soon as a training is finished."""
+    (work_dir / 'sweep.md').write_text(sweep.table().markdown())
+    (work_dir / 'sweep.csv').write_text(sweep.table().csv())
+    if sweep.best is not None:
+        sweep.figure().savefig(work_dir / 'sweep.png')
+
+
+def run_sweep(args):
+    """Train with each weight, and report after each."""
+    if args.gpus < 1:
+        raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {args.gpus}.')
+    cfg = load_config(args)
+    require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader', 'val_evaluator')
+    ksizes = sorted({loss.get('ksize', 3) for loss, _ in cpg_losses(cfg.model)})
+    if not ksizes:
+        raise UserError(f"Config '{args.config}' has no CPGLoss, whose loss_weight is what a sweep varies.")
+    values = choose_values(args.values, ksizes)
+    work_dir = Path(args.work_dir or f'{cfg.work_dir}_sweep')
+    set_weight(cfg, 1.0)  # the same for all trainings, so that a sweep is known again by its config
+    claim(work_dir, cfg, args.gpus)
+    theirs, differing = paper_sweep(cfg, args.gpus)
+
+    folders = {value: work_dir / f'lambda_{value:.12g}' for value in values}
+    failed = []
+    for number, (value, folder) in enumerate(folders.items(), 1):
+        finished = is_finished(folder)
+        state = 'is finished' if finished else 'trains'
+        print(f'λ = {value:g} ({number} of {len(values)}) {state} in {folder}.', flush=True)
+        if not finished:
+            set_weight(cfg, value)
+            if not train(cfg, folder, args.gpus):
+                failed.append(f'{value:g}')
+        # Those of an earlier start with other values stay in the report.
+        earlier = {float(path.name[7:]): path for path in work_dir.glob('lambda_*') if WEIGHT.fullmatch(path.name[7:])}
+        points = [read_point(path, weight) for weight, path in sorted({**folders, **earlier}.items())]
+        write_report(Sweep(Path(args.config).stem, ksizes, points, theirs, differing), work_dir)
+    print((work_dir / 'sweep.md').read_text())
+    print(f'Written to {work_dir}.')
+    if failed:
+        raise UserError(
+            f'{len(failed)} of {len(values)} trainings failed (λ = {", ".join(failed)}); their messages are above. '
+            'The same command goes on with them.'
+        )
+
+
+def main(argv=None):
+    args = parse_args(build_parser(), argv)
+    with one_line_errors():
+        try:
+            run_sweep(args)
+        except KeyboardInterrupt as error:
+            raise UserError('Stopped. The same command goes on from the latest checkpoint.') from error
+
+
+if __name__ == '__main__':
+    main()
