@@ -26,6 +26,7 @@ NOISE = (
     r'``build_loss`` would be deprecated soon',  # mmseg's own heads
     r'The draw is False',  # SegVisualizationHook, whenever no pictures are asked for
     r'`broadcast_buffers` is deprecated',  # mmengine, in distributed runs
+    r'`reduce_zero_label` will be deprecated',  # mmseg's own ADE20K and COCO-Stuff configs
 )
 
 

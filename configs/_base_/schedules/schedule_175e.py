@@ -18,4 +18,5 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     batch_size=dict(type='CheckBatchSizeHook'),
+    reproducible_resume=dict(type='ReproducibleResumeHook'),
 )

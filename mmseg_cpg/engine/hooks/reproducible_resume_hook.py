@@ -49,7 +49,7 @@ class ReproducibleResumeHook(Hook):
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise UserError(
                 'ReproducibleResumeHook needs train_cfg.type=EpochBasedTrainLoop, '
-                f'but got {type(runner.train_loop).__name__}. Remove the hook from custom_hooks.'
+                f'but got {type(runner.train_loop).__name__}. Remove the hook.'
             )
         if runner.iter > 0:
             self._resume(runner)
