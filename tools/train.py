@@ -11,7 +11,7 @@ from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.distributed import leave_together
 from mmseg_cpg.utils.errors import UserError, one_line_errors
-from mmseg_cpg.utils.precompute import precompute_boundaries
+from mmseg_cpg.utils.precompute import precompute_boundaries, require_boundary_target_hook
 
 
 def build_parser():
@@ -71,6 +71,7 @@ def main(argv=None):
             enable_auto_scale_lr(cfg)
         if args.precompute_boundaries:
             precompute_boundaries(cfg)
+        require_boundary_target_hook(cfg)
         if args.resume:
             resume_from(cfg, args.resume)
         require_checkpoint(cfg.get('load_from'))

@@ -118,7 +118,7 @@ def cpg_loss(
             )
         else:
             _check_targets(targets, label, ksize, ignore_index, ignore_policy)
-            check_ids("the targets' categories", targets.category, num_classes)
+            check_ids('class ids of the label that targets were made from', targets.category, num_classes)
         if logits.shape[1] == 1:
             targets = targets.foreground()
         error = sparse_squared_error(logits, targets, use_sigmoid)

@@ -42,7 +42,7 @@ def precompute_boundaries(cfg):
         pad_size=preprocessor.get('size'),
         seg_pad_val=preprocessor.get('seg_pad_val', 255),
     )
-    owners = [node for node in dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), 'PackSegInputs')]
+    owners = _pipelines_with(cfg, 'PackSegInputs')
     if not owners:
         raise UserError('Precomputing boundaries needs PackSegInputs in the training pipeline, after which it works.')
     for owner in owners:
@@ -53,6 +53,25 @@ def precompute_boundaries(cfg):
     hooks = cfg.get('custom_hooks') or []
     if not _find(hooks, 'BoundaryTargetHook'):
         cfg.custom_hooks = [*hooks, dict(type='mmseg_cpg.BoundaryTargetHook')]
+
+
+def require_boundary_target_hook(cfg):
+    """Check that boundaries made while loading reach the losses.
+
+    Raises:
+        UserError: If the training pipeline has ``BoundaryMaskFromLabel`` and the config no ``BoundaryTargetHook``.
+    """
+    hooks = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
+    if _pipelines_with(cfg, 'BoundaryMaskFromLabel') and not _find(hooks, 'BoundaryTargetHook'):
+        raise UserError(
+            'The training pipeline has BoundaryMaskFromLabel, but custom_hooks has no BoundaryTargetHook, which hands '
+            "its boundaries to the CPG losses. Add dict(type='mmseg_cpg.BoundaryTargetHook') to custom_hooks."
+        )
+
+
+def _pipelines_with(cfg, name):
+    """The training datasets whose own pipeline has a transform of that name."""
+    return [node for node in dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), name)]
 
 
 def _find(nodes, name):

@@ -422,7 +422,11 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(avg_factor=torch.tensor(-1.0)), ValueError, r'avg_factor must be >= 0, got -1'),
         (dict(ignore_index=None), TypeError, 'ignore_index must be an int, got None'),
         (dict(targets='a'), TypeError, 'targets must be BoundaryTargets, got str'),
-        (dict(targets=boundary_targets(LABEL * 7, 3)), ValueError, r"targets' categories must be in \[0, 2\), got 7"),
+        (
+            dict(targets=boundary_targets(LABEL * 7, 3)),
+            ValueError,
+            r'class ids of the label that targets were made from must be in \[0, 2\), got 7',
+        ),
         (dict(avg_factor=-1), ValueError, 'avg_factor must be >= 0, got -1'),
         (dict(avg_factor=float('nan')), ValueError, 'avg_factor must be >= 0, got nan'),
         (dict(avg_factor=torch.ones(2)), ValueError, r'avg_factor must be .* scalar tensor, got shape \(2,\)'),

@@ -162,7 +162,13 @@ def test_tta_merges_the_augmented_views(trained, run_tool, tmp_path, monkeypatch
         ('train', [*CPG, f'{CPG_LOSS}.ksize=4'], 'ksize'),
         ('train', [*CPG, f'{CPG_LOSS}.kernel=3'], "unexpected keyword argument 'kernel'"),
         ('train', ['optim_wrapper.optimizer.lrr=1'], "unexpected keyword argument 'lrr'"),
-        ('train', ['tta_pipeline.9.type=Resize'], '--cfg-options do not fit'),
+        ('train', [*CPG, f'{CPG_LOSS}.loss_weight=heavy'], "loss_weight must be a finite number, got 'heavy'"),
+        ('train', ['tta_pipeline.9.type=Resize'], '--cfg-options do not fit the config: tta_pipeline.9.type=Resize: '),
+        (
+            'train',
+            ['train_dataloader.dataset.pipeline.type=Resize'],
+            'train_dataloader.dataset.pipeline is a list of 3, write train_dataloader.dataset.pipeline.N.type',
+        ),
         ('train', ['train_dataloader.dataset.data_root=data/none'], "Dataset folder 'data/none'"),
         ('train', ['val_dataloader.dataset.data_root=data/none'], "Dataset folder 'data/none' (val_dataloader"),
         ('test', ['test_dataloader.dataset.data_root=data/none'], "Dataset folder 'data/none' (test_dataloader"),
@@ -218,6 +224,14 @@ def test_a_mistake_on_the_command_line_is_one_line(
         ('model = dict(', 'syntax error'),
         ("custom_imports = dict(imports='none.such')", "{'imports': 'none.such'}"),
         ("_base_ = ['mmseg::_base_/default_runtime.py'] * 2", 'Duplicate key'),
+        (
+            "_base_ = 'mmseg::_base_/models/ocrnet_hr18.py'\nmodel = dict(decode_head=dict(channels=1))",
+            'cannot inherit from base',
+        ),
+        (
+            "_base_ = 'mmseg::_base_/models/ocrnet_hr18.py'\nlosses = _base_.model.decode_head.loss_decode",
+            "config.py raises AttributeError: 'list' object has no attribute 'loss_decode'",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_read_is_one_line(fails_with, tmp_path, text, message):

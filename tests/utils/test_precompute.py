@@ -9,7 +9,7 @@ from mmseg.registry import TRANSFORMS
 
 from mmseg_cpg import BoundaryMaskFromLabel, CPGLoss
 from mmseg_cpg.utils.errors import UserError
-from mmseg_cpg.utils.precompute import precompute_boundaries
+from mmseg_cpg.utils.precompute import precompute_boundaries, require_boundary_target_hook
 from tests.configs.reading import CONFIGS, CPG, CPG_STOCK, load
 
 PATHS = [path for path in [*CPG, *CPG_STOCK] if 'cpg' in path.stem]
@@ -135,3 +135,16 @@ def test_what_a_config_has_stays():
 def test_configs_it_is_not_for(cfg, message):
     with pytest.raises(UserError, match=message):
         precompute_boundaries(cfg)
+
+
+def test_boundaries_without_the_hook_are_refused():
+    transform, hook = dict(type='mmseg_cpg.BoundaryMaskFromLabel'), dict(type='BoundaryTargetHook')
+    pipeline = [dict(type='PackSegInputs'), transform]
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(pipeline=pipeline)), custom_hooks=[dict(type='EMAHook')]))
+    with pytest.raises(UserError, match='custom_hooks has no BoundaryTargetHook'):
+        require_boundary_target_hook(cfg)
+    cfg.custom_hooks.append(hook)
+    require_boundary_target_hook(cfg)
+    cfg.custom_hooks = None
+    cfg.default_hooks = dict(boundaries=hook)
+    require_boundary_target_hook(cfg)

@@ -33,6 +33,7 @@ class BoundaryTargetHook(Hook):
     def __init__(self) -> None:
         self._handles = []
         self._told_size = False
+        self._told_source = False
 
     def before_train(self, runner: Runner) -> None:
         """Attach to the model."""
@@ -50,7 +51,10 @@ class BoundaryTargetHook(Hook):
 
         def hand_over(model: nn.Module, args: tuple, kwargs: dict) -> None:
             call = signature.bind(*args, **kwargs).arguments
-            targets = self._targets(model, call.get('data_samples')) if call.get('mode') == 'loss' else ()
+            targets = ()
+            if call.get('mode') == 'loss' and model.training:
+                targets = self._targets(model, call.get('data_samples'))
+                self._tell_source(runner, call.get('data_samples'), targets)
             for loss in losses:
                 loss.precomputed = targets
 
@@ -73,7 +77,7 @@ class BoundaryTargetHook(Hook):
         """The batch's targets, of every kernel size that all images have."""
         preprocessor = model.data_preprocessor
         augmented = getattr(preprocessor, 'batch_augments', None) is not None
-        if not model.training or augmented or not samples or not all('gt_boundary' in each for each in samples):
+        if augmented or not samples or not all('gt_boundary' in each for each in samples):
             return ()
         of_images = [unpack_boundary(sample.gt_boundary) for sample in samples]
         sizes = {tuple(sample.gt_sem_seg.data.shape[-2:]) for sample in samples}
@@ -88,6 +92,22 @@ class BoundaryTargetHook(Hook):
                 return ()
             stacked.append(stack_targets(targets))
         return tuple(stacked)
+
+    def _tell_source(
+        self, runner: Runner, samples: list[SegDataSample] | None, targets: tuple[BoundaryTargets, ...]
+    ) -> None:
+        if self._told_source:
+            return
+        if targets:
+            self._told_source = True
+            ksizes = ', '.join(str(each.ksize) for each in targets)
+            runner.logger.info(f'CPG losses use boundaries that were found while loading, of ksize {ksizes}.')
+        elif samples and not any('gt_boundary' in each for each in samples):
+            self._told_source = True
+            runner.logger.warning(
+                'BoundaryTargetHook found no gt_boundary in the data samples, so CPG losses find the boundary '
+                'themselves: put BoundaryMaskFromLabel after PackSegInputs.'
+            )
 
     def _tell_size(self, targets: list[BoundaryTargets], sizes: set[tuple[int, int]]) -> None:
         if not self._told_size:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import warnings
+from numbers import Real
 
 import torch
 import torch.nn as nn
@@ -54,6 +56,8 @@ class CPGLoss(nn.Module):
         check_ksize(ksize)
         check_ignore_policy(ignore_policy)
         check_reduction(reduction)
+        if isinstance(loss_weight, bool) or not isinstance(loss_weight, Real) or not math.isfinite(loss_weight):
+            raise ValueError(f'loss_weight must be a finite number, got {loss_weight!r}')
         self.ksize = ksize
         self.loss_weight = loss_weight
         self.use_sigmoid = use_sigmoid

@@ -232,6 +232,27 @@ def test_one_batch_with_targets_and_one_without(on_the_fly):
     assert len(on_the_fly) == 2
 
 
+def test_says_once_what_the_losses_use(caplog):
+    model = build(deeplabv3([CE, CPG]))
+    attach(model)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            losses_of(model, loaded(ksize=[3, 5]))
+    assert [record.getMessage() for record in caplog.records] == [
+        'CPG losses use boundaries that were found while loading, of ksize 3, 5.'
+    ]
+
+
+def test_says_once_that_the_transform_is_missing(caplog, on_the_fly):
+    model = build(deeplabv3([CE, CPG]))
+    attach(model)
+    for _ in range(2):
+        losses_of(model, plain(loaded()))
+    assert len(on_the_fly) == 2
+    (record,) = caplog.records
+    assert 'put BoundaryMaskFromLabel after PackSegInputs' in record.getMessage()
+
+
 def test_batch_augments_that_change_labels():
     def shift(inputs, samples):
         for sample in samples:
