@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
 else:
     from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BoundaryMaskFromLabel
     from .engine import BoundaryTargetHook, CheckBatchSizeHook, ReproducibleResumeHook
+    from .evaluation.metrics import BoundaryMetric
     from .models import CPGLoss
     from .utils.packages import register_packages
 
@@ -20,6 +21,7 @@ else:
         'AutoLabelledCityscapesDataset',
         'AutoLabelledSampler',
         'BoundaryMaskFromLabel',
+        'BoundaryMetric',
         'BoundaryTargetHook',
         'CPGLoss',
         'CheckBatchSizeHook',

@@ -1,0 +1,5 @@
+"""Boundary quality of label maps as pure functions of numpy arrays: nothing here needs MMSegmentation."""
+
+from .quality import BoundarySettings, boundary_scores, count_boundaries, width_in_px
+
+__all__ = ['BoundarySettings', 'boundary_scores', 'count_boundaries', 'width_in_px']

@@ -1,0 +1,57 @@
+"""Label maps in the form that the measures work on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_CLASSES = np.iinfo(np.uint16).max - 1
+
+
+class LabelMaps(NamedTuple):
+    """A prediction and its label, (H, W) of uint8, or uint16 where the ids need it.
+
+    Where the label is void, both hold ``void``, so that what is predicted there can change nothing.
+    """
+
+    pred: np.ndarray
+    label: np.ndarray
+    num_classes: int
+
+    @property
+    def void(self) -> int:
+        return self.num_classes
+
+    @property
+    def outside(self) -> int:
+        """An id that no pixel has, for what lies outside the image."""
+        return self.num_classes + 1
+
+    def count(self, classes: np.ndarray) -> np.ndarray:
+        """Count each class among some pixels: (num_classes,) of int32. Void is left out."""
+        return np.bincount(classes.ravel(), minlength=self.num_classes + 1)[: self.num_classes].astype(np.int32)
+
+
+def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_index: int) -> LabelMaps:
+    """Check a prediction and its label, and bring them into the form that the measures work on.
+
+    Raises:
+        ValueError: The shapes differ or are not (H, W), or a pixel whose label is not void has no class id.
+    """
+    if not 1 <= num_classes <= MAX_CLASSES:
+        raise ValueError(f'num_classes must be from 1 to {MAX_CLASSES}, got {num_classes}')
+    if pred.shape != label.shape or label.ndim != 2 or label.size == 0:
+        raise ValueError(f'prediction and label must have one shape (H, W), got {pred.shape} and {label.shape}')
+    void = label == ignore_index
+    dtype = np.uint8 if num_classes + 1 <= np.iinfo(np.uint8).max else np.uint16
+    maps = []
+    for name, array in (('prediction', pred), ('label', label)):
+        wrong = ~((array >= 0) & (array < num_classes) | void)
+        if wrong.any():
+            expected = f'0 to {num_classes - 1}' + f' or {ignore_index} for void' * (name == 'label')
+            raise ValueError(f'the {name} holds class id {array[wrong][0]}, expected {expected}')
+        narrow = array.astype(dtype)
+        narrow[void] = num_classes
+        maps.append(narrow)
+    return LabelMaps(*maps, num_classes)

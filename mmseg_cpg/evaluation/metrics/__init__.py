@@ -1,0 +1,3 @@
+from .boundary_metric import BoundaryMetric
+
+__all__ = ['BoundaryMetric']
