@@ -9,6 +9,7 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
 import json
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -30,7 +31,7 @@ def build_parser():
     parser.add_argument(
         '--reduce-zero-label',
         action='store_true',
-        help="classes start at 1 in the files and 0 is void, as in ADE20K's labels and in what test.py --out saves there",
+        help="classes start at 1 in the files and 0 is void: ADE20K's labels, and the predictions saved for them",
     )
     parser.add_argument(
         '--pred-suffix',
@@ -181,7 +182,8 @@ def main(argv=None):
     print(f'{len(pairs)} images, mBIoU {scores["mBIoU"]:.2f}')
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(without_nan(scores), indent=1) + '\n')
+        result = dict(num_images=len(pairs), settings=asdict(settings), **without_nan(scores))
+        Path(args.json).write_text(json.dumps(result, indent=1) + '\n')
         print(f'Written to {args.json}.')
 
 

@@ -1,0 +1,136 @@
+"""What BoundaryMetric costs for each image, against IoUMetric and against the same measures class by class.
+
+    python benchmarks/benchmark_boundary_metric.py  writes benchmark_boundary_metric.json beside this file
+
+One core, 1024 x 2048, a made-up label like those of street scenes and three predictions: the label with its boundaries
+displaced by up to 3 px, another label, and noise. The metrics get what the test loop gives them. The counts must be
+those of boundary_by_class.py before anything is timed; that reference is timed once for each case. All other times are
+taken in turn in one run: wall times in ms, median and 20 and 80 % percentiles.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import boundary_by_class
+import cv2
+import numpy as np
+import torch
+from benchmark_boundary_transform import HEIGHT, WIDTH, summary, timed
+from benchmark_cpg_loss import environment
+from mmseg.evaluation.metrics import IoUMetric
+from street_labels import street_labels
+
+from mmseg_cpg import BoundaryMetric
+from mmseg_cpg.evaluation.boundary import width_in_px
+
+NUM_CLASSES = (19, 150)
+# Boundary IoU may take this many times as long as IoUMetric.
+BAR = 3
+NOTHING = dict(trimap_widths_px=(), tolerances_px=())
+METRICS = {
+    'iou_metric': IoUMetric(),
+    'biou_0.005': BoundaryMetric(width_ratio=0.005, **NOTHING),
+    'biou_0.02': BoundaryMetric(width_ratio=0.02, **NOTHING),
+    'biou_0.005_trimaps': BoundaryMetric(width_ratio=0.005, tolerances_px=()),
+    'biou_0.005_fscore': BoundaryMetric(width_ratio=0.005, trimap_widths_px=()),
+    'biou_0.005_trimaps_fscore': BoundaryMetric(width_ratio=0.005),
+}
+
+
+def make_samples(num_classes):
+    """Data samples as the test loop makes them, by the name of the prediction."""
+    label, other = (street_labels(1, num_classes, HEIGHT, WIDTH, seed=seed)[0] for seed in (0, 1))
+    noise = torch.randint(num_classes, label.shape, generator=torch.Generator().manual_seed(0))
+    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing='ij')
+    rows = (y + 3 * torch.sin(x / 31)).round().long().clamp(0, HEIGHT - 1)
+    columns = (x + 3 * torch.sin(y / 23)).round().long().clamp(0, WIDTH - 1)
+    preds = {'boundaries displaced': label[rows, columns], 'another label': other, 'noise': noise}
+    return {
+        name: dict(
+            pred_sem_seg=dict(data=torch.where(pred == boundary_by_class.VOID, noise, pred)[None]),
+            gt_sem_seg=dict(data=label[None]),
+        )
+        for name, pred in preds.items()
+    }
+
+
+def count(metric, sample):
+    metric.process({}, [sample])
+    return metric.results.pop()
+
+
+def check(sample, num_classes):
+    """BoundaryMetric must count what the reference counts, before it is timed. Returns the reference's times in ms."""
+    metric = METRICS['biou_0.005_trimaps_fscore']
+    maps = [sample[field]['data'][0].numpy().astype(np.uint8) for field in ('pred_sem_seg', 'gt_sem_seg')]
+    cases = {
+        'BIoU': (boundary_by_class.boundary_iou, width_in_px(HEIGHT, WIDTH, metric.settings.width_ratio)),
+        'trimap': (boundary_by_class.trimaps, metric.settings.trimap_widths_px),
+        'F': (boundary_by_class.fscore, metric.settings.tolerances_px),
+    }
+    counts = count(metric, sample)
+    times = {}
+    for name, (function, sizes_px) in cases.items():
+        start = time.perf_counter()
+        expected = function(*maps, num_classes, sizes_px)
+        times[name] = round(1e3 * (time.perf_counter() - start))
+        if not np.array_equal(counts[name], expected):
+            raise SystemExit(f'{name}: BoundaryMetric differs from {function.__name__} of boundary_by_class.py')
+    return times
+
+
+def measure(repeats):
+    rows = []
+    for num_classes in NUM_CLASSES:
+        for metric in METRICS.values():
+            metric.dataset_meta = dict(classes=range(num_classes))
+        for name, sample in make_samples(num_classes).items():
+            by_class = check(sample, num_classes)
+            times = {key: [] for key in METRICS}
+            for _ in range(repeats):
+                for key, metric in METRICS.items():
+                    timed(lambda m=metric, s=sample: count(m, s), times[key])
+            row = {key: summary(each) for key, each in times.items()}
+            for each in row.values():
+                each['over_iou_metric'] = round(each['ms'] / row['iou_metric']['ms'], 2)
+            rows.append({'classes': num_classes, 'prediction': name, **row, 'by_class_ms': by_class})
+    return {'bar_over_iou_metric': BAR, 'per_image': rows}
+
+
+def markdown(result):
+    """The table of the README."""
+    lines = [
+        '| classes | prediction | IoUMetric, ms | Boundary IoU, width 0.005 (÷ IoUMetric) | width 0.02 '
+        '| 0.005 and trimaps | 0.005 and F-score | all three | Boundary IoU class by class | F-score class by class |',
+        '|---|---|---|---|---|---|---|---|---|---|',
+    ]
+    for row in result['per_image']:
+        _, *others = METRICS
+        times = ' | '.join(f'{row[name]["ms"]:.0f} ({row[name]["over_iou_metric"]:.1f})' for name in others)
+        lines.append(
+            f'| {row["classes"]} | {row["prediction"]} | {row["iou_metric"]["ms"]:.0f} | {times} '
+            f'| {row["by_class_ms"]["BIoU"]} | {row["by_class_ms"]["F"]} |'
+        )
+    return '\n'.join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--repeats', type=int, default=15, help='counted runs of each case (default: 15)')
+    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    result = {'environment': environment('cpu'), **measure(args.repeats)}
+    args.out.write_text(json.dumps(result, indent=1) + '\n')
+    print(markdown(result), f'wrote {args.out}', sep='\n\n')
+    for row in result['per_image']:
+        for key in ('biou_0.005', 'biou_0.02'):
+            if row[key]['over_iou_metric'] > BAR:
+                print(f'{key} misses its bar of {BAR} times IoUMetric: {row["classes"]} classes, {row["prediction"]}')
+
+
+if __name__ == '__main__':
+    main()
