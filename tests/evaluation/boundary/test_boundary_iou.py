@@ -55,10 +55,10 @@ def test_void_next_to_an_edge():
     pred = label.copy()
     pred[:3] = 1
     pred[3] = 1  # all of it next to void
-    # Rows 4 to 8. Class 0: the last row (4), columns 0 and 3 above it (4 each). Class 1: 5 and 4 each. The predicted band
-    # has two pixels more, in row 4, above which class 1 is predicted. As if void were a class, row 3 would be band too.
+    # Rows 4 to 8. Class 0: the last row (4), columns 0 and 3 above it (4 each). Class 1: 5 and 4 each. The predicted
+    # band has two pixels more in row 4, below wrong ones. As if void were a class, row 3 would be band too.
     assert count(pred, label, 1) == ([[12, 13], [14, 13], [12, 13]], 25 + 9)
-    # All of the label's band is right as soon as the void is one row more.
+    # With one more row of void the wrong pixels are out of reach.
     label[3] = VOID
     assert count(pred, label, 1)[0] == [[10, 11]] * 3
 
