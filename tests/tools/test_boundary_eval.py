@@ -1,16 +1,18 @@
 """BoundaryMetric in the test loop, on one process and two, and the tool on what that saved."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
+
+from mmseg_cpg.utils.config import load_config
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 TOOL = 'analysis/boundary_eval'
@@ -27,7 +29,8 @@ def untrained(write_config, tmp_path_factory):
     config = write_config(folder, EXTRA)
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    torch.save(MODELS.build(Config.fromfile(config).model).state_dict(), folder / 'start.pth')
+    model = load_config(Namespace(config=config, cfg_options=None, launcher='none', work_dir=None)).model
+    torch.save(MODELS.build(model).state_dict(), folder / 'start.pth')
     return config, folder / 'start.pth'
 
 

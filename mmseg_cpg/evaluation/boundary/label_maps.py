@@ -51,7 +51,7 @@ def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_i
         if wrong.any():
             expected = f'0 to {num_classes - 1}' + f' or {ignore_index} for void' * (name == 'label')
             raise ValueError(f'the {name} holds class id {array[wrong][0]}, expected {expected}')
-        narrow = array.astype(dtype)
+        narrow = array.astype(dtype, order='C')
         narrow[void] = num_classes
         maps.append(narrow)
     return LabelMaps(*maps, num_classes)

@@ -85,6 +85,14 @@ def test_any_dtype(dtype):
     assert_equal(count_boundaries(pred.astype(dtype), label.astype(dtype), 2, ALL), expected)
 
 
+def test_any_memory_layout():
+    pred, label = halves(3), halves(4)
+    label[0] = VOID
+    expected = count_boundaries(pred, label, 2, ALL)
+    assert_equal(count_boundaries(np.asfortranarray(pred), np.asfortranarray(label), 2, ALL), expected)
+    assert_equal(count_boundaries(pred[:, ::-1], label[:, ::-1], 2, ALL), expected)
+
+
 @pytest.mark.parametrize('ignore_index', [0, -1, 9, 1000])
 def test_any_ignore_index(ignore_index):
     pred, label = halves(3), halves(4)
