@@ -20,10 +20,13 @@ def count_boundary_fscore(maps: LabelMaps, tolerances_px: Sequence[int]) -> dict
     image's edge nor void makes a boundary. A boundary pixel is matched if the other map has a boundary pixel of the
     same class within t pixels of it (Euclidean distance): precision is the matched share of the predicted boundary,
     recall that of the label's, and F their harmonic mean. It is the same as dilating the other map's boundary by a disk
-    of radius t, by which Perazzi et al. approximate a one-to-one matching. Their code marks the pixels to the left of
-    and above a change, on whichever side of it these are; here they are always those of the class itself.
+    of radius t, by which Perazzi et al. approximate a one-to-one matching.
 
     Pixels within t pixels of void count neither as matched nor as unmatched.
+
+    What differs from the code of both papers: it marks the pixels to the left of and above a change, diagonal ones
+    included, on whichever side of it these are, so its boundaries are thicker, and it counts void as background, so
+    that the edges of void are boundaries.
 
     Args:
         maps (LabelMaps): Prediction and label.
