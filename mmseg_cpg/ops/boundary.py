@@ -5,6 +5,7 @@ T: one-hot label; G = S * T: its gradient; M: boundary entries, where G is exact
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -57,6 +58,11 @@ class BoundaryTargets:
     def made_with(self) -> tuple[tuple[int, ...], int, int, str]:
         """(shape, ksize, ignore_index, ignore_policy): what must agree for targets to fit a loss."""
         return self.shape, self.ksize, self.ignore_index, self.ignore_policy
+
+    def mask(self) -> Tensor:
+        """The boundary pixels: bool, of the label's shape, True where a pixel has an entry of any class."""
+        mask = torch.zeros(math.prod(self.shape), dtype=torch.bool, device=self.pixel.device)
+        return mask.index_fill_(0, self.pixel.long(), True).view(self.shape)
 
     def foreground(self) -> BoundaryTargets:
         """The entries of class 1 as those of class 0, for logits with one channel."""

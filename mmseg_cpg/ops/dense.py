@@ -54,6 +54,21 @@ def dense_squared_error(
         return error.square().sum(2), boundary.sum()
 
 
+def probability_gradient(probability: Tensor, ksize: int) -> Tensor:
+    r"""Ĝ = S \star P of each class (Eq. 5): the x and the y gradient of every pixel.
+
+    Args:
+        probability: (B, C, H, W), floating point.
+        ksize: Odd kernel size in [3, 11].
+
+    Returns:
+        (B, C, 2, H, W). The largest element of a kernel is 1, so an edge from 0 to 1 along a column is 2 for ksize 3.
+    """
+    numerators, denominator = sobel_numerators(ksize)
+    kernel = torch.tensor(numerators, dtype=probability.dtype, device=probability.device) / denominator
+    return _gradient(probability, torch.stack([kernel, kernel.T]))
+
+
 def _gradient(probability: Tensor, kernels: Tensor) -> Tensor:
     """Cross-correlate each class of (B, C, H, W) with (2, k, k), replicate padding (Eq. 5): (B, C, 2, H, W)."""
     radius = kernels.shape[-1] // 2

@@ -49,6 +49,15 @@ def test_same_as_oracle(label, ksize, ignore_policy):
     assert as_entries(targets) == expected_entries(label, ksize, ignore_policy=ignore_policy)
 
 
+@settings(max_examples=20, deadline=None)
+@given(labels(), st.sampled_from(KSIZES))
+def test_mask_marks_the_pixels_of_the_entries(label, ksize):
+    expected = np.zeros(label.shape, bool)
+    for b, _, _, i, j in oracle.boundary(label, ksize, num_classes=2):
+        expected[b, i, j] = True
+    np.testing.assert_array_equal(boundary_targets(label, ksize).mask().numpy(), expected)
+
+
 @pytest.mark.parametrize('ksize', KSIZES)
 def test_no_surplus_entries_inside_objects(ksize):
     label = np.zeros((64, 64), dtype=np.uint8)
