@@ -1,0 +1,252 @@
+"""The pictures: boundaries, errors, probability gradients and profiles, and models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .painting import (
+    BOUNDARY_COLOUR,
+    RIGHT_COLOUR,
+    VOID_COLOUR,
+    WRONG_COLOUR,
+    boundary_band,
+    paint_classes,
+    paint_masks,
+)
+from .panels import add_legend, frame, make_panels, show
+from .scene import Line, Scene, choose_line
+
+BAND_PX = 2
+BOTH_WRONG_COLOUR = (150, 30, 140)
+LINE_COLOURS = ('C3', 'C0', 'C1', 'C4', 'C5')
+LABEL_LINE_COLOUR = 'C2'
+STRIP_LETTERS = 16
+
+
+def draw_boundaries(scene: Scene, ksizes: Sequence[int], line: Line | None = None) -> Figure:
+    """Draw the boundary that CPG loss sees with each kernel size, on the whole image and in a close-up.
+
+    Args:
+        scene (Scene): The scene. Without a label it is the boundary of the first prediction.
+        ksizes (Sequence[int]): Kernel sizes, odd, in [3, 11].
+        line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
+    """
+    source = 'label' if scene.label is not None else f'prediction of {scene.predictions[0].name}'
+    part = _close_up(scene, line)
+    masks = [scene.boundary(ksize).mask().numpy() for ksize in ksizes]
+    pictures = [scene.image, paint_classes(scene.reference, scene.palette)]
+    pictures += [paint_masks(scene.image, (mask, BOUNDARY_COLOUR)) for mask in masks]
+    titles = ['image', source]
+    titles += [f'ksize {k}: {100 * mask.mean():.1f} % of pixels' for k, mask in zip(ksizes, masks, strict=True)]
+    title = f'Boundary of the {source} by kernel size'
+    title += ': where CPG loss compares gradients' if scene.label is not None else ''
+    figure, axes = make_panels(title, titles, scene.reference.shape, close_ups=True)
+    _show_with_close_up(axes, pictures, part)
+    add_legend(figure, [*_class_entries(scene, scene.reference), ('boundary', BOUNDARY_COLOUR)])
+    return figure
+
+
+def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX) -> Figure:
+    """Draw where the predictions are right and wrong within a band around the label's boundary.
+
+    Args:
+        scene (Scene): The scene, with a label.
+        line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
+        width_px (int): Width of :func:`boundary_band` on each side. Defaults to 2.
+    """
+    band = boundary_band(scene.label, width_px, scene.ignore_index)
+    titles, pictures = ['image', 'label'], [scene.image, paint_classes(scene.label, scene.palette)]
+    for prediction in scene.predictions:
+        wrong = band & (prediction.label != scene.label)
+        share = f'{100 * wrong.sum() / band.sum():.1f} % of the band wrong' if band.any() else 'no boundary'
+        titles.append(f'{prediction.name}\n{share}')
+        pictures.append(paint_masks(scene.image, (band, RIGHT_COLOUR), (wrong, WRONG_COLOUR)))
+    title = f'Errors within {width_px} pixels of a boundary between classes'
+    figure, axes = make_panels(title, titles, scene.label.shape, close_ups=True)
+    _show_with_close_up(axes, pictures, _close_up(scene, line))
+    entries = [('boundary, right class', RIGHT_COLOUR), ('boundary, wrong class', WRONG_COLOUR)]
+    add_legend(figure, [*_class_entries(scene, scene.label), *entries])
+    return figure
+
+
+def draw_gradients(scene: Scene, category: int, ksize: int, line: Line | None = None) -> Figure:
+    """Draw the probability of a class in the label and the predictions, and the magnitude of its gradient.
+
+    Args:
+        scene (Scene): The scene, with predictions.
+        category (int): The class.
+        ksize (int): Kernel size, odd, in [3, 11].
+        line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
+    """
+    titles = [each.name for each in scene.predictions]
+    probabilities = [each.probability[category] for each in scene.predictions]
+    gradients = [each.gradient(category, ksize) for each in scene.predictions]
+    if scene.label is not None:
+        titles.insert(0, 'label')
+        probabilities.insert(0, (scene.label == category).astype(np.float32))
+        gradients.insert(0, scene.label_gradient(category, ksize))
+    title = f"Probability of '{scene.classes[category]}' and its gradient (Sobel-like kernels, ksize {ksize})"
+    figure, axes = make_panels(title, ['image', *titles], (1, 1), close_ups=True)
+    part = _close_up(scene, line, category)
+    show(axes[0, 0], scene.image)
+    frame(axes[0, 0], part)
+    show(axes[1, 0], scene.image, part)
+    strongest = max(float(gradient[part].max()) for gradient in gradients) or 1.0
+    for row, pictures, limit, colours, meaning in (
+        (0, probabilities, 1.0, 'viridis', 'probability'),
+        (1, gradients, strongest, 'inferno', 'magnitude of the gradient'),
+    ):
+        for axis, picture in zip(axes[row, 1:], pictures, strict=True):
+            artist = show(axis, picture, part, vmin=0, vmax=limit, cmap=colours)
+        figure.colorbar(artist, ax=axes[row, 1:].tolist(), label=meaning, fraction=0.05, pad=0.01)
+    return figure
+
+
+def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figure:
+    """Draw the probability of a class along a row or column, as the paper's Figures 2 and 6 do.
+
+    The legend says how steep the curves are at the label's edges: how much the probability changes there from one
+    pixel to the next, in the label's direction, on average. A label's own step is 1.
+
+    Args:
+        scene (Scene): The scene, with predictions.
+        category (int): The class.
+        line (Line, optional): The pixels. Defaults to those that :func:`choose_line` finds.
+    """
+    line = line or choose_line(scene.reference == category)
+    part = line.close_up(scene.reference.shape)
+    position = np.arange(line.start, line.stop)
+    figure = Figure(figsize=(12.5, 4.9), dpi=100, layout='constrained')
+    figure.suptitle(f"Probability of '{scene.classes[category]}' along {line}", fontsize=14)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2.2))
+    left.set_title('the pixels of the plot', fontsize=11)
+    show(left, scene.image, part)
+    ends = (line.start - 0.5, line.stop - 0.5)
+    across = [line.index, line.index]
+    for colour, width in (('black', 4.5), ('white', 2)):
+        left.plot(*((ends, across) if line.is_row else (across, ends)), color=colour, linewidth=width)
+
+    steps = None
+    if scene.label is not None:
+        ids = line.take(scene.label)
+        true = np.where(ids == scene.ignore_index, np.nan, ids == category)
+        steps = np.diff(true)
+        right.step(position, true, where='mid', color=LABEL_LINE_COLOUR, linewidth=2, label='label')
+        right.fill_between(position, 0, true, step='mid', color=LABEL_LINE_COLOUR, alpha=0.13)
+    for prediction, colour in zip(scene.predictions, LINE_COLOURS * len(scene.predictions), strict=False):
+        probability = line.take(prediction.probability[category])
+        name = prediction.name
+        if steps is not None and (abs(steps) == 1).any():
+            name += f'\nmean step at edges {mean_step(probability, steps):.2f}'
+        right.plot(position, probability, '.-', color=colour, markersize=4, linewidth=1.6, label=name)
+    right.set(xlim=ends, ylim=(-0.19, 1.03), xlabel='column, px' if line.is_row else 'row, px', ylabel='probability')
+    right.set_yticks(np.linspace(0, 1, 6))
+    right.grid(alpha=0.3)
+    _show_strips(right, scene, line)
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right center', frameon=False, fontsize=10)
+    sources = [scene.label, *(each.label for each in scene.predictions)]
+    shown = [line.take(source) for source in sources if source is not None]
+    add_legend(figure, _class_entries(scene, *shown))
+    return figure
+
+
+def mean_step(probability: np.ndarray, steps: np.ndarray) -> float:
+    """How much a probability (n,) changes at a label's edges, in the label's direction, on average.
+
+    Args:
+        probability (np.ndarray): Of the pixels of a line, (n,).
+        steps (np.ndarray): Differences of the label's, (n - 1,): 1 and -1 at edges, 0 elsewhere, NaN beside void.
+    """
+    edges = abs(steps) == 1
+    return float((np.diff(probability) * steps)[edges].mean())
+
+
+def draw_comparison(scene: Scene) -> Figure:
+    """Draw the predictions side by side, and where each further one differs from the first.
+
+    Args:
+        scene (Scene): The scene, with predictions.
+    """
+    first, *others = scene.predictions
+    panels = [('image', scene.image)]
+    if scene.label is not None:
+        panels.append(('label', paint_classes(scene.label, scene.palette)))
+    for prediction in scene.predictions:
+        panels.append((_with_accuracy(scene, prediction), paint_classes(prediction.label, scene.palette)))
+    entries = _class_entries(scene, scene.reference, *(each.label for each in scene.predictions))
+    question = 'where they differ' if scene.label is None else 'which one is right'
+    for other in others:
+        masks = _differences(scene, first, other, other.name if len(others) == 1 else 'the other')
+        picture = paint_masks(scene.image, *(mask[1:] for mask in masks))
+        panels.append((f'{first.name} or {other.name}:\n{question}', picture))
+        entries += [(name, colour) for name, _, colour in masks if (name, colour) not in entries]
+    titles, pictures = zip(*panels, strict=True)
+    title = ' against '.join(each.name for each in scene.predictions)
+    figure, axes = make_panels(title, titles, scene.reference.shape)
+    for axis, picture in zip(axes.flat, pictures, strict=False):
+        show(axis, picture)
+    add_legend(figure, entries)
+    return figure
+
+
+def _differences(scene, first, other, other_name):
+    """Where two predictions differ, or both are wrong: descriptions, masks and colours."""
+    if scene.label is None:
+        return [('different classes', first.label != other.label, BOUNDARY_COLOUR)]
+    labelled = scene.label != scene.ignore_index
+    wrong, other_wrong = (labelled & (each.label != scene.label) for each in (first, other))
+    return [
+        ('both wrong', wrong & other_wrong, BOTH_WRONG_COLOUR),
+        (f'only {first.name} right', ~wrong & other_wrong, WRONG_COLOUR),
+        (f'only {other_name} right', wrong & ~other_wrong, RIGHT_COLOUR),
+    ]
+
+
+def _with_accuracy(scene, prediction):
+    labelled = None if scene.label is None else scene.label != scene.ignore_index
+    if labelled is None or not labelled.any():
+        return prediction.name
+    right = (prediction.label == scene.label)[labelled].mean()
+    return f'{prediction.name}\n{100 * right:.1f} % of pixels right'
+
+
+def _close_up(scene, line, category=None):
+    if line is None:
+        line = choose_line(scene.reference == (scene.main_category() if category is None else category))
+    return line.close_up(scene.reference.shape)
+
+
+def _show_with_close_up(axes, pictures, part):
+    """Show pictures in the first row, and a part of each below."""
+    for upper, lower, picture in zip(*axes, pictures, strict=True):
+        show(upper, picture)
+        frame(upper, part)
+        show(lower, picture, part)
+
+
+def _show_strips(axis: Axes, scene: Scene, line: Line) -> None:
+    """Show the classes along the line below its plot, those of the label above those of each prediction."""
+    sources = [('label', scene.label, LABEL_LINE_COLOUR)] if scene.label is not None else []
+    for prediction, colour in zip(scene.predictions, LINE_COLOURS * len(scene.predictions), strict=False):
+        sources.append((prediction.name, prediction.label, colour))
+    height = 0.13 / len(sources)
+    for row, (name, label, colour) in enumerate(sources):
+        top = -0.04 - row * height
+        picture = paint_classes(line.take(label)[None], scene.palette)
+        extent = (line.start - 0.5, line.stop - 0.5, top - 0.85 * height, top)
+        axis.imshow(picture, extent=extent, aspect='auto', interpolation='nearest')
+        name = name if len(name) <= STRIP_LETTERS else f'{name[: STRIP_LETTERS - 1]}…'
+        place = dict(xytext=(3, 0), textcoords='offset points', va='center', annotation_clip=False)
+        axis.annotate(name, (line.stop - 0.5, top - height / 2), color=colour, fontsize=7, **place)
+
+
+def _class_entries(scene, *labels):
+    """Names and colours of the classes that occur in label maps, void last."""
+    ids = np.unique(np.concatenate([np.unique(label) for label in labels]))
+    entries = [(scene.classes[each], scene.palette[each]) for each in ids if each < len(scene.classes)]
+    return entries + [('void', VOID_COLOUR)] * any(each >= len(scene.classes) for each in ids)

@@ -1,0 +1,150 @@
+"""What the pictures show, read from the figures' own data, and that rendering keeps the colours."""
+
+import numpy as np
+import pytest
+
+from mmseg_cpg.visualization import (
+    Line,
+    draw_boundaries,
+    draw_comparison,
+    draw_errors,
+    draw_gradients,
+    draw_profile,
+    render,
+)
+from mmseg_cpg.visualization.painting import BOUNDARY_COLOUR, RIGHT_COLOUR, VOID_COLOUR, WRONG_COLOUR
+from mmseg_cpg.visualization.pictures import BOTH_WRONG_COLOUR
+from tests.visualization.conftest import CLASSES, PALETTE
+
+ROW = Line(True, 10, 10, 60)
+
+
+def pictures(figure):
+    """The arrays shown, by row of panels, and the titles of the first row."""
+    axes = [axis for axis in figure.axes if axis.images and axis.get_label() != '<colorbar>']
+    return [axis.images[0].get_array() for axis in axes], [axis.get_title() for axis in axes]
+
+
+def legend(figure):
+    (legend,) = figure.legends
+    return {patch.get_label(): patch for patch in legend.legend_handles}
+
+
+def colour_of(patch):
+    return tuple(round(255 * part) for part in patch.get_facecolor()[:3])
+
+
+def matches(picture, colour):
+    return (np.asarray(picture) == colour).all(-1)
+
+
+def test_boundaries_are_those_of_the_loss(scene):
+    figure = draw_boundaries(scene, [3, 7], ROW)
+    (image, label, small, large, *close_ups), titles = pictures(figure)
+    np.testing.assert_array_equal(image, scene.image)
+    np.testing.assert_array_equal(label[20, 32], PALETTE[1])
+    for ksize, picture, title in ((3, small, titles[2]), (7, large, titles[3])):
+        mask = scene.boundary(ksize).mask().numpy()
+        np.testing.assert_array_equal(matches(picture, BOUNDARY_COLOUR), mask)
+        assert title == f'ksize {ksize}: {100 * mask.mean():.1f} % of pixels'
+    np.testing.assert_array_equal(close_ups[2], small[ROW.close_up(scene.label.shape)])
+    assert {name: colour_of(patch) for name, patch in legend(figure).items()} == {
+        **dict(zip(CLASSES, PALETTE, strict=True)),
+        'void': VOID_COLOUR,
+        'boundary': BOUNDARY_COLOUR,
+    }
+
+
+def test_errors_in_the_band(scene):
+    (_, _, first, second, *_), titles = pictures(draw_errors(scene, ROW))
+    assert np.argwhere(matches(first, WRONG_COLOUR)).tolist() == [[10, 29], [11, 29]]
+    assert np.argwhere(matches(second, WRONG_COLOUR)).tolist() == [[11, 29]]  # (0, 50) is not near a boundary
+    band = matches(first, RIGHT_COLOUR) | matches(first, WRONG_COLOUR)
+    assert band[20].nonzero()[0].tolist() == [28, 29, 30, 31, 34, 35, 36, 37]
+    assert titles[2:4] == [
+        f'CE\n{200 / band.sum():.1f} % of the band wrong',
+        f'CE + CPG\n{100 / band.sum():.1f} % of the band wrong',
+    ]
+
+
+def test_gradients_have_one_scale(scene):
+    figure = draw_gradients(scene, 1, 3, ROW)
+    (image, true, first, second, close_up, true_gradient, *gradients), titles = pictures(figure)
+    part = ROW.close_up(scene.label.shape)
+    np.testing.assert_array_equal(image, scene.image)
+    np.testing.assert_array_equal(close_up, scene.image[part])
+    np.testing.assert_array_equal(true, (scene.label == 1)[part])
+    np.testing.assert_array_equal(true_gradient, scene.label_gradient(1, 3)[part])
+    for prediction, probability, gradient in zip(scene.predictions, (first, second), gradients, strict=True):
+        np.testing.assert_array_equal(probability, prediction.probability[1][part])
+        np.testing.assert_array_equal(gradient, prediction.gradient(1, 3)[part])
+    assert titles[:4] == ['image', 'label', 'CE', 'CE + CPG']
+    limits = [axis.images[0].get_clim() for axis in figure.axes[5:8]]
+    assert limits == [(0, true_gradient.max())] * 3
+    assert [axis.get_ylabel() for axis in figure.axes[-2:]] == ['probability', 'magnitude of the gradient']
+
+
+@pytest.mark.parametrize('line', [ROW, Line(False, 32, 5, 45)])
+def test_profile_is_the_probability_along_the_line(scene, line):
+    figure = draw_profile(scene, 1, line)
+    plot = figure.axes[1]
+    true, *curves = plot.lines
+    np.testing.assert_array_equal(true.get_ydata(), line.take(scene.label) == 1)
+    for prediction, curve in zip(scene.predictions, curves, strict=True):
+        np.testing.assert_array_equal(curve.get_xdata(), np.arange(line.start, line.stop))
+        np.testing.assert_array_equal(curve.get_ydata(), line.take(prediction.probability[1]))
+    strips = [image.get_array()[0] for image in plot.images]
+    for strip, ids in zip(strips, (scene.label, *(each.label for each in scene.predictions)), strict=True):
+        np.testing.assert_array_equal(strip, np.array(PALETTE)[line.take(ids)])
+    assert plot.get_xlabel() == ('column, px' if line.is_row else 'row, px')
+    assert figure.get_suptitle() == f"Probability of 'pole' along {line}"
+
+
+def test_the_mean_step_counts_the_labels_edges_only(scene):
+    probability = scene.predictions[0].probability[1, 10]
+    expected = ((probability[30] - probability[29]) + (probability[35] - probability[36])) / 2
+    text = draw_profile(scene, 1, Line(True, 10, 0, 60)).axes[1].get_legend_handles_labels()[1][1]
+    assert text == f'CE\nmean step at edges {expected:.2f}'
+
+
+def test_the_label_has_a_gap_at_void(scene):
+    true = draw_profile(scene, 0, Line(True, 10, 0, 20)).axes[1].lines[0].get_ydata()
+    assert np.isnan(true).tolist() == [True] * 3 + [False] * 17
+    assert (true[3:] == 1).all()
+
+
+def test_comparison_tells_who_is_right(scene):
+    figure = draw_comparison(scene)
+    (*_, difference), titles = pictures(figure)
+    for colour, pixel in ((WRONG_COLOUR, [0, 50]), (RIGHT_COLOUR, [10, 29]), (BOTH_WRONG_COLOUR, [11, 29])):
+        assert np.argwhere(matches(difference, colour)).tolist() == [pixel]
+    right = 100 * (1 - 2 / (scene.label != 255).sum())
+    assert titles[2:4] == [f'CE\n{right:.1f} % of pixels right', f'CE + CPG\n{right:.1f} % of pixels right']
+    assert {'only CE right', 'only CE + CPG right', 'both wrong'} < legend(figure).keys()
+
+
+def test_without_a_label(scene):
+    scene = scene._replace(label=None)
+    (_, *shown), titles = pictures(draw_comparison(scene))
+    assert titles == ['image', 'CE', 'CE + CPG', 'CE or CE + CPG:\nwhere they differ']
+    assert np.argwhere(matches(shown[-1], BOUNDARY_COLOUR)).tolist() == [[0, 50], [10, 29]]
+    assert pictures(draw_gradients(scene, 1, 3))[1][:3] == ['image', 'CE', 'CE + CPG']
+    assert len(draw_profile(scene, 1).axes[1].lines) == 2
+    assert 'prediction of CE' in draw_boundaries(scene, [3]).get_suptitle()
+
+
+@pytest.mark.parametrize('value', [0, 255])
+def test_labels_without_boundary(scene, value):
+    scene = scene._replace(label=np.full_like(scene.label, value))
+    _, titles = pictures(draw_errors(scene))
+    assert titles[2] == 'CE\nno boundary'
+    for figure in (draw_boundaries(scene, [3]), draw_gradients(scene, 0, 3), draw_profile(scene, 0)):
+        assert render(figure).std() > 0
+
+
+def test_render_keeps_the_colours(scene):
+    picture = render(draw_errors(scene, ROW))
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    for colour in (RIGHT_COLOUR, WRONG_COLOUR, *PALETTE, VOID_COLOUR):
+        assert matches(picture, colour).sum() > 30
