@@ -1,5 +1,7 @@
 """Finding the parts of a config by what they build."""
 
+LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG')
+
 
 def cpg_losses(node, ignore_index=255):
     """Yield every CPGLoss in a model's config with the ``ignore_index`` of its head.
@@ -36,3 +38,11 @@ def type_name(node):
     """The name, without scope or module, of the class that a dict builds; 'None' if it builds none."""
     kind = node.get('type') if isinstance(node, dict) else None
     return getattr(kind, '__name__', str(kind)).rsplit('.', 1)[-1]
+
+
+def name_losses(model):
+    """Name the losses of a model's (final) decode head, e.g. 'CE + CPG'."""
+    head = model.decode_head
+    losses = (head[-1] if isinstance(head, list) else head).loss_decode
+    names = [type_name(loss) for loss in (losses if isinstance(losses, list) else [losses])]
+    return ' + '.join(LOSS_NAMES.get(name, name) for name in names)

@@ -25,17 +25,15 @@ from mmengine.runner import find_latest_checkpoint
 from mmseg_cpg.utils.cli import build_runner
 from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.utils.parts import name_losses
+from mmseg_cpg.visualization import boundary_band, paint_classes, paint_masks
+from mmseg_cpg.visualization.painting import RIGHT_COLOUR, VOID_COLOUR, WRONG_COLOUR
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
-VOID = 255
 BAND_PX = 2
-VOID_COLOUR = np.array([255, 0, 255], np.uint8)
-RIGHT_COLOUR = np.array([70, 200, 235], np.uint8)
-WRONG_COLOUR = np.array([255, 45, 30], np.uint8)
-LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG')
 
 
 class Run(NamedTuple):
@@ -77,14 +75,6 @@ def load_run_config(work_dir):
     return cfg
 
 
-def name_losses(cfg):
-    """Name the losses of the final decode head, e.g. 'CE + CPG'."""
-    head = cfg.model.decode_head
-    losses = (head[-1] if isinstance(head, list) else head).loss_decode
-    types = [loss.type.rpartition('.')[2] for loss in (losses if isinstance(losses, list) else [losses])]
-    return ' + '.join(LOSS_NAMES.get(name, name) for name in types)
-
-
 def evaluate(work_dir):
     """Evaluate the run of a work dir on its test data."""
     cfg = load_run_config(work_dir)
@@ -100,34 +90,18 @@ def evaluate(work_dir):
         infos = (dataset.get_data_info(index) for index in range(len(dataset)))
         paths = [(info['img_path'], info['seg_map_path']) for info in infos]
         predictions = [read_map(Path(folder, Path(image).stem + '.png')) for image, _ in paths]
-    return Run(name_losses(cfg), metrics['mIoU'], predictions, paths, dataset.metainfo)
+    return Run(name_losses(cfg.model), metrics['mIoU'], predictions, paths, dataset.metainfo)
 
 
 def read_tile(image_path, label_path):
     """Read a tile from its two files."""
     label = read_map(label_path)
-    return Tile(cv2.cvtColor(cv2.imread(image_path), cv2.COLOR_BGR2RGB), label, boundary_band(label))
+    return Tile(cv2.cvtColor(cv2.imread(image_path), cv2.COLOR_BGR2RGB), label, boundary_band(label, BAND_PX))
 
 
 def read_map(path):
     """Read a map of class indices, (H, W) of uint8."""
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-
-
-def boundary_band(label):
-    """Mark the labelled pixels with another class at most ``BAND_PX`` pixels away along either axis.
-
-    Args:
-        label (np.ndarray): (H, W) of uint8, 255 is void.
-
-    Returns:
-        np.ndarray: (H, W) of bool.
-    """
-    window = np.ones((2 * BAND_PX + 1, 2 * BAND_PX + 1), np.uint8)
-    void = label == VOID
-    lowest = cv2.erode(label, window)  # void is the largest value
-    highest = cv2.dilate(np.where(void, np.uint8(0), label), window)
-    return (lowest < highest) & ~void
 
 
 def band_error(predictions, tiles):
@@ -136,21 +110,10 @@ def band_error(predictions, tiles):
     return 100 * np.concatenate(wrong).mean()
 
 
-def paint(class_map, palette):
-    """Colour a map of class indices."""
-    colours = np.tile(VOID_COLOUR, (VOID + 1, 1))
-    colours[: len(palette)] = palette
-    return colours[class_map]
-
-
 def paint_errors(prediction, tile):
     """Colour the boundary band by right and wrong over a dark grey image."""
-    grey = cv2.cvtColor(tile.image, cv2.COLOR_RGB2GRAY)
-    canvas = np.repeat((grey // 2)[..., None], 3, axis=2)
-    wrong = prediction != tile.label
-    canvas[tile.band & ~wrong] = RIGHT_COLOUR
-    canvas[tile.band & wrong] = WRONG_COLOUR
-    return canvas
+    wrong = tile.band & (prediction != tile.label)
+    return paint_masks(tile.image, (tile.band, RIGHT_COLOUR), (wrong, WRONG_COLOUR))
 
 
 def draw(runs, tiles, shown, out):
@@ -179,8 +142,8 @@ def draw(runs, tiles, shown, out):
         predictions = [run.predictions[index] for run in runs]
         panels = [
             tile.image,
-            paint(tile.label, palette),
-            *(paint(prediction, palette) for prediction in predictions),
+            paint_classes(tile.label, palette),
+            *(paint_classes(prediction, palette) for prediction in predictions),
             *(paint_errors(prediction, tile) for prediction in predictions),
         ]
         for axis, panel in zip(row, panels, strict=True):
