@@ -1,0 +1,205 @@
+#!/usr/bin/env python
+"""Draw what models predict at the boundaries of an image: errors, probability gradients and profiles, side by side."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+import argparse
+
+import mmcv
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmseg.apis import inference_model, init_model
+from mmseg.registry import DATASETS
+
+from mmseg_cpg.datasets.label_values import find_loading_step
+from mmseg_cpg.ops.boundary import IGNORE_POLICIES
+from mmseg_cpg.ops.kernels import check_ksize
+from mmseg_cpg.utils.checkpoint import allow_training_logs, require_checkpoint
+from mmseg_cpg.utils.config import load_config, require_keys
+from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.utils.parts import name_losses
+from mmseg_cpg.visualization import (
+    Line,
+    Prediction,
+    Scene,
+    choose_line,
+    draw_boundaries,
+    draw_comparison,
+    draw_errors,
+    draw_gradients,
+    draw_profile,
+)
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('image', help='image file')
+    parser.add_argument('--config', required=True, help='config of the model')
+    parser.add_argument('--checkpoint', required=True, help='checkpoint of the model')
+    parser.add_argument(
+        '--versus',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='another model to compare with; may be given several times',
+    )
+    parser.add_argument('--names', nargs='+', metavar='NAME', help='names of the models (default: their losses)')
+    parser.add_argument('--label', help="label map of the image, read as the config's dataset reads its labels")
+    parser.add_argument('--class', dest='class_name', metavar='NAME', help='class (default: that with most boundary)')
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument('--row', type=int, metavar='Y', help='row of the profile (default: one with some edges)')
+    where.add_argument('--column', type=int, metavar='X', help='column of the profile')
+    parser.add_argument(
+        '--span', type=int, nargs=2, metavar=('FIRST', 'LAST'), help='pixels of that row or column (default: all)'
+    )
+    parser.add_argument(
+        '--ksize',
+        type=int,
+        nargs='+',
+        default=[3, 5, 7],
+        help='kernel sizes; gradients have the first (default: 3 5 7)',
+    )
+    parser.add_argument(
+        '--ignore-policy',
+        choices=IGNORE_POLICIES,
+        default='exclude',
+        help='what void does to the boundary (default: exclude)',
+    )
+    parser.add_argument(
+        '--out', metavar='DIR', help='folder for the pictures (default: work_dirs/visualize/IMAGE_NAME)'
+    )
+    parser.add_argument('--device', default=get_device(), help='where the models run (default: %(default)s)')
+    return parser
+
+
+class Model:
+    """A trained model with its config.
+
+    Raises:
+        UserError: If the config or the checkpoint cannot be used.
+    """
+
+    def __init__(self, config, checkpoint, device):
+        self.config = config
+        self.cfg = load_config(argparse.Namespace(config=config, cfg_options=None, launcher='none', work_dir=None))
+        require_keys(self.cfg, 'model', 'test_pipeline')
+        require_checkpoint(checkpoint)
+        self.model = init_model(self.cfg, checkpoint, device)
+        if device == 'cpu':
+            self.model = revert_sync_batchnorm(self.model)
+        self.classes = tuple(self.model.dataset_meta['classes'])
+
+    def predict(self, image, name):
+        """Predict the classes of an image file."""
+        return Prediction.from_sample(name, inference_model(self.model, image))
+
+
+def name_models(models, names):
+    """Name the models: as asked for, else by their losses where these differ, else by their configs."""
+    if names is None:
+        names = [name_losses(model.cfg.model) for model in models]
+        names = names if len(set(names)) == len(models) else [Path(model.config).stem for model in models]
+    if len(names) != len(models):
+        raise UserError(f'--names needs one name for each of the {len(models)} models, but got {len(names)}.')
+    return names
+
+
+def read_label(path, model, shape):
+    """Read a label map as the dataset of a model's config does.
+
+    Raises:
+        UserError: If it cannot be read, or does not fit the image or the model.
+    """
+    require_keys(model.cfg, 'test_dataloader')
+    dataset = DATASETS.build({**model.cfg.test_dataloader.dataset, 'lazy_init': True})
+    step = find_loading_step(dataset)
+    if step is None:
+        raise UserError(f"The test pipeline of '{model.config}' has no LoadAnnotations, which reads labels.")
+    if not Path(path).is_file():
+        raise UserError(f"Label '{path}' not found.")
+    info = dict(
+        seg_map_path=path, label_map=dataset.label_map, reduce_zero_label=dataset.reduce_zero_label, seg_fields=[]
+    )
+    label = step(info)['gt_seg_map'].astype(int)
+    if label.shape != shape:
+        raise UserError(f"Label '{path}' has shape {label.shape}, but the image is of {shape} pixels.")
+    wrong = label[(label >= len(model.classes)) & (label != 255)]
+    if len(wrong):
+        raise UserError(f"Label '{path}' has the value {wrong[0]}, but the model has {len(model.classes)} classes.")
+    return label
+
+
+def choose_class(scene, name):
+    """The class to draw, by its name."""
+    if name is None:
+        return scene.main_category()
+    if name not in scene.classes:
+        raise UserError(f"--class '{name}' is not one of the model's classes: {', '.join(scene.classes)}.")
+    return scene.classes.index(name)
+
+
+def choose_pixels(scene, category, row, column, span):
+    """The row or column to draw, as asked for or chosen by the label."""
+    if row is None and column is None:
+        if span is not None:
+            raise UserError('--span is a part of --row or --column: give one of them.')
+        return choose_line(scene.reference == category)
+    is_row = row is not None
+    height, width = scene.reference.shape
+    length, across = (width, height) if is_row else (height, width)
+    index, (first, last) = row if is_row else column, span or (0, length - 1)
+    if not 0 <= index < across:
+        raise UserError(f'--{"row" if is_row else "column"} must be in [0, {across - 1}], got {index}.')
+    if not 0 <= first < last < length:
+        raise UserError(f'--span must be FIRST < LAST in [0, {length - 1}], got {first} {last}.')
+    return Line(is_row, index, first, last + 1)
+
+
+def draw_all(scene, category, line, ksizes):
+    """Yield the name and the figure of every picture that the scene allows."""
+    yield 'boundaries', draw_boundaries(scene, ksizes, line)
+    if scene.label is not None:
+        yield 'errors', draw_errors(scene, line)
+    yield 'gradients', draw_gradients(scene, category, ksizes[0], line)
+    yield 'profile', draw_profile(scene, category, line)
+    yield 'comparison', draw_comparison(scene)
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    with one_line_errors():
+        try:
+            ksizes = [check_ksize(ksize) for ksize in args.ksize]
+        except ValueError as error:
+            raise UserError(f'--ksize: {error}.') from error
+        if not Path(args.image).is_file():
+            raise UserError(f"Image '{args.image}' not found.")
+        allow_training_logs()
+        init_default_scope('mmseg')
+        models = [Model(*each, args.device) for each in [(args.config, args.checkpoint), *args.versus]]
+        for other in models[1:]:
+            if other.classes != models[0].classes:
+                raise UserError(f"'{other.config}' and '{models[0].config}' have different classes.")
+        image = mmcv.imread(args.image, channel_order='rgb')
+        label = None if args.label is None else read_label(args.label, models[0], image.shape[:2])
+        names = name_models(models, args.names)
+        predictions = [model.predict(args.image, name) for model, name in zip(models, names, strict=True)]
+        palette = models[0].model.dataset_meta['palette']
+        scene = Scene(image, label, predictions, models[0].classes, palette, ignore_policy=args.ignore_policy)
+        category = choose_class(scene, args.class_name)
+        line = choose_pixels(scene, category, args.row, args.column, args.span)
+        out = Path(args.out or Path('work_dirs', 'visualize', Path(args.image).stem))
+        out.mkdir(parents=True, exist_ok=True)
+        for name, figure in draw_all(scene, category, line, ksizes):
+            figure.savefig(out / f'{name}.png')
+            print(out / f'{name}.png')
+
+
+if __name__ == '__main__':
+    main()
