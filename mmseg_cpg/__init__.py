@@ -11,7 +11,13 @@ except ModuleNotFoundError as error:
     __all__ = ['__version__']
 else:
     from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BoundaryMaskFromLabel
-    from .engine import BoundaryTargetHook, CheckBatchSizeHook, ReproducibleResumeHook
+    from .engine import (
+        BoundaryTargetHook,
+        BoundaryVisualizationHook,
+        CheckBatchSizeHook,
+        CPGLogHook,
+        ReproducibleResumeHook,
+    )
     from .evaluation.metrics import BoundaryMetric
     from .models import CPGLoss
     from .utils.packages import register_packages
@@ -23,6 +29,8 @@ else:
         'BoundaryMaskFromLabel',
         'BoundaryMetric',
         'BoundaryTargetHook',
+        'BoundaryVisualizationHook',
+        'CPGLogHook',
         'CPGLoss',
         'CheckBatchSizeHook',
         'ReproducibleResumeHook',

@@ -1,3 +1,15 @@
-from .hooks import BoundaryTargetHook, CheckBatchSizeHook, ReproducibleResumeHook
+from .hooks import (
+    BoundaryTargetHook,
+    BoundaryVisualizationHook,
+    CheckBatchSizeHook,
+    CPGLogHook,
+    ReproducibleResumeHook,
+)
 
-__all__ = ['BoundaryTargetHook', 'CheckBatchSizeHook', 'ReproducibleResumeHook']
+__all__ = [
+    'BoundaryTargetHook',
+    'BoundaryVisualizationHook',
+    'CPGLogHook',
+    'CheckBatchSizeHook',
+    'ReproducibleResumeHook',
+]

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mmcv
+from mmengine import fileio
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
+
+from mmseg_cpg.ops.kernels import check_ksize
+from mmseg_cpg.visualization import Prediction, Scene, choose_line, draw_errors, draw_gradients, draw_profile, render
+
+
+@HOOKS.register_module()
+class BoundaryVisualizationHook(Hook):
+    """Draw predictions at boundaries during validation and testing, and hand the pictures to all ``vis_backends``.
+
+    For each chosen image: errors near the label's boundary, the probability of a class and its gradient, and its
+    profile along a row or column. Class and line are chosen by the label alone, so an image's pictures show the same
+    place each time; images without a label get no picture of errors, and class and line of the prediction.
+    Drawing takes some seconds an image.
+
+    Args:
+        interval (int): Draw every ``interval``-th batch, as in ``SegVisualizationHook``. Defaults to 50.
+        class_name (str, optional): Class to draw. Defaults to None, the one with the most boundary in the image.
+        ksize (int): Kernel size of the gradients, odd, in [3, 11]. Defaults to 3.
+        backend_args (dict, optional): Where the images are, as in ``LoadImageFromFile``. Defaults to None, local files.
+
+    Raises:
+        TypeError, ValueError: ``interval`` or ``ksize`` is wrong; when called, ``class_name`` is no class of the data.
+    """
+
+    def __init__(
+        self, interval: int = 50, class_name: str | None = None, ksize: int = 3, backend_args: dict | None = None
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, got {interval}')
+        self.interval = interval
+        self.class_name = class_name
+        self.ksize = check_ksize(ksize)
+        self.backend_args = backend_args
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]
+    ) -> None:
+        """Draw a batch of the validation."""
+        self._draw(runner, batch_idx, outputs, 'val')
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]
+    ) -> None:
+        """Draw a batch of the test."""
+        self._draw(runner, batch_idx, outputs, 'test')
+
+    def _draw(self, runner: Runner, batch_idx: int, outputs: Sequence[SegDataSample], mode: str) -> None:
+        if not is_main_process() or not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        meta = runner.visualizer.dataset_meta
+        for sample in outputs:
+            content = fileio.get(sample.img_path, backend_args=self.backend_args)
+            label = sample.gt_sem_seg.data[0].long().cpu().numpy() if 'gt_sem_seg' in sample else None
+            scene = Scene(
+                mmcv.imfrombytes(content, channel_order='rgb'),
+                label,
+                [Prediction.from_sample('prediction', sample)],
+                meta['classes'],
+                meta['palette'],
+            )
+            category = self._category(scene)
+            line = choose_line(scene.reference == category)
+            figures = dict(
+                gradients=draw_gradients(scene, category, self.ksize, line), profile=draw_profile(scene, category, line)
+            )
+            if label is not None:
+                figures['errors'] = draw_errors(scene, line)
+            for name, figure in figures.items():
+                picture = f'{mode}_{Path(sample.img_path).stem}_{name}'
+                runner.visualizer.add_image(picture, render(figure), runner.iter)
+
+    def _category(self, scene: Scene) -> int:
+        if self.class_name is None:
+            return scene.main_category()
+        if self.class_name not in scene.classes:
+            raise ValueError(f'class_name must be one of {tuple(scene.classes)}, got {self.class_name!r}')
+        return scene.classes.index(self.class_name)

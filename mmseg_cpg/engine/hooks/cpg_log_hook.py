@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import HOOKS
+from torch import Tensor
+
+from mmseg_cpg.models.losses import CPGLoss
+from mmseg_cpg.ops import boundary_targets
+
+
+@HOOKS.register_module()
+class CPGLogHook(Hook):
+    """Log what share of the total loss the CPG losses are, and what share of the pixels is boundary.
+
+    ``cpg_share`` is in [0, 1] if no loss is negative, and belongs to the losses that are logged beside it, smoothed as
+    they are. ``boundary_share_ksize3`` (one for each kernel size) is in [0, 1] too: the pixels that count for a CPG
+    loss among all pixels of the batch's labels as loaded, void included, padding not; where losses of one kernel size
+    differ in void policy, that of the last one counts. In distributed training both are of the first process's batch,
+    as the losses are.
+
+    Both are computed only when ``LoggerHook`` logs, from numbers and labels on the CPU, and are no part of the loss.
+    """
+
+    def __init__(self) -> None:
+        self._names = set()
+        self._options = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Look up the model's CPG losses."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        heads = [module for module in model.modules() if isinstance(module, BaseDecodeHead)]
+        losses = [(head, loss) for head in heads for loss in head.modules() if isinstance(loss, CPGLoss)]
+        self._names = {loss.loss_name for _, loss in losses if 'loss' in loss.loss_name}
+        self._options = {
+            loss.ksize: dict(ignore_index=head.ignore_index, ignore_policy=loss.ignore_policy) for head, loss in losses
+        }
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Log the shares, where the losses are logged."""
+        if not self._options or not is_main_process() or not self._is_logged(runner, batch_idx):
+            return
+        hub = runner.message_hub
+        window = runner.log_processor.window_size
+        # RuntimeInfoHook, which comes first, has fetched all losses from the device.
+        parts = [hub.get_scalar(f'train/{key}').mean(window) for key in outputs if key.split('.')[-1] in self._names]
+        total = hub.get_scalar('train/loss').mean(window)
+        hub.update_scalar('train/cpg_share', sum(parts) / total if total else 0.0)
+        labels = [sample.gt_sem_seg.data for sample in data_batch['data_samples']]
+        for ksize, options in self._options.items():
+            hub.update_scalar(f'train/boundary_share_ksize{ksize}', _boundary_share(labels, ksize, options))
+
+    def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
+        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        return any(
+            self.every_n_inner_iters(batch_idx, logger.interval)
+            or self.end_of_epoch(runner.train_dataloader, batch_idx)
+            for logger in loggers
+        )
+
+
+def _boundary_share(labels: list[Tensor], ksize: int, options: dict) -> float:
+    """The share of boundary pixels among those of labels, (1, H, W) each."""
+    masks = [boundary_targets(label, ksize, **options).mask() for label in labels]
+    return torch.cat([mask.flatten() for mask in masks]).float().mean().item()

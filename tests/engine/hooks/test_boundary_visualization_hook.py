@@ -1,0 +1,91 @@
+"""The hook's pictures are those of the scene it is given, and reach every backend."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmengine.visualization import Visualizer
+from mmseg.structures import SegDataSample
+
+from mmseg_cpg import BoundaryVisualizationHook
+from mmseg_cpg.visualization import Prediction, Scene, choose_line, draw_errors, draw_gradients, draw_profile, render
+
+META = dict(classes=('a', 'b'), palette=[[200, 0, 0], [0, 0, 200]])
+
+
+@pytest.fixture
+def sample(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'street.png'), image[..., ::-1])
+    label = torch.zeros(1, 32, 40, dtype=torch.long)
+    label[:, 8:24, 10:30] = 1
+    logits = torch.randn(2, 32, 40, generator=torch.Generator().manual_seed(0))
+    sample = SegDataSample(metainfo=dict(img_path=str(tmp_path / 'street.png')))
+    sample.gt_sem_seg, sample.seg_logits = PixelData(data=label), PixelData(data=logits)
+    sample.pred_sem_seg = PixelData(data=logits.argmax(0, keepdim=True))
+    return sample, Scene(image, label[0].numpy(), [Prediction.from_sample('prediction', sample)], **META)
+
+
+def run(hook, samples, folder, mode='val', batches=(0,), backends=('LocalVisBackend',)):
+    """Run the hook as a loop does, and return the pictures that it left, RGB, by file name."""
+    visualizer = Visualizer(vis_backends=[dict(type=backend) for backend in backends], save_dir=str(folder))
+    visualizer.dataset_meta = META
+    runner = SimpleNamespace(visualizer=visualizer, iter=7)
+    for batch_idx in batches:
+        getattr(hook, f'after_{mode}_iter')(runner, batch_idx, {}, samples)
+    visualizer.close()
+    return {path.name: cv2.imread(str(path))[..., ::-1] for path in Path(folder).rglob('*.png')}
+
+
+@pytest.mark.parametrize('mode', ['val', 'test'])
+def test_pictures_of_a_batch(sample, tmp_path, mode):
+    sample, scene = sample
+    found = run(BoundaryVisualizationHook(interval=1, class_name='b'), [sample], tmp_path / 'out', mode)
+    line = choose_line(scene.label == 1)
+    expected = dict(
+        errors=draw_errors(scene, line),
+        gradients=draw_gradients(scene, 1, 3, line),
+        profile=draw_profile(scene, 1, line),
+    )
+    assert found.keys() == {f'{mode}_street_{name}_7.png' for name in expected}
+    for name, figure in expected.items():
+        np.testing.assert_array_equal(found[f'{mode}_street_{name}_7.png'], render(figure))
+
+
+def test_every_interval_of_batches(sample, tmp_path):
+    hook = BoundaryVisualizationHook(interval=3)
+    assert run(hook, [sample[0]], tmp_path / 'out', batches=(0, 1)) == {}
+    assert len(run(hook, [sample[0]], tmp_path / 'out', batches=(2,))) == 3
+
+
+def test_without_a_label(sample, tmp_path):
+    sample, _ = sample
+    del sample.gt_sem_seg
+    found = run(BoundaryVisualizationHook(interval=1), [sample], tmp_path / 'out', 'test')
+    assert found.keys() == {'test_street_gradients_7.png', 'test_street_profile_7.png'}
+
+
+def test_tensorboard_gets_the_same_pictures(sample, tmp_path):
+    accumulators = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
+    backends = ('LocalVisBackend', 'TensorboardVisBackend')
+    found = run(BoundaryVisualizationHook(interval=1), [sample[0]], tmp_path / 'out', backends=backends)
+    events = accumulators.EventAccumulator(str(tmp_path / 'out' / 'vis_data')).Reload()
+    assert {f'{tag}_7.png' for tag in events.Tags()['images']} == found.keys()
+    for tag in events.Tags()['images']:
+        (event,) = events.Images(tag)
+        picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert event.step == 7
+        np.testing.assert_array_equal(picture, found[f'{tag}_7.png'])
+
+
+def test_wrong_arguments(sample, tmp_path):
+    with pytest.raises(ValueError, match='interval must be at least 1, got 0'):
+        BoundaryVisualizationHook(interval=0)
+    with pytest.raises(ValueError, match='ksize must be odd'):
+        BoundaryVisualizationHook(ksize=4)
+    with pytest.raises(ValueError, match=r"class_name must be one of \('a', 'b'\), got 'c'"):
+        run(BoundaryVisualizationHook(interval=1, class_name='c'), [sample[0]], tmp_path / 'out')
