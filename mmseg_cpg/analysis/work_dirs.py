@@ -8,6 +8,7 @@ IoUMetric prints to the log, ``TIME.log``.
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
+from ..utils.errors import UserError
 from ..utils.parts import builds
 
 TIME = '[0-9]' * 8 + '_' + '[0-9]' * 6
@@ -40,7 +42,7 @@ class Run(NamedTuple):
 
     ``result`` is that of the end of training. ``state`` is ``FINISHED`` if there is one, and otherwise says why not.
     ``num_gpus`` is the number of processes that trained, None where no log tells it. ``started`` names the first
-    session's folder.
+    session's folder. ``sessions`` are the folders of the sessions that trained, by time.
     """
 
     work_dir: Path
@@ -49,10 +51,11 @@ class Run(NamedTuple):
     num_gpus: int | None
     result: Result | None
     state: str
+    sessions: tuple = ()
 
 
 class _Session(NamedTuple):
-    started: str
+    folder: Path
     cfg: Config
     trains: bool
     num_gpus: int | None
@@ -62,6 +65,35 @@ class _Session(NamedTuple):
 def find_work_dirs(folder):
     """The work dirs at and below a folder (list[Path]), sorted."""
     return sorted({path.parent.resolve() for path in Path(folder).rglob(TIME) if path.is_dir()})
+
+
+def find_runs(folders):
+    """Read the runs in some folders, each work dir once; those that hold none are named on stderr.
+
+    Args:
+        folders (list[str | Path]): Work dirs, or folders with work dirs in them.
+
+    Returns:
+        list[Run]: The runs.
+
+    Raises:
+        UserError: If there is no work dir in one of the folders.
+    """
+    work_dirs = {}
+    for folder in folders:
+        found = find_work_dirs(folder)
+        if not found:
+            raise UserError(
+                f"No work dir in '{folder}': expected a folder named by its time, e.g. 20260131_235959, in it."
+            )
+        work_dirs.update(dict.fromkeys(found))
+    runs = {work_dir: read_runs(work_dir) for work_dir in work_dirs}
+    for work_dir in [work_dir for work_dir, found in runs.items() if not found]:
+        print(
+            f"No results in '{work_dir}': training has not logged anything, or its config cannot be read.",
+            file=sys.stderr,
+        )
+    return [run for found in runs.values() for run in found]
 
 
 def read_runs(work_dir):
@@ -83,6 +115,42 @@ def read_runs(work_dir):
     return [_join(Path(work_dir), sessions) for sessions in runs]
 
 
+def read_scalars(run):
+    """Read what the training of a run logged.
+
+    Args:
+        run (Run): The run.
+
+    Returns:
+        dict[str, dict[int, float]]: For each name in the log its values by the iteration after which they were logged.
+            Of an iteration that was trained again after a resumption, the last one counts. Names that training and
+            validation share (``time``) are those of training.
+    """
+    rows = []
+    for folder in run.sessions:
+        found = list(_rows_by_iteration(_read_rows(folder / 'vis_data' / 'scalars.json'), run.cfg))
+        first = found[0][0] if found else math.inf
+        rows = [row for row in rows if row[0] < first] + found
+    trained = {name for _, row in rows if 'iter' in row for name in row}
+    scalars = {}
+    for iteration, row in rows:
+        for name in row if 'iter' in row else row.keys() - trained:
+            if isinstance(row[name], (int, float)):
+                scalars.setdefault(name, {})[iteration] = row[name]
+    return scalars
+
+
+def _rows_by_iteration(rows, cfg):
+    """Yield the number of trained iterations and the row, of validations that of the last row before unless it says."""
+    logger = (cfg.get('default_hooks') or {}).get('logger') or {}
+    by_iteration = not logger.get('log_metric_by_epoch', True)
+    trained = None
+    for row in rows:
+        trained = row.get('iter', row.get('step') if by_iteration else trained)
+        if trained is not None:
+            yield trained, row
+
+
 def _join(work_dir, sessions):
     training = [session for session in sessions if session.trains]
     cfg = (training or sessions)[-1].cfg
@@ -98,7 +166,9 @@ def _join(work_dir, sessions):
         state = f'not finished: evaluated at {unit} {"?" if at is None else at} of {total}'
     else:
         state = 'not evaluated yet'
-    return Run(work_dir, sessions[0].started, cfg, training[-1].num_gpus if training else None, final, state)
+    num_gpus = training[-1].num_gpus if training else None
+    folders = tuple(session.folder for session in training)
+    return Run(work_dir, sessions[0].folder.name, cfg, num_gpus, final, state, folders)
 
 
 def length_of(cfg):
@@ -124,7 +194,7 @@ def _read_session(folder):
         progress = re.search(r'(\d+)\.pth$', cfg.get('load_from') or '')
         found = [(int(progress[1]) if progress else None, row['mIoU']) for row in _read_rows(test) if 'mIoU' in row]
     results = [Result(progress, miou, _table_of(miou, tables)) for progress, miou in found]
-    return _Session(folder.name, cfg, scalars.exists(), num_gpus, results)
+    return _Session(folder, cfg, scalars.exists(), num_gpus, results)
 
 
 def _read_config(folder):

@@ -8,7 +8,8 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mmseg_cpg.analysis.work_dirs import FINISHED, find_work_dirs, read_runs
+from mmseg_cpg.analysis.work_dirs import FINISHED, find_runs, find_work_dirs, read_runs, read_scalars
+from mmseg_cpg.utils.errors import UserError
 
 FIRST, SECOND, THIRD = (f'20260101_00000{second}' for second in (1, 2, 3))
 TABLE = """2026/01/01 00:00:09 - mmengine - INFO -
@@ -185,3 +186,40 @@ def test_work_dirs_are_found_at_any_depth_and_once(tmp_path):
     ]
     assert find_work_dirs(tmp_path / 'a') == [tmp_path / 'a']
     assert find_work_dirs(tmp_path / 'none') == []
+
+
+def test_scalars_by_iteration(tmp_path):
+    rows = [loss(1) | dict(time=0.5), val(1, 30.0) | dict(time=0.1), loss(2) | dict(time=0.4), val(2, 80.0)]
+    write_session(tmp_path, FIRST, rows)
+    scalars = read_scalars(read_runs(tmp_path)[0])
+    assert scalars['loss'] == {10: 1.0, 20: 1.0}
+    assert scalars['mIoU'] == {10: 30.0, 20: 80.0}
+    assert scalars['time'] == {10: 0.5, 20: 0.4}
+
+
+def test_what_a_resumption_trains_again_counts_once(tmp_path):
+    write_session(tmp_path, FIRST, [loss(1), val(1, 10.0), loss(2), loss(3), val(3, 30.0)])
+    write_session(tmp_path, SECOND, [loss(2) | dict(loss=2.0), loss(4) | dict(loss=4.0)], resume=True)
+    write_session(tmp_path, THIRD, test=dict(mIoU=50.0), load_from='epoch_3.pth')
+    scalars = read_scalars(read_runs(tmp_path)[0])
+    assert scalars['loss'] == {10: 1.0, 20: 2.0, 40: 4.0}
+    assert scalars['mIoU'] == {10: 10.0}
+
+
+@pytest.mark.parametrize(('by_epoch', 'expected'), [(False, 30), (None, 20)])
+def test_validations_are_at_their_iteration_where_the_log_tells_it(tmp_path, by_epoch, expected):
+    logger = {} if by_epoch is None else dict(log_metric_by_epoch=by_epoch)
+    write_session(tmp_path, FIRST, [loss(2), val(30)], unit='iter', default_hooks=dict(logger=logger))
+    assert read_scalars(read_runs(tmp_path)[0])['mIoU'] == {expected: 50.0}
+
+
+def test_runs_of_several_folders(tmp_path, capsys):
+    for name in ('a', 'b'):
+        write_session(tmp_path / name, FIRST, [val(3)])
+    (tmp_path / 'c' / FIRST).mkdir(parents=True)
+    runs = find_runs([tmp_path / 'a', tmp_path])
+    assert [run.work_dir.name for run in runs] == ['a', 'b']
+    assert [run.sessions for run in runs] == [(tmp_path / name / FIRST,) for name in 'ab']
+    assert f"No results in '{tmp_path / 'c'}'" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"No work dir in '.*none': expected a folder named by its time"):
+        find_runs([tmp_path / 'none'])

@@ -10,8 +10,8 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 import argparse
 
 from mmseg_cpg.analysis.tables import make_tables
-from mmseg_cpg.analysis.work_dirs import find_work_dirs, read_runs
-from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.analysis.work_dirs import find_runs
+from mmseg_cpg.utils.errors import one_line_errors
 
 
 def build_parser():
@@ -28,25 +28,6 @@ def build_parser():
     return parser
 
 
-def find_all_runs(folders):
-    """Read the runs in some folders, each work dir once."""
-    work_dirs = {}
-    for folder in folders:
-        found = find_work_dirs(folder)
-        if not found:
-            raise UserError(
-                f"No work dir in '{folder}': expected a folder named by its time, e.g. 20260131_235959, in it."
-            )
-        work_dirs.update(dict.fromkeys(found))
-    runs = {work_dir: read_runs(work_dir) for work_dir in work_dirs}
-    for work_dir in [work_dir for work_dir, found in runs.items() if not found]:
-        print(
-            f"No results in '{work_dir}': training has not logged anything, or its config cannot be read.",
-            file=sys.stderr,
-        )
-    return [run for found in runs.values() for run in found]
-
-
 def write_tables(tables, out):
     """Write all tables to one Markdown file and each to a CSV file."""
     out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +39,7 @@ def write_tables(tables, out):
 def main(argv=None):
     args = build_parser().parse_args(argv)
     with one_line_errors():
-        tables = make_tables(find_all_runs(args.work_dirs))
+        tables = make_tables(find_runs(args.work_dirs))
     write_tables(tables, Path(args.out))
     print('\n'.join(table.markdown() for table in tables))
     print(f'Written to {args.out}.')

@@ -1,0 +1,77 @@
+#!/usr/bin/env python
+"""Plot the training curves of one or several runs: losses, CPG loss's share, the boundary's share and mIoU."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+import argparse
+from collections import Counter
+
+from mmseg_cpg.analysis.curves import Curves, Panel, default_panels, plot_curves
+from mmseg_cpg.analysis.work_dirs import find_runs, read_scalars
+from mmseg_cpg.utils.errors import UserError, one_line_errors
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder with work dirs in it'
+    )
+    parser.add_argument(
+        '--keys',
+        nargs='+',
+        metavar='KEY',
+        help='names in the log to plot, e.g. loss decode.acc_seg mIoU (default: the above, as far as they are logged)',
+    )
+    parser.add_argument('--legend', nargs='+', metavar='NAME', help='names of the runs (default: their work dirs)')
+    parser.add_argument(
+        '--out', default='work_dirs/curves.png', metavar='FILE', help='picture to write (default: %(default)s)'
+    )
+    return parser
+
+
+def name_runs(runs, legend):
+    """Name the runs: as asked for, else by their work dirs, with the start's time where several share one's name."""
+    if legend is None:
+        counts = Counter(run.work_dir.name for run in runs)
+        legend = [run.work_dir.name + f', {run.started}' * (counts[run.work_dir.name] > 1) for run in runs]
+    if len(legend) != len(runs):
+        started = ', '.join(f'{run.work_dir.name}/{run.started}' for run in runs)
+        raise UserError(f'--legend needs a name for each of {len(runs)} runs ({started}), but got {len(legend)}.')
+    return legend
+
+
+def choose_panels(curves, runs, keys):
+    """The panels that are asked for, or else the ones that show CPG loss."""
+    if keys is None:
+        return default_panels(curves, [run.cfg for run in runs])
+    logged = sorted({key for curve in curves for key in curve.scalars})
+    for key in keys:
+        if key not in logged:
+            raise UserError(f"No run has logged '{key}'. In the logs are {', '.join(logged)}.")
+    return [Panel(key, [key]) for key in keys]
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    with one_line_errors():
+        runs = [run for run in find_runs(args.work_dirs) if run.sessions]
+        if not runs:
+            raise UserError('There is no training in these work dirs, only tests.')
+        names = name_runs(runs, args.legend)
+        curves = [Curves(name, read_scalars(run)) for name, run in zip(names, runs, strict=True)]
+        panels = choose_panels(curves, runs, args.keys)
+        if not panels:
+            raise UserError('The trainings in these work dirs have logged nothing to plot yet.')
+        figure = plot_curves(curves, panels)
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    print(f'Written to {out}.')
+
+
+if __name__ == '__main__':
+    main()
