@@ -33,4 +33,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
+# With a CPG loss, logs its share of the total and the boundary's share of the pixels.
+custom_hooks = [dict(type='mmseg_cpg.CPGLogHook')]
 randomness = dict(seed=0)

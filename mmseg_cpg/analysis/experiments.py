@@ -11,6 +11,8 @@ DATASETS = {'CityscapesDataset': paper.CITYSCAPES, 'ADE20KDataset': paper.ADE20K
 # Parts of a config that make one training comparable to another.
 TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
 TRAINING += ('custom_hooks', 'val_dataloader', 'val_evaluator')
+# Hooks that watch a training and change nothing in it.
+OBSERVERS = {'CPGLogHook', 'BoundaryVisualizationHook'}
 # Where the data are and how fast they come changes no result.
 LOADING = {'data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'val_interval'}
 
@@ -121,7 +123,9 @@ def _size(crop):
 
 def training_part(cfg):
     """The part of a config that decides what training gives: plain dicts, lists and numbers."""
-    return {key: plain(cfg.get(key), LOADING) for key in TRAINING}
+    part = {key: plain(cfg.get(key), LOADING) for key in TRAINING}
+    part['custom_hooks'] = [hook for hook in part['custom_hooks'] or [] if type_name(hook) not in OBSERVERS]
+    return part
 
 
 def plain(node, without=()):

@@ -116,11 +116,14 @@ def test_training_part_ignores_seed_and_place_but_nothing_that_trains(cpg3):
     same.randomness = dict(seed=1)
     same.work_dir = 'elsewhere'
     same.train_dataloader.num_workers = 9
+    same.custom_hooks = [dict(type='mmseg_cpg.BoundaryVisualizationHook', interval=1)]
     same.train_dataloader.dataset.data_root = '/elsewhere'
     assert training_part(same) == training_part(cpg3)
     other.optim_wrapper.optimizer.momentum = 0.8
+    other.custom_hooks = [dict(type='EMAHook')]
     assert list(differences(training_part(cpg3), training_part(other))) == [
-        'optim_wrapper.optimizer.momentum: 0.9, 0.8'
+        'optim_wrapper.optimizer.momentum: 0.9, 0.8',
+        "custom_hooks: [], [{'type': 'EMAHook'}]",
     ]
 
 
