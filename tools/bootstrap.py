@@ -4,7 +4,9 @@ It puts this repository first on ``sys.path``, so that the tools work from any f
 the stack's own imports say on every start, and names a dependency that is missing in one line.
 """
 
+import contextlib
 import importlib
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +21,7 @@ DEPENDENCIES = {
     'ftfy': 'ftfy',
     'regex': 'regex',
     'mmseg': 'mmsegmentation or onedl-mmsegmentation',
+    'mmseg.datasets': 'mmsegmentation or onedl-mmsegmentation',
 }
 VERSIONS = 'requirements/stack.txt and stack-onedl.txt list the versions that work together.'
 NOISE = (
@@ -38,7 +41,8 @@ def check_dependencies():
     """
     for module, package in DEPENDENCIES.items():
         try:
-            importlib.import_module(module)
+            with contextlib.redirect_stdout(io.StringIO()):  # onedl-mmsegmentation prints what it lacks
+                importlib.import_module(module)
         except ImportError as error:
             sys.exit(f'Error: {module} cannot be imported ({error}). It comes with {package}; {VERSIONS}')
         except AssertionError as error:  # how mmseg refuses a version of mmcv or mmengine
