@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmseg.registry import HOOKS, MODELS, TRANSFORMS
+from mmseg.registry import HOOKS, METRICS, MODELS, TRANSFORMS
 from mmseg.utils import register_all_modules
 
 from mmseg_cpg import BoundaryTargetHook, CPGLoss
@@ -27,7 +27,7 @@ def benchmark(monkeypatch):
 
 
 def test_there_are_snippets():
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
 
 
 def test_config_snippet_builds(tmp_path):
@@ -41,7 +41,7 @@ def test_config_snippet_builds(tmp_path):
 
 
 def test_three_lines_precompute_boundaries(tmp_path):
-    config, _, three_lines = SNIPPETS
+    config, _, three_lines, _ = SNIPPETS
     assert len([line for line in three_lines.splitlines() if line]) == 3
     (tmp_path / 'my_config.py').write_text(config)
     (tmp_path / 'precomputed.py').write_text(three_lines)
@@ -53,13 +53,32 @@ def test_three_lines_precompute_boundaries(tmp_path):
     assert [type(HOOKS.build(hook)) for hook in cfg.custom_hooks] == [BoundaryTargetHook]
 
 
+def test_evaluator_snippet_builds():
+    names = {}
+    exec(SNIPPETS[3], names)
+    register_all_modules(init_default_scope=True)
+    assert [type(METRICS.build(metric)).__name__ for metric in names['val_evaluator']] == [
+        'IoUMetric',
+        'BoundaryMetric',
+    ]
+
+
 def test_python_snippet_runs():
     names = {}
     exec(SNIPPETS[1], names)
     assert names['logits'].grad.isfinite().all()
 
 
-@pytest.mark.parametrize('name', ['benchmark_cpg_loss', 'benchmark_boundary_exactness', 'benchmark_boundary_transform'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'benchmark_cpg_loss',
+        'benchmark_boundary_exactness',
+        'benchmark_boundary_metric',
+        'benchmark_boundary_transform',
+        'benchmark_training_step',
+    ],
+)
 def test_tables_are_those_of_the_json_files(name, benchmark):
     result = json.loads((ROOT / 'benchmarks' / f'{name}.json').read_text())
     tables = benchmark(name).markdown(result)
