@@ -76,7 +76,8 @@ def _in_one_line(loader):
         except Exception as error:  # what comes out of unpickling depends on the bytes
             found = re.search(r'GLOBAL (\S+)', str(error))
             if found is None and _means_damage(error):
-                reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+                # What torch goes on with is advice to switch its check off.
+                reason = re.split(r'\. |\.?\n', traceback.format_exception_only(error)[-1])[0]
                 raise UserError(f"Checkpoint '{filename}' is damaged, or is no checkpoint ({reason}).") from error
             if found is None:
                 raise

@@ -218,7 +218,7 @@ def test_a_mistake_on_the_command_line_is_one_line(
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        (None, 'cannot be read'),
+        (None, "config.py' not found."),
         ("_base_ = 'none.py'", 'none.py'),
         ("_base_ = 'mmseg::_base_/none.py'", 'none.py'),
         ('model = dict(', 'syntax error'),
@@ -239,6 +239,10 @@ def test_a_config_that_cannot_be_read_is_one_line(fails_with, tmp_path, text, me
     if text is not None:
         config.write_text(text)
     assert message in fails_with('train', config)
+
+
+def test_a_folder_in_place_of_a_config_is_one_line(fails_with, tmp_path):
+    assert fails_with('train', tmp_path) == f"Error: Config '{tmp_path}' is a folder: name a file in it."
 
 
 def test_a_pair_without_a_value_is_a_usage_error(run_tool, capsys):
@@ -301,10 +305,11 @@ def test_a_checkpoint_whose_config_is_code_does_not_run_it(trained, run_tool, tm
 def test_a_file_that_is_no_checkpoint_is_one_line(trained, fails_with, tmp_path):
     config, work_dir, _ = trained
     whole = (work_dir / 'iter_3.pth').read_bytes()
-    for content in (b'', b'hello', whole[: len(whole) // 2]):
+    for content in (b'', b'hello', b'# notes', whole[: len(whole) // 2]):
         (tmp_path / 'broken.pth').write_bytes(content)
         message = fails_with('test', config, tmp_path / 'broken.pth', '--work-dir', tmp_path)
-        assert 'is damaged, or is no checkpoint' in message
+        assert 'is damaged, or is no checkpoint (' in message
+        assert 'weights_only' not in message
 
 
 def test_weights_alone_are_not_resumed(trained, fails_with, tmp_path):
