@@ -172,3 +172,12 @@ def test_configs_of_an_editable_install_are_inherited(source, tmp_path):
     install(wheel, tmp_path / 'target')
     filename = inherit(tmp_path / 'target', tmp_path)
     assert filename.resolve() == source / 'configs' / 'cpg' / 'ocrnet_hr48_cocostuff_cpg7.py'
+
+
+@pytest.mark.skipif(not (ROOT / '.gitignore').exists(), reason='only in a checkout')
+@pytest.mark.parametrize('name', ['data', 'work_dirs'])
+def test_git_ignores_links_to_folders_on_another_disk(name, tmp_path):
+    (tmp_path / '.gitignore').write_bytes((ROOT / '.gitignore').read_bytes())
+    (tmp_path / name).symlink_to(tmp_path / 'elsewhere')
+    subprocess.run(['git', 'init', '-q'], cwd=tmp_path, check=True)
+    assert name not in subprocess.check_output(['git', 'status', '--porcelain'], cwd=tmp_path, text=True)

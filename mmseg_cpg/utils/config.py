@@ -23,7 +23,12 @@ def load_config(args):
     """
     try:
         cfg = Config.fromfile(args.config)
-    except (FileNotFoundError, ConfigParsingError) as error:
+    except FileNotFoundError as error:
+        if osp.isfile(args.config):  # one that it inherits is missing
+            raise UserError(f"Config '{args.config}' cannot be read: {error}.") from error
+        fault = 'is a folder: name a file in it' if osp.isdir(args.config) else 'not found'
+        raise UserError(f"Config '{args.config}' {fault}.") from error
+    except ConfigParsingError as error:
         raise UserError(f"Config '{args.config}' cannot be read: {error}.") from error
     except SyntaxError as error:
         raise UserError(f"Config '{args.config}' has a syntax error: {error}.") from error
