@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmseg.registry import DATA_SAMPLERS
 
 from .class_shares import class_shares, draw, draw_probabilities
-from .pixel_counts import pixel_counts
+from .pixel_counts import counts_file, pixel_counts
 
 TOLERANCE = 0.01  # of a class's share
 FLOOR = 1e-4  # of all pixels, for classes that the fine set hardly has
@@ -87,7 +87,8 @@ def _auto_probabilities(fine, auto, size):
     if lacking:
         raise ValueError(
             f'no auto-labelled image has {", ".join(lacking)}, which the fine set has: are the auto-labelled images '
-            'complete, and do their labels hold label ids? tools/misc/check_dataset.py looks'
+            'complete, and do their labels hold label ids? tools/misc/check_dataset.py looks (the counts are kept in '
+            f"'{counts_file(auto)}')"
         )
     probabilities = draw_probabilities(counts, shares, size)
     reached = class_shares(probabilities[:, None] * counts)

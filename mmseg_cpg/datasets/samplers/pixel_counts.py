@@ -17,8 +17,8 @@ from ..label_values import count_values, find_loading_step, map_with_progress, v
 def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
     """Count the pixels of each class in each label of a dataset.
 
-    What the label files hold is kept in ``<label folder>_label_values.npz`` and used again for the same list of files;
-    if it cannot be written there, the files are read again next time. Whoever changes labels must delete it.
+    What the label files hold is kept in :func:`counts_file` and used again for files of the same name, size and time of
+    change; if it cannot be written there, the files are read again next time.
 
     Args:
         dataset (BaseSegDataset): With ``LoadAnnotations`` in its pipeline.
@@ -34,15 +34,17 @@ def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
         raise ValueError('counting the pixels of each class needs LoadAnnotations in the pipeline')
     folder = Path(dataset.data_prefix['seg_map_path'])
     paths = [dataset.get_data_info(index)['seg_map_path'] for index in range(len(dataset))]
-    cache = folder.with_name(f'{folder.name}_label_values.npz')
-    names = np.array([Path(path).relative_to(folder).as_posix() for path in paths])
-    histograms = _load(cache, names)
-    if histograms is None:
-        print_log(f"Reading the labels in '{folder}' once to count the pixels of each class.", 'current')
-        histograms = np.stack(
-            list(map_with_progress(partial(count_values, step=step), paths, f'Counting classes in {folder}'))
-        )
-        _save(cache, names, histograms)
+    keys = list(map_with_progress(partial(_key, folder), paths, f'Looking for changes in {folder}'))
+    known = _load(counts_file(dataset))
+    unread = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
+    if unread:
+        print_log(f"Reading {len(unread):,} labels in '{folder}' to count the pixels of each class.", 'current')
+        count = partial(count_values, step=step)
+        read = map_with_progress(count, [*unread.values()], f'Counting classes in {folder}')
+        known.update(zip(unread, read, strict=True))
+    histograms = np.stack([known[key] for key in keys])
+    if unread:
+        _save(counts_file(dataset), keys, histograms)
     counts = np.zeros((len(paths), len(dataset.metainfo['classes'])), np.int64)
     for value, category in enumerate(values_after_loading(dataset)):
         if category < counts.shape[1]:
@@ -50,18 +52,36 @@ def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
     return counts
 
 
-def _load(cache, names):
+def counts_file(dataset: BaseSegDataset) -> Path:
+    """Return where the counts of a dataset are kept: ``<label folder>_label_values.npz``."""
+    folder = Path(dataset.data_prefix['seg_map_path'])
+    return folder.with_name(f'{folder.name}_label_values.npz')
+
+
+def _key(folder, path):
+    """Return what changes with a label: its name in the folder, its size in bytes, its time of change in ns."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise ValueError(f"label '{path}' cannot be read ({error})") from error
+    return Path(path).relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
+
+
+def _load(cache):
+    """Return the kept histograms by key."""
     try:
         with np.load(cache) as stored:
-            return stored['histograms'] if np.array_equal(stored['names'], names) else None
+            keys = zip(*(stored[name].tolist() for name in ('names', 'sizes', 'times')), strict=True)
+            return dict(zip(keys, stored['histograms'], strict=True))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # missing, or not what _save writes
-        return None
+        return {}
 
 
-def _save(cache, names, histograms):
+def _save(cache, keys, histograms):
+    names, sizes, times = zip(*keys, strict=True)
     partial_file = cache.with_suffix(f'.{os.getpid()}.npz')
     try:
-        np.savez_compressed(partial_file, names=names, histograms=histograms)
+        np.savez_compressed(partial_file, names=names, sizes=sizes, times=times, histograms=histograms)
         partial_file.replace(cache)
     except OSError as error:
         print_log(f"The counts could not be kept in '{cache}' ({error}): labels are read again next time.", 'current')

@@ -1,6 +1,7 @@
 """What an epoch draws: how many, from which set, with which classes, in which process."""
 
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -18,7 +19,9 @@ from mmengine.runner import Runner
 from mmseg.registry import DATA_SAMPLERS, DATASETS
 
 from mmseg_cpg import AutoLabelledSampler
+from mmseg_cpg.datasets import label_values
 from mmseg_cpg.datasets.samplers import auto_labelled_sampler
+from mmseg_cpg.datasets.samplers import pixel_counts as pixel_counts_module
 from mmseg_cpg.datasets.samplers.class_shares import class_shares
 from mmseg_cpg.datasets.samplers.pixel_counts import pixel_counts
 
@@ -143,8 +146,9 @@ def test_counts_are_kept_until_the_list_of_files_changes(own_tree):
 
     label = next((root / 'refinement_final').rglob('*.png'))
     image = root / 'leftImg8bit/train_extra/city' / label.name
-    content = label.read_bytes()
-    label.write_bytes(b'')  # cannot be read, and is not read
+    content, status = label.read_bytes(), label.stat()
+    label.write_bytes(bytes(len(content)))  # cannot be read, and is not read
+    os.utime(label, ns=(status.st_atime_ns, status.st_mtime_ns))
     np.testing.assert_array_equal(build(DATASETS.build(dataset_cfg)).probabilities, sampler.probabilities)
     label.write_bytes(content)
     image.unlink()
@@ -153,6 +157,28 @@ def test_counts_are_kept_until_the_list_of_files_changes(own_tree):
     np.testing.assert_array_equal(
         build(DATASETS.build(dataset_cfg)).probabilities, build(DATASETS.build(dataset_cfg)).probabilities
     )
+
+
+@pytest.mark.parametrize('same', ['size', 'time'])
+def test_labels_that_changed_are_counted_again(own_tree, monkeypatch, same):
+    _, dataset_cfg = own_tree
+    auto = DATASETS.build(dataset_cfg).datasets[1]
+    before = pixel_counts(auto)
+    path = Path(auto.get_data_info(3)['seg_map_path'])
+    content, status = path.read_bytes(), path.stat()
+    cv2.imwrite(str(path), np.full((16, 32), 7, np.uint8))
+    if same == 'size':
+        path.write_bytes(path.read_bytes().ljust(len(content), b'\0'))
+    else:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    read = []
+    count = label_values.count_values
+    monkeypatch.setattr(pixel_counts_module, 'count_values', lambda path, step: read.append(path) or count(path, step))
+    after = pixel_counts(auto)
+    assert after[3].tolist() == [16 * 32, *[0] * 18]
+    np.testing.assert_array_equal(np.delete(after, 3, 0), np.delete(before, 3, 0))
+    np.testing.assert_array_equal(pixel_counts(auto), after)
+    assert read == [str(path)]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(own_tree, monkeypatch):
@@ -172,7 +198,7 @@ def test_a_set_that_lacks_a_class_is_an_error(own_tree):
         label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         label[label == 31] = 0
         cv2.imwrite(str(path), label)
-    with pytest.raises(ValueError, match='no auto-labelled image has train, which the fine set has'):
+    with pytest.raises(ValueError, match=r'no auto-labelled image has train, which .*train_extra_label_values\.npz'):
         build(DATASETS.build(dataset_cfg))
 
 
