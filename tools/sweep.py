@@ -9,13 +9,16 @@ stopped: finished trainings are skipped, and one that was interrupted is resumed
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
+import fcntl
 import json
 import math
 import os
 import os.path as osp
 import re
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.runner import find_latest_checkpoint
@@ -79,28 +82,45 @@ def choose_values(values, ksizes):
     return values
 
 
+@contextmanager
 def claim(work_dir, cfg, gpus):
-    """Make a work dir that of a sweep, or check that it is of the same one.
+    """Make a work dir that of a sweep, or check that it is of the same one, and keep other sweeps out of it.
+
+    Yields:
+        TextIO: A locked file. A process that inherits it holds the lock as well.
 
     Raises:
-        UserError: If it holds trainings of another config, or on another number of GPUs.
+        UserError: If it is in use, or holds trainings of another config, or on another number of GPUs.
     """
     record = work_dir / 'sweep.json'
     asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': gpus}))
-    if record.exists():
-        found = list(differences(json.loads(record.read_text()), asked))
+    if not record.exists() and any(work_dir.glob('lambda_*')):
+        raise UserError(
+            f"'{work_dir}' holds trainings, but no sweep.json that says of what. Choose another --work-dir."
+        )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with record.open('a+') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"A sweep, or a training that it left behind, is running in '{work_dir}': wait for its end, or stop it "
+                f"('fuser {record}' lists its processes)."
+            ) from error
+        except OSError:
+            pass  # some file systems of clusters have no locks
+        file.seek(0)
+        earlier = file.read()
+        found = list(differences(json.loads(earlier), asked)) if earlier else []
         if found:
             raise UserError(
                 f"'{work_dir}' holds a sweep of another config or with other options (then, now: {'; '.join(found[:3])}"
                 f'{"; ..." if found[3:] else ""}). Choose another --work-dir.'
             )
-    elif any(work_dir.glob('lambda_*')):
-        raise UserError(
-            f"'{work_dir}' holds trainings, but no sweep.json that says of what. Choose another --work-dir."
-        )
-    else:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(asked, indent=1))
+        if not earlier:
+            file.write(json.dumps(asked, indent=1))
+            file.flush()
+        yield file
 
 
 def set_weight(cfg, value):
@@ -109,21 +129,21 @@ def set_weight(cfg, value):
         loss.loss_weight = value
 
 
-def train(cfg, folder, gpus):
-    """Start or resume a training, and tell whether it is finished then (bool)."""
+def train(cfg, folder, gpus, lock):
+    """Start or resume a training that inherits the lock, and tell whether it is finished then (bool)."""
     folder.mkdir(exist_ok=True)
     config = folder / osp.basename(cfg.filename)
     cfg.dump(config)
-    if launch('train', gpus, [config], ['--resume', '--work-dir', folder]) != 0:
+    if launch('train', gpus, lock, [config], ['--resume', '--work-dir', folder]) != 0:
         return False
     checkpoint = find_latest_checkpoint(folder)
     if not is_finished(folder) and checkpoint is not None:
         # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
-        launch('test', gpus, [config, checkpoint], ['--work-dir', folder])
+        launch('test', gpus, lock, [config, checkpoint], ['--work-dir', folder])
     return is_finished(folder)
 
 
-def launch(tool, gpus, files, options):
+def launch(tool, gpus, lock, files, options):
     """Run a tool in a process of its own, or in one per GPU, and return its exit status."""
     if gpus == 1:
         command = [sys.executable, TOOLS / f'{tool}.py', *files, *options]
@@ -131,7 +151,15 @@ def launch(tool, gpus, files, options):
         command = ['bash', TOOLS / f'dist_{tool}.sh', *files, gpus, *options]
     # dist_run.sh starts the first python on the path.
     path = os.pathsep.join([osp.dirname(sys.executable), os.environ.get('PATH', '')])
-    return subprocess.run([str(part) for part in command], env={**os.environ, 'PATH': path}).returncode
+    command, env = [str(part) for part in command], {**os.environ, 'PATH': path}
+    # Should this process be killed, the one that it leaves behind still holds the lock.
+    with subprocess.Popen(command, env=env, pass_fds=[lock.fileno()]) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # torchrun then ends its own processes, which it cannot if it is killed
+            process.wait()
+            raise
 
 
 def is_finished(folder):
@@ -167,23 +195,23 @@ def run_sweep(args):
     values = choose_values(args.values, ksizes)
     work_dir = Path(args.work_dir or f'{cfg.work_dir}_sweep')
     set_weight(cfg, 1.0)  # the same for all trainings, so that a sweep is known again by its config
-    claim(work_dir, cfg, args.gpus)
     theirs, differing = paper_sweep(cfg, args.gpus)
-
-    folders = {value: work_dir / f'lambda_{value:.12g}' for value in values}
-    failed = []
-    for number, (value, folder) in enumerate(folders.items(), 1):
-        finished = is_finished(folder)
-        state = 'is finished' if finished else 'trains'
-        print(f'λ = {value:g} ({number} of {len(values)}) {state} in {folder}.', flush=True)
-        if not finished:
-            set_weight(cfg, value)
-            if not train(cfg, folder, args.gpus):
-                failed.append(f'{value:g}')
-        # Those of an earlier start with other values stay in the report.
-        earlier = {float(path.name[7:]): path for path in work_dir.glob('lambda_*') if WEIGHT.fullmatch(path.name[7:])}
-        points = [read_point(path, weight) for weight, path in sorted({**folders, **earlier}.items())]
-        write_report(Sweep(Path(args.config).stem, ksizes, points, theirs, differing), work_dir)
+    with claim(work_dir, cfg, args.gpus) as lock:
+        folders = {value: work_dir / f'lambda_{value:.12g}' for value in values}
+        failed = []
+        for number, (value, folder) in enumerate(folders.items(), 1):
+            finished = is_finished(folder)
+            state = 'is finished' if finished else 'trains'
+            print(f'λ = {value:g} ({number} of {len(values)}) {state} in {folder}.', flush=True)
+            if not finished:
+                set_weight(cfg, value)
+                if not train(cfg, folder, args.gpus, lock):
+                    failed.append(f'{value:g}')
+            # Those of an earlier start with other values stay in the report.
+            earlier = [path for path in work_dir.glob('lambda_*') if WEIGHT.fullmatch(path.name[7:])]
+            by_weight = {**folders, **{float(path.name[7:]): path for path in earlier}}
+            points = [read_point(path, weight) for weight, path in sorted(by_weight.items())]
+            write_report(Sweep(Path(args.config).stem, ksizes, points, theirs, differing), work_dir)
     print((work_dir / 'sweep.md').read_text())
     print(f'Written to {work_dir}.')
     if failed:
@@ -195,6 +223,7 @@ def run_sweep(args):
 
 def main(argv=None):
     args = parse_args(build_parser(), argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the training as well
     with one_line_errors():
         try:
             run_sweep(args)

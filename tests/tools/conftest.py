@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -114,13 +116,23 @@ def in_process():
     return run
 
 
+@pytest.fixture(scope='session')
+def port():
+    """A free port at which torchrun's processes meet, as text."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
 @pytest.fixture
 def tools(monkeypatch):
-    """The folder of the tools, importable, with what a tool leaves in the environment undone after the test."""
+    """The folder of the tools, importable, with what a tool leaves in this process undone after the test."""
     monkeypatch.setattr(sys, 'path', [*sys.path, str(TOOLS)])
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
-    return TOOLS
+    handler = signal.getsignal(signal.SIGTERM)
+    yield TOOLS
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

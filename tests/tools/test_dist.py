@@ -1,6 +1,5 @@
 """Two CPU processes under torchrun."""
 
-import socket
 from pathlib import Path
 
 import cv2
@@ -28,13 +27,6 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr={RATE}))
 param_scheduler = []
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
 """
-
-
-@pytest.fixture(scope='module')
-def port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture(scope='module')

@@ -1,11 +1,16 @@
 """A sweep with a real training, which crashes at first, and with made-up ones."""
 
+import contextlib
 import csv
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -33,6 +38,14 @@ class CrashHook(Hook):
         if weight == 0.5 and runner.iter == 1 and not os.path.exists('mended'):
             os._exit(9)
 """
+# Makes a training hang before it builds anything.
+HANG = """
+import os, sys, time
+if sys.argv[0].endswith('train.py'):
+    open(f'{os.getpid()}.pid', 'w').close()
+    time.sleep(600)
+"""
+SWEEP = ['tiny.py', '--work-dir', 'sweep', '--values', '1']
 
 
 def read_csv(work_dir):
@@ -95,15 +108,16 @@ def launched(monkeypatch):
     """
     commands, outcomes = [], {}
 
-    def run(command, env):
+    def run(command, env, pass_fds):
         commands.append([Path(command[1]).name, *command[2:]])
         assert env['PATH'].split(os.pathsep)[0] == str(Path(sys.executable).parent)
         folder = Path(command[command.index('--work-dir') + 1])
         weight = float(folder.name.removeprefix('lambda_'))
         rows = [dict(loss=1.0, iter=3, step=3), dict(mIoU=50 + weight, step=0)]
-        return subprocess.CompletedProcess(command, outcomes.get(weight, write_session)(command, folder, rows))
+        status = outcomes.get(weight, write_session)(command, folder, rows)
+        return contextlib.nullcontext(SimpleNamespace(wait=lambda: status))
 
-    monkeypatch.setattr(subprocess, 'run', run)
+    monkeypatch.setattr(subprocess, 'Popen', run)
     return commands, outcomes
 
 
@@ -259,6 +273,71 @@ def test_an_interruption_is_one_line(launched, config, fails_with):
     launched[1][1.0] = interrupt
     assert fails_with(*config, '--values', 1, 2).startswith('Error: Stopped.')
     assert folders(launched[0]) == ['lambda_1']
+
+
+@pytest.fixture
+def hanging(write_config, tmp_path, monkeypatch, port):
+    """Start a sweep in a process, whose trainings leave files named by their process ids and then hang."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in dict(PYTHONPATH=str(tmp_path), CUDA_VISIBLE_DEVICES='', PORT=port).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_config(tmp_path, f"{LOSSES}custom_imports = dict(imports=['hang'])\n")
+    (tmp_path / 'hang.py').write_text(HANG)
+
+    def start(tools, gpus):
+        command = [sys.executable, tools / 'sweep.py', *SWEEP, '--gpus', gpus]
+        process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: len(list(tmp_path.glob('*.pid'))) == gpus)
+        return process, [int(path.stem) for path in tmp_path.glob('*.pid')]
+
+    yield start
+    for path in tmp_path.glob('*.pid'):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(path.stem), signal.SIGKILL)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+@pytest.mark.parametrize('gpus', [1, 2])
+def test_a_sweep_that_is_terminated_ends_its_training(hanging, tools, fails_with, gpus):
+    sweep, trainings = hanging(tools, gpus)
+    assert "is running in 'sweep'" in fails_with('sweep', *SWEEP, '--gpus', gpus)
+    sweep.terminate()
+    _, errors = sweep.communicate()
+    assert sweep.returncode == 1
+    assert errors.splitlines()[-1].startswith('Error: Stopped.')
+    assert not any(map(is_running, trainings))
+
+
+def test_a_training_that_a_killed_sweep_leaves_behind_keeps_others_out(hanging, tools, fails_with):
+    sweep, (training,) = hanging(tools, 1)
+    sweep.kill()
+    sweep.wait()
+    assert is_running(training)
+    assert "is running in 'sweep'" in fails_with('sweep', *SWEEP)
+    os.kill(training, signal.SIGKILL)
+    with Path('sweep/sweep.json').open('a') as record:
+        wait_until(lambda: can_lock(record))
+
+
+def can_lock(file):
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 @pytest.mark.parametrize(('ksize', 'gpus', 'shown'), [(3, 4, True), (3, 1, False), (5, 4, False)])
