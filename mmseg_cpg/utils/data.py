@@ -48,7 +48,7 @@ def _require_dataset(dataset, loader):
     if dataset.get('ann_file'):
         _require(osp.exists, osp.join(root, dataset.ann_file), 'Annotation file', source, 'or set ann_file')
     elif 'img_path' in prefixes:
-        _require_images(dataset, prefixes['img_path'], source)
+        _require_images(dataset, prefixes['img_path'], prefixes.get('seg_map_path'), source)
 
 
 def _require(exists, path, what, source, alternative):
@@ -59,11 +59,25 @@ def _require(exists, path, what, source, alternative):
         )
 
 
-def _require_images(dataset, folder, source):
+def _require_images(dataset, images, labels, source):
     # An empty dataset would make InfiniteSampler loop for ever.
-    suffix = dataset.get('img_suffix')
+    suffix = _suffix(dataset, 'img_suffix')
+    if suffix is None or _holds(images, suffix):
+        return
+    label_suffix = _suffix(dataset, 'seg_map_suffix')
+    swapped = labels and label_suffix and _holds(labels, suffix) and _holds(images, label_suffix)
+    advice = f"Is it swapped with '{labels}'?" if swapped else 'Put them there, or set img_suffix.'
+    raise UserError(f"No '*{suffix}' images in '{images}' ({source}). {advice}")
+
+
+def _suffix(dataset, name):
+    """Return a suffix from a dataset's config or its class, None if neither names one."""
+    suffix = dataset.get(name)
     if suffix is None:
-        option = inspect.signature(DATASETS.get(dataset.type) or object).parameters.get('img_suffix')
+        option = inspect.signature(DATASETS.get(dataset.type) or object).parameters.get(name)
         suffix = getattr(option, 'default', None)
-    if isinstance(suffix, str) and next(scandir(folder, suffix, recursive=True), None) is None:
-        raise UserError(f"No '*{suffix}' images in '{folder}' ({source}). Put them there, or set img_suffix.")
+    return suffix if isinstance(suffix, str) else None
+
+
+def _holds(folder, suffix):
+    return next(scandir(folder, suffix, recursive=True), None) is not None

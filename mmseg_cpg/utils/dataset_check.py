@@ -1,6 +1,7 @@
 """What is missing, misplaced or wrong in the files of a dataset."""
 
 import os.path as osp
+import re
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmseg_cpg.datasets.label_values import (
     values_after_loading,
 )
 
+WRONG, WARNING = 'WRONG', 'WARNING'
 EXIF_ORIENTATION = 0x0112  # from 5 on, loading turns the image by 90 degrees
 
 
@@ -47,14 +49,18 @@ def find_misplaced(dataset_cfg):
     """Look for the first folder that a dataset's config names and that is missing, a level or two from its place.
 
     Returns:
-        Path: A folder of the same name, None if there is none.
+        Path: A folder in its place whose name differs in case or in [-_], else one of the same name, else None.
     """
     root = Path(dataset_cfg.get('data_root') or '')
     folders = [root, *(root / prefix for prefix in (dataset_cfg.get('data_prefix') or {}).values() if prefix)]
     missing = next((folder for folder in folders if not folder.is_dir()), None)
     if missing is None:
         return None
-    for base in [parent for parent in missing.parents if parent.is_dir()][:2]:
+    bases = [parent for parent in missing.parents if parent.is_dir()][:2]
+    alike = _follow(bases[0], missing.relative_to(bases[0]).parts)
+    if alike is not None:
+        return alike
+    for base in bases:
         # A data root may also lack the folder that it should be in.
         for name in [missing.relative_to(base).as_posix()] + [root.name] * (missing == root):
             for pattern in (name, f'*/{name}', f'*/*/{name}'):
@@ -62,6 +68,20 @@ def find_misplaced(dataset_cfg):
                 if found is not None:
                     return found
     return None
+
+
+def _follow(folder, names):
+    """Return the folder that a path leads to, whatever the case and the [-_] of its parts; None if there is none."""
+    for name in names:
+        alike = (path for path in sorted(folder.iterdir()) if _plain(path.name) == _plain(name) and path.is_dir())
+        folder = next(alike, None)
+        if folder is None:
+            break
+    return folder
+
+
+def _plain(name):
+    return re.sub('[-_]', '', name).lower()
 
 
 def check_files(dataset, num_labels):
@@ -72,19 +92,19 @@ def check_files(dataset, num_labels):
         num_labels (int, optional): How many labels to read, evenly spread over the files; None for all.
 
     Yields:
-        tuple[bool, str]: Whether something is wrong, and one line that says what was found.
+        tuple[str, str]: ``WRONG``, ``WARNING`` (it may be right) or '', and one line that says what was found.
     """
     published = _published(dataset)
     infos = dataset.load_data_list()
     count = f"{len(infos):,} images (*{dataset.img_suffix}) in '{dataset.data_prefix['img_path']}'"
     if published:
-        yield len(infos) != published.images, f'{count}, {published.images:,} expected'
+        yield WRONG * (len(infos) != published.images), f'{count}, {published.images:,} expected'
     else:
-        yield False, count
+        yield '', count
     step = find_loading_step(dataset)
     folder = dataset.data_prefix.get('seg_map_path')
     if not folder or step is None:
-        yield False, 'no labels are loaded'
+        yield '', 'no labels are loaded'
         return
 
     hint = _converter_hint(dataset, published)
@@ -94,18 +114,28 @@ def check_files(dataset, num_labels):
     missing = [label for label in labels if label not in there and not osp.isfile(label)]
     absent = set(missing)
     pairs = [(info['img_path'], info['seg_map_path']) for info in infos if info['seg_map_path'] not in absent]
-    yield False, f"{len(pairs):,} labels (*{dataset.seg_map_suffix}) for them in '{folder}'"
+    yield '', f"{len(pairs):,} labels (*{dataset.seg_map_suffix}) for them in '{folder}'"
     if missing:
-        yield True, f'{_number(missing, "label")} missing, {_example(missing)}{hint}'
+        # Splits may have some names in common.
+        other = None if pairs else _other_split(folder, missing)
+        advice = f". They are in '{other}': are folders of two splits swapped?" if other else hint
+        yield WRONG, f'{_number(missing, "label")} missing, {_example(missing)}{advice}'
     alone = [] if dataset.ann_file else sorted(there.difference(labels))
     if alone:
         # They are never loaded. They do mean that images are missing, unless the images are known to be complete.
         complete = published is not None and published.images == len(infos)
-        yield not complete, f'{_number(alone, "label")} without an image, {_example(alone)}'
+        yield WRONG * (not complete), f'{_number(alone, "label")} without an image, {_example(alone)}'
     sizes = list(map_with_progress(_sizes, pairs, 'Comparing sizes'))
     yield from _compare_sizes(pairs, sizes)
     readable = [label for (_, label), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != label]
     yield from _check_values(dataset, step, _spread(readable, num_labels), hint)
+
+
+def _other_split(folder, labels):
+    """Return the folder beside a split's label folder that holds all of these labels, None if there is none."""
+    names = [osp.relpath(label, folder) for label in labels]
+    others = sorted(path for path in Path(folder).parent.iterdir() if path.is_dir())
+    return next((other for other in others if all((other / name).is_file() for name in names)), None)
 
 
 def _published(dataset):
@@ -135,11 +165,11 @@ def _compare_sizes(pairs, sizes):
         if not isinstance(pair_sizes, str) and pair_sizes[0] != pair_sizes[1]
     ]
     if unreadable:
-        yield True, f'{_number(unreadable, "file")} unreadable, {_example(unreadable)}'
+        yield WRONG, f'{_number(unreadable, "file")} unreadable, {_example(unreadable)}'
     if different:
-        yield True, f'{_number(different, "pair")} of different sizes, e.g. {different[0]}'
+        yield WRONG, f'{_number(different, "pair")} of different sizes, e.g. {different[0]}'
     else:
-        yield False, f'{_number(pairs, "pair")} compared in size'
+        yield '', f'{_number(pairs, "pair")} compared in size'
 
 
 def _sizes(pair):
@@ -159,26 +189,35 @@ def _check_values(dataset, step, labels, hint):
     """Look for values that are neither a class nor void for the model."""
     classes = dataset.metainfo.get('classes')
     if not classes:
-        yield False, 'label values not checked: the dataset names no classes'
+        yield '', 'label values not checked: the dataset names no classes'
         return
     loaded = values_after_loading(dataset)
     wrong = (loaded >= len(classes)) & (loaded != dataset.ignore_index)
     unusable, holders = [], defaultdict(list)
+    held = np.zeros(256, bool)
     for label, values in zip(labels, map_with_progress(partial(_values, step), labels, 'Reading labels'), strict=True):
         if isinstance(values, str):
             unusable.append(values)
         else:
+            held |= values
             for value in np.flatnonzero(values & wrong):
                 holders[value].append(label)
-    yield False, f'{_number(labels, "label")} read for {len(classes)} classes'
+    yield '', f'{_number(labels, "label")} read for {len(classes)} classes'
+    lacking = [name for index, name in enumerate(classes) if not (held & (loaded == index)).any()]
+    if lacking and held.any():
+        yield (
+            WARNING,
+            f'{len(lacking)} of {len(classes)} classes in none of the {_number(labels, "label")} read, which hold '
+            f'{", ".join(_ranges(np.flatnonzero(held)))}: {", ".join(lacking)}',
+        )
     if unusable:
-        yield True, f'{_number(unusable, "label")} unusable, e.g. {unusable[0]}{hint}'
+        yield WRONG, f'{_number(unusable, "label")} unusable, e.g. {unusable[0]}{hint}'
     if holders:
         files = sorted(set().union(*holders.values()))
         values = ', '.join(map(str, sorted(holders)))
         right = ', '.join(_ranges(np.flatnonzero(~wrong)))
         yield (
-            True,
+            WRONG,
             f'{_number(files, "label")} with values that are no class, {_example(files)}: '
             f'{values}; expected {right}{hint}',
         )

@@ -211,6 +211,49 @@ def test_a_folder_in_another_place_is_found(tree, problems, moved, to):
     assert found.resolve().is_relative_to(target.resolve())
 
 
+@pytest.mark.parametrize(
+    ('moved', 'to', 'wanted'),
+    [
+        ('../cityscapes', '../Cityscapes', ''),
+        ('leftImg8bit', 'left_img-8bit', '/train'),
+        ('gtFine/train', 'gtFine/Train', ''),
+    ],
+)
+def test_a_folder_that_is_spelled_otherwise_is_found(tree, problems, moved, to, wanted):
+    Path(tree.root, moved).resolve().rename(Path(tree.root, to).resolve())
+    problem, *_ = problems(tree.config, '--splits', 'train')
+    found = problem.split(" Is it '")[1].removesuffix("'?")
+    assert found.endswith(Path(to).name + wanted)
+
+
+def swap(first, second):
+    first.rename(first.with_name('swapped'))
+    second.rename(first)
+    first.with_name('swapped').rename(second)
+
+
+@pytest.mark.parametrize('tree', DATASETS, indirect=True)
+def test_images_and_labels_that_are_swapped_are_noticed(tree, problems):
+    images, labels, *_ = (tree.root / folder for folder in tree.folders)
+    swap(images, labels)
+    (problem,) = problems(tree.config, '--splits', 'train')
+    assert problem.startswith(f"No '*{tree.suffixes[0]}' images in '{images}' (")
+    assert problem.endswith(f"). Is it swapped with '{labels}'?")
+
+
+@pytest.mark.parametrize('tree', DATASETS, indirect=True)
+@pytest.mark.parametrize('kind', [0, 1])
+def test_splits_that_are_swapped_are_noticed(tree, problems, kind):
+    for path in list(tree.root.rglob('*.*')):
+        split = 'val' if any(folder in str(path) for folder in tree.folders[2:]) else 'train'
+        path.rename(path.with_name(f'{split}_{path.name}'))
+    swap(tree.root / tree.folders[kind], tree.root / tree.folders[2 + kind])
+    missing = [problem for problem in problems(tree.config) if 'missing' in problem]
+    assert len(missing) == 2
+    for problem, other in zip(missing, (3, 1), strict=True):
+        assert problem.endswith(f"They are in '{tree.root / tree.folders[other]}': are folders of two splits swapped?")
+
+
 def test_every_dataset_is_checked_even_where_others_are_missing(tree, problems):
     for path in (tree.root / tree.folders[0]).rglob('*.png'):
         path.unlink()
@@ -252,6 +295,15 @@ def test_auto_labelled_images_are_checked_as_well(tree, problems, run_tool, caps
             cv2.imwrite(str(extra / f'{index}_leftImg8bit.png'), np.zeros((16, 24, 3), np.uint8))
     run_tool(TOOL, config, '--splits', 'train')
     assert capsys.readouterr().out.count('5 labels read for 19 classes') == 2
+    for path in labels.iterdir():
+        cv2.imwrite(str(path), np.resize(np.array([*range(19), 255], np.uint8), (16, 24)))
+    run_tool(TOOL, config, '--splits', 'train')
+    *_, warning, last = capsys.readouterr().out.splitlines()
+    assert warning == (
+        '  WARNING: 13 of 19 classes in none of the 5 labels read, which hold 0 to 18, 255: traffic light, '
+        'traffic sign, vegetation, terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle'
+    )
+    assert last == 'Nothing is wrong for sure, but see the 1 warning above.'
     cv2.imwrite(str(labels / '2_leftImg8bit.png'), np.full((16, 24), 34, np.uint8))
     (problem,) = problems(config, '--splits', 'train')
     assert problem.endswith(': 34; expected 0 to 33, 255')

@@ -2,6 +2,7 @@
 """Check the data of a config before training: what is missing or misplaced, and labels that do not fit."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -15,7 +16,7 @@ from mmseg.registry import DATASETS
 from mmseg_cpg.utils.cli import make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config
 from mmseg_cpg.utils.data import datasets_of, require_data
-from mmseg_cpg.utils.dataset_check import check_files, find_misplaced
+from mmseg_cpg.utils.dataset_check import WARNING, WRONG, check_files, find_misplaced
 from mmseg_cpg.utils.errors import UserError, one_line_errors
 
 NUM_LABELS = 1000
@@ -58,7 +59,7 @@ def build_datasets(dataset_cfg, loader):
 
 
 def check_dataset(dataset, loader, num_labels, checked):
-    """Print what the files of a dataset are like, and return how many things are wrong with them.
+    """Print what the files of a dataset are like, and count what is WRONG and what is a WARNING (Counter).
 
     Args:
         dataset (BaseDataset): Built without listing its files.
@@ -69,31 +70,32 @@ def check_dataset(dataset, loader, num_labels, checked):
     print(f'{loader}: {type(dataset).__name__}')
     if not isinstance(dataset, BaseSegDataset) or (dataset.backend_args or {}).get('backend', 'local') != 'local':
         print('  not checked, which takes a dataset that is derived from BaseSegDataset and on a local disk')
-        return 0
+        return Counter()
     files = (*dataset.data_prefix.values(), dataset.ann_file, dataset.img_suffix, dataset.seg_map_suffix)
     if files in checked:
         print(f'  the files of {checked[files]}')
-        return 0
+        return Counter()
     checked[files] = loader
-    problems = 0
-    for is_wrong, line in check_files(dataset, num_labels):
-        print(f'  {"WRONG: " * is_wrong}{line}', flush=True)
-        problems += is_wrong
-    return problems
+    found = Counter()
+    for mark, line in check_files(dataset, num_labels):
+        print(f'  {mark}{": " * bool(mark)}{line}', flush=True)
+        found[mark] += 1
+    return found
 
 
 def check_loader(cfg, loader, num_labels, checked):
     """Do :func:`check_dataset` for each dataset of a data loader."""
-    problems = 0
+    found = Counter()
     for dataset_cfg in datasets_of(cfg[loader].dataset):
         try:
             datasets = build_datasets(dataset_cfg, loader)
         except UserError as error:
-            print(f'{loader}: {dataset_cfg.type}\n  WRONG: {error}')
-            problems += 1
+            print(f'{loader}: {dataset_cfg.type}\n  {WRONG}: {error}')
+            found[WRONG] += 1
         else:
-            problems += sum(check_dataset(dataset, loader, num_labels, checked) for dataset in datasets)
-    return problems
+            for dataset in datasets:
+                found += check_dataset(dataset, loader, num_labels, checked)
+    return found
 
 
 def main(argv=None):
@@ -106,10 +108,14 @@ def main(argv=None):
             raise UserError(f"Config '{args.config}' has no data loader for {', '.join(args.splits)}.")
         checked = {}
         num_labels = None if args.all_labels else NUM_LABELS
-        problems = sum(check_loader(cfg, loader, num_labels, checked) for loader in loaders)
+        found = sum((check_loader(cfg, loader, num_labels, checked) for loader in loaders), Counter())
+        problems, warnings = found[WRONG], found[WARNING]
         if problems:
             raise UserError(f"The data of '{args.config}' have {problems} problem{'s' * (problems > 1)}, see above.")
-        print('Everything is in its place.')
+        if warnings:
+            print(f'Nothing is wrong for sure, but see the {warnings} warning{"s" * (warnings > 1)} above.')
+        else:
+            print('Everything is in its place.')
 
 
 if __name__ == '__main__':
