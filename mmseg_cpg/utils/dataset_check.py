@@ -186,7 +186,7 @@ def _sizes(pair):
 
 
 def _check_values(dataset, step, labels, hint):
-    """Look for values that are neither a class nor void for the model."""
+    """Look for values that are neither a class nor void for the model, and for classes that no label holds."""
     classes = dataset.metainfo.get('classes')
     if not classes:
         yield '', 'label values not checked: the dataset names no classes'
