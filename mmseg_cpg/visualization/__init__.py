@@ -1,6 +1,6 @@
 """Pictures of what a boundary loss does, as matplotlib figures; :func:`render` makes images of them."""
 
-from .painting import boundary_band, paint_classes, paint_masks
+from .painting import paint_classes, paint_masks
 from .panels import render
 from .pictures import draw_boundaries, draw_comparison, draw_errors, draw_gradients, draw_profile
 from .scene import Line, Prediction, Scene, choose_line
@@ -9,7 +9,6 @@ __all__ = [
     'Line',
     'Prediction',
     'Scene',
-    'boundary_band',
     'choose_line',
     'draw_boundaries',
     'draw_comparison',

@@ -26,23 +26,3 @@ def paint_masks(image: np.ndarray, *masks: tuple[np.ndarray, Sequence[int]]) -> 
     for mask, colour in masks:
         canvas[mask] = colour
     return canvas
-
-
-def boundary_band(label: np.ndarray, width_px: int, ignore_index: int = 255) -> np.ndarray:
-    """The labelled pixels with another class at most ``width_px`` pixels away along either axis; void is no class.
-
-    Args:
-        label (np.ndarray): Class ids in [0, 32767) or ``ignore_index``, (H, W).
-        width_px (int): At least 1.
-        ignore_index (int): Id of void pixels. Defaults to 255.
-
-    Returns:
-        np.ndarray: (H, W) of bool.
-    """
-    window = np.ones((2 * width_px + 1, 2 * width_px + 1), np.uint8)
-    void = label == ignore_index
-    ids = label.astype(np.int16)
-    limits = np.iinfo(ids.dtype)
-    lowest = cv2.erode(np.where(void, limits.max, ids), window)
-    highest = cv2.dilate(np.where(void, limits.min, ids), window)
-    return (lowest < highest) & ~void

@@ -8,19 +8,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmseg_cpg.evaluation.boundary import trimap_band
+
 from .painting import (
     BOUNDARY_COLOUR,
     RIGHT_COLOUR,
     VOID_COLOUR,
     WRONG_COLOUR,
-    boundary_band,
     paint_classes,
     paint_masks,
 )
 from .panels import add_legend, frame, make_panels, show
 from .scene import Line, Scene, choose_line
 
-BAND_PX = 2
+BAND_PX = 3
 BOTH_WRONG_COLOUR = (150, 30, 140)
 LINE_COLOURS = ('C3', 'C0', 'C1', 'C4', 'C5')
 LABEL_LINE_COLOUR = 'C2'
@@ -51,21 +52,23 @@ def draw_boundaries(scene: Scene, ksizes: Sequence[int], line: Line | None = Non
 
 
 def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX) -> Figure:
-    """Draw where the predictions are right and wrong within a band around the label's boundary.
+    """Draw where the predictions are right and wrong within a band around the label's boundary, the trimap's.
+
+    The share of the band that is wrong is 100 % minus BoundaryMetric's ``trimap_aAcc`` of that width.
 
     Args:
         scene (Scene): The scene, with a label.
         line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
-        width_px (int): Width of :func:`boundary_band` on each side. Defaults to 2.
+        width_px (int): Width of :func:`.trimap_band` on each side. Defaults to 3, one of BoundaryMetric's.
     """
-    band = boundary_band(scene.label, width_px, scene.ignore_index)
+    band = trimap_band(scene.label.astype(np.int32), width_px, scene.ignore_index)
     titles, pictures = ['image', 'label'], [scene.image, paint_classes(scene.label, scene.palette)]
     for prediction in scene.predictions:
         wrong = band & (prediction.label != scene.label)
         share = f'{100 * wrong.sum() / band.sum():.1f} % of the band wrong' if band.any() else 'no boundary'
         titles.append(f'{prediction.name}\n{share}')
         pictures.append(paint_masks(scene.image, (band, RIGHT_COLOUR), (wrong, WRONG_COLOUR)))
-    title = f'Errors within {width_px} pixels of a boundary between classes'
+    title = f'Errors within {width_px} pixels of the boundaries in the label'
     figure, axes = make_panels(title, titles, scene.label.shape, close_ups=True)
     _show_with_close_up(axes, pictures, _close_up(scene, line))
     entries = [('boundary, right class', RIGHT_COLOUR), ('boundary, wrong class', WRONG_COLOUR)]

@@ -13,7 +13,7 @@ def window_has_change(label: np.ndarray, radius_px: int, outside: int | None = N
     hold a change answers for all classes at once.
 
     Args:
-        label (np.ndarray): (H, W) of uint8 or uint16.
+        label (np.ndarray): (H, W) of uint8, uint16 or int32.
         radius_px (int): r, at least 1.
         outside (int, optional): A label for everything outside the image. Defaults to None, no label: windows are cut
             off at the image's edge.
