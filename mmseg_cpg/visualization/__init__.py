@@ -2,7 +2,7 @@
 
 from .painting import paint_classes, paint_masks
 from .panels import render
-from .pictures import draw_boundaries, draw_comparison, draw_errors, draw_gradients, draw_profile
+from .pictures import draw_boundaries, draw_comparison, draw_errors, draw_gradients, draw_overview, draw_profile
 from .scene import Line, Prediction, Scene, choose_line
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     'draw_comparison',
     'draw_errors',
     'draw_gradients',
+    'draw_overview',
     'draw_profile',
     'paint_classes',
     'paint_masks',

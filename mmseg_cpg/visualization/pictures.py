@@ -18,7 +18,7 @@ from .painting import (
     paint_classes,
     paint_masks,
 )
-from .panels import add_legend, frame, make_panels, show
+from .panels import DPI, add_legend, frame, make_panels, show
 from .scene import Line, Scene, choose_line
 
 BAND_PX = 3
@@ -26,6 +26,8 @@ BOTH_WRONG_COLOUR = (150, 30, 140)
 LINE_COLOURS = ('C3', 'C0', 'C1', 'C4', 'C5')
 LABEL_LINE_COLOUR = 'C2'
 STRIP_LETTERS = 16
+ROW_INCHES = 2.3
+ERROR_ENTRIES = (('boundary, right class', RIGHT_COLOUR), ('boundary, wrong class', WRONG_COLOUR))
 
 
 def draw_boundaries(scene: Scene, ksizes: Sequence[int], line: Line | None = None) -> Figure:
@@ -61,18 +63,15 @@ def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX)
         line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
         width_px (int): Width of :func:`.trimap_band` on each side. Defaults to 3, one of BoundaryMetric's.
     """
-    band = trimap_band(scene.label.astype(np.int32), width_px, scene.ignore_index)
     titles, pictures = ['image', 'label'], [scene.image, paint_classes(scene.label, scene.palette)]
     for prediction in scene.predictions:
-        wrong = band & (prediction.label != scene.label)
-        share = f'{100 * wrong.sum() / band.sum():.1f} % of the band wrong' if band.any() else 'no boundary'
-        titles.append(f'{prediction.name}\n{share}')
-        pictures.append(paint_masks(scene.image, (band, RIGHT_COLOUR), (wrong, WRONG_COLOUR)))
+        picture, share = _paint_errors(scene, prediction, width_px)
+        titles.append(f'{prediction.name}\n' + ('no boundary' if share is None else f'{share:.1f} % of the band wrong'))
+        pictures.append(picture)
     title = f'Errors within {width_px} pixels of the boundaries in the label'
     figure, axes = make_panels(title, titles, scene.label.shape, close_ups=True)
     _show_with_close_up(axes, pictures, _close_up(scene, line))
-    entries = [('boundary, right class', RIGHT_COLOUR), ('boundary, wrong class', WRONG_COLOUR)]
-    add_legend(figure, [*_class_entries(scene, scene.label), *entries])
+    add_legend(figure, [*_class_entries(scene, scene.label), *ERROR_ENTRIES])
     return figure
 
 
@@ -195,6 +194,47 @@ def draw_comparison(scene: Scene) -> Figure:
         show(axis, picture)
     add_legend(figure, entries)
     return figure
+
+
+def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) -> Figure:
+    """Draw a row for each of several images: the label, and each prediction with its errors near the boundary.
+
+    Args:
+        scenes (Sequence[Scene]): The scenes, with labels, and with predictions of the same models.
+        title (str): Title of the figure.
+        headings (Sequence[str]): What stands above the predictions of each model.
+    """
+    names = [prediction.name for prediction in scenes[0].predictions]
+    titles = ['image', 'label', *headings, *(f'{name}: errors within\n{BAND_PX} px of boundaries' for name in names)]
+    size = (ROW_INCHES * len(titles), ROW_INCHES * len(scenes) + 1)
+    figure = Figure(figsize=size, dpi=DPI, layout='constrained')
+    figure.suptitle(title, fontsize=14)
+    axes = figure.subplots(len(scenes), len(titles), squeeze=False)
+    for axis, text in zip(axes[0], titles, strict=True):
+        axis.set_title(text, fontsize=12)
+    labels = []
+    for row, scene in zip(axes, scenes, strict=True):
+        maps = [scene.label, *(prediction.label for prediction in scene.predictions)]
+        labels += maps
+        errors = [_paint_errors(scene, prediction, BAND_PX) for prediction in scene.predictions]
+        panels = [scene.image, *(paint_classes(each, scene.palette) for each in maps), *(each[0] for each in errors)]
+        for axis, panel in zip(row, panels, strict=True):
+            show(axis, panel)
+            axis.set(xticks=[], yticks=[])
+        for axis, (_, share) in zip(row[-len(names) :], errors, strict=True):
+            text = 'no boundary' if share is None else f'{share:.0f} % wrong'
+            box = dict(facecolor='black', edgecolor='none', alpha=0.6, pad=2)
+            axis.text(0.03, 0.04, text, transform=axis.transAxes, color='white', fontsize=9, bbox=box)
+    add_legend(figure, [*_class_entries(scenes[0], *labels), *ERROR_ENTRIES])
+    return figure
+
+
+def _paint_errors(scene, prediction, width_px):
+    """A prediction's right and wrong pixels near the label's boundary, and the percentage of wrong ones or None."""
+    band = trimap_band(scene.label.astype(np.int32), width_px, scene.ignore_index)
+    wrong = band & (prediction.label != scene.label)
+    picture = paint_masks(scene.image, (band, RIGHT_COLOUR), (wrong, WRONG_COLOUR))
+    return picture, 100 * wrong.sum() / band.sum() if band.any() else None
 
 
 def _differences(scene, first, other, other_name):

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Compare two trained runs in a picture and a small table, above all at the boundaries.
+"""Compare two trained runs on a page with scores and pictures, above all of the boundaries.
 
-Both runs are evaluated on the test data of their configs. The boundary band holds the labelled pixels that have a
-pixel of another class, void not counted, at most 2 pixels away along either axis. The picture shows the tiles with the
-most band pixels, whatever the predictions look like there.
+Both are evaluated on the test data of their configs. IoU is IoUMetric's and everything about boundaries is
+BoundaryMetric's with its default settings. What is shown is chosen by the labels, whatever the predictions look like.
 """
 
 import sys
@@ -13,174 +12,298 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
+import math
+import shlex
+import string
 import tempfile
-from typing import NamedTuple
+from dataclasses import dataclass
+from html import escape
 
-import cv2
-import matplotlib
+import mmcv
+import mmengine
+import mmseg
 import numpy as np
+import torch
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
+from mmengine.device import get_device
+from mmseg.evaluation import IoUMetric
+from prettytable import PrettyTable
 
+from mmseg_cpg.analysis.work_dirs import length_of
+from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, trimap_band, width_in_px
+from mmseg_cpg.utils.checkpoint import require_checkpoint
 from mmseg_cpg.utils.cli import build_runner
 from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.errors import UserError, one_line_errors
 from mmseg_cpg.utils.parts import name_losses
-from mmseg_cpg.visualization import boundary_band, paint_classes, paint_masks
-from mmseg_cpg.visualization.painting import RIGHT_COLOUR, VOID_COLOUR, WRONG_COLOUR
+from mmseg_cpg.visualization import (
+    Prediction,
+    Scene,
+    choose_line,
+    draw_boundaries,
+    draw_comparison,
+    draw_errors,
+    draw_gradients,
+    draw_overview,
+    draw_profile,
+)
+from mmseg_cpg.visualization.pictures import BAND_PX
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
-from matplotlib.patches import Patch
+SETTINGS = BoundarySettings()
+CLASS_TOLERANCE_PX = 3
+KSIZES = (3, 5, 7)
+CAUTION = (
+    'This is one seed of a small network that was trained for minutes: it shows that everything works, and proves '
+    'nothing about CPG loss. With another seed, another number of threads or another machine the scores differ by '
+    'points.'
+)
 
-BAND_PX = 2
 
+@dataclass
+class Run:
+    """A trained run: its name, config and checkpoint, and by test image its path, label and prediction.
 
-class Run(NamedTuple):
-    """What a run was trained with, its mIoU in percent, its predictions ((H, W) of uint8 each) and their data."""
+    ``iou`` is that of each class, (C,), and ``scores`` is what :func:`boundary_scores` returns; both are in percent.
+    """
 
-    title: str
-    miou: float
-    predictions: list
-    paths: list
+    name: str
+    cfg: Config
+    checkpoint: Path
     metainfo: dict
+    paths: list
+    labels: list
+    predictions: list
+    iou: np.ndarray
+    scores: dict
 
 
-class Tile(NamedTuple):
-    """A test image (H, W, 3) in RGB and its label, both uint8, and the boundary band (bool), (H, W)."""
-
-    image: np.ndarray
-    label: np.ndarray
-    band: np.ndarray
-
-
-def parse_args():
-    parser = argparse.ArgumentParser(description='Draw the predictions of two runs side by side, with their errors.')
+def build_parser():
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs=2, metavar='WORK_DIR', help='work dirs of the two runs, the baseline first')
-    parser.add_argument('-o', '--out', default='work_dirs/demo.png', help='picture to write (default: %(default)s)')
-    parser.add_argument('--num-tiles', type=int, default=5, help='how many tiles to show (default: %(default)s)')
-    return parser.parse_args()
+    parser.add_argument(
+        '-o', '--out', default='work_dirs/demo', help='folder for index.html and its pictures (default: %(default)s)'
+    )
+    parser.add_argument('--num-tiles', type=int, default=5, help='how many images to show (default: %(default)s)')
+    return parser
 
 
-def load_run_config(work_dir):
-    """Read the config and the name of the latest checkpoint that training left in a work dir."""
-    configs = sorted(Path(work_dir).glob('*.py'))
-    checkpoint = find_latest_checkpoint(work_dir) if len(configs) == 1 else None
-    if checkpoint is None:
-        raise UserError(f"'{work_dir}' is no finished run: expected one config (*.py) and a checkpoint in it.")
+def find_checkpoint(work_dir):
+    """The latest checkpoint of a work dir, which may have been moved since it was trained."""
+    record = work_dir / 'last_checkpoint'
+    if not record.is_file():
+        raise UserError(f"'{work_dir}' is no finished run: it has no file last_checkpoint, which training writes.")
+    checkpoint = work_dir / Path(record.read_text().strip()).name
+    require_checkpoint(str(checkpoint))
+    return checkpoint
+
+
+def load_run_config(work_dir, checkpoint):
+    """Read the config that training left in a work dir, made to test a checkpoint."""
+    configs = sorted(work_dir.glob('*.py'))
+    if len(configs) != 1:
+        raise UserError(f"'{work_dir}' must have one config (*.py), but has {len(configs)}.")
     cfg = Config.fromfile(configs[0])
-    cfg.load_from = checkpoint
+    cfg.load_from = str(checkpoint)
     cfg.resume = False
     cfg.launcher = 'none'
+    cfg.log_level = 'ERROR'
+    cfg.pop('visualizer', None)  # MMEngine makes one for the process, which would keep the first run's folder
+    require_data(cfg, 'test_dataloader')
     return cfg
 
 
 def evaluate(work_dir):
     """Evaluate the run of a work dir on its test data."""
-    cfg = load_run_config(work_dir)
-    require_data(cfg, 'test_dataloader')
-    cfg.pop('visualizer', None)  # MMEngine makes one for the process, which would keep the first run's folder
+    checkpoint = find_checkpoint(work_dir)
+    cfg = load_run_config(work_dir, checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
-        cfg.log_level = 'ERROR'
-        cfg.test_evaluator.output_dir = folder
         runner = build_runner(cfg)
-        metrics = runner.test()
-        dataset = runner.test_dataloader.dataset
-        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-        paths = [(info['img_path'], info['seg_map_path']) for info in infos]
-        predictions = [read_map(Path(folder, Path(image).stem + '.png')) for image, _ in paths]
-    return Run(name_losses(cfg.model), metrics['mIoU'], predictions, paths, dataset.metainfo)
+        runner.load_or_resume()
+        loader = runner.build_dataloader(cfg.test_dataloader)
+    metainfo = loader.dataset.metainfo
+    num_classes = len(metainfo['classes'])
+    run = Run(name_losses(cfg.model), cfg, checkpoint, metainfo, [], [], [], None, None)
+    areas, counts = [], []
+    runner.model.eval()
+    for batch in loader:
+        with torch.no_grad():
+            samples = runner.model.test_step(batch)
+        for sample in samples:
+            prediction = Prediction.from_sample(run.name, sample)
+            label = sample.gt_sem_seg.data[0].cpu().numpy().astype(np.int32)
+            maps = torch.from_numpy(prediction.label), torch.from_numpy(label)
+            areas.append(IoUMetric.intersect_and_union(*maps, num_classes, SETTINGS.ignore_index))
+            counts.append(count_boundaries(prediction.label, label, num_classes, SETTINGS))
+            run.paths.append(sample.img_path)
+            run.labels.append(label)
+            run.predictions.append(prediction)
+    intersect, union, *_ = (sum(each).numpy() for each in zip(*areas, strict=True))
+    with np.errstate(invalid='ignore'):
+        run.iou = 100 * intersect / union
+    run.scores = boundary_scores(counts, SETTINGS)
+    return run
 
 
-def read_tile(image_path, label_path):
-    """Read a tile from its two files."""
-    label = read_map(label_path)
-    return Tile(cv2.cvtColor(cv2.imread(image_path), cv2.COLOR_BGR2RGB), label, boundary_band(label, BAND_PX))
+def compare(runs):
+    """The scores of two runs side by side, a row for each, with how much of the boundaries void drops."""
+    table = PrettyTable(['in percent', *(run.name for run in runs), 'difference', 'dropped near void'])
+    table.align = 'r'
+    table.align['in percent'] = 'l'
+    rows = [('mIoU', lambda run: np.nanmean(run.iou), None)]
+    rows.append(('Boundary IoU', lambda run: run.scores['mBIoU'], runs[0].scores['BIoU_dropped']))
+    for size_px, dropped in runs[0].scores['F_dropped'].items():
+        rows.append((f'boundary F-score, {size_px} px', lambda run, size_px=size_px: run.scores['F'][size_px], dropped))
+    rows.append((f'accuracy within {BAND_PX} px of boundaries', lambda run: run.scores['trimap_aAcc'][BAND_PX], None))
+    for name, score_of, dropped in rows:
+        first, second = (round(float(score_of(run)), 2) for run in runs)
+        table.add_row([name, text_of(first), text_of(second), f'{second - first:+.2f}', text_of(dropped)])
+    return table
 
 
-def read_map(path):
-    """Read a map of class indices, (H, W) of uint8."""
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+def compare_classes(runs):
+    """The scores of each class side by side."""
+    measures = {
+        'IoU': lambda run: run.iou,
+        'Boundary IoU': lambda run: run.scores['BIoU'],
+        f'F {CLASS_TOLERANCE_PX} px': lambda run: run.scores['F_per_class'][CLASS_TOLERANCE_PX],
+    }
+    table = PrettyTable()
+    table.add_column('in percent', runs[0].metainfo['classes'])
+    for name, scores_of in measures.items():
+        for run in runs:
+            table.add_column(f'{name}: {run.name}', [text_of(score) for score in scores_of(run)])
+    return table
 
 
-def band_error(predictions, tiles):
-    """Percentage of the bands' pixels whose class is wrong, over all the tiles together."""
-    wrong = [(prediction != tile.label)[tile.band] for prediction, tile in zip(predictions, tiles, strict=True)]
-    return 100 * np.concatenate(wrong).mean()
+def text_of(percent):
+    """A score as text, a dash if there is none."""
+    return '–' if percent is None or math.isnan(percent) else f'{percent:.2f}'
 
 
-def paint_errors(prediction, tile):
-    """Colour the boundary band by right and wrong over a dark grey image."""
-    wrong = tile.band & (prediction != tile.label)
-    return paint_masks(tile.image, (tile.band, RIGHT_COLOUR), (wrong, WRONG_COLOUR))
+def describe(runs):
+    """How the two runs were trained and evaluated."""
+    table = PrettyTable(['', *(run.name for run in runs)])
+    for name, value_of in {
+        'config': lambda run: Path(run.cfg.filename).stem,
+        'length': lambda run: '{1} {0}s'.format(*length_of(run.cfg)),
+        'batch size': lambda run: run.cfg.train_dataloader.batch_size,
+        'seed': lambda run: run.cfg.get('randomness', {}).get('seed'),
+        'checkpoint': lambda run: run.checkpoint.name,
+    }.items():
+        table.add_row([name, *(value_of(run) for run in runs)])
+    return table
 
 
-def draw(runs, tiles, shown, out):
-    """Draw a row for each shown tile: image, label, predictions and boundary errors of the runs.
-
-    Args:
-        runs (list[Run]): The runs.
-        tiles (list[Tile]): All tiles.
-        shown (list[int]): Indices of the tiles to show.
-        out (Path): Picture to write.
-    """
-    classes, palette = (runs[0].metainfo[key] for key in ('classes', 'palette'))
-    headers = [
-        'image',
-        'label',
-        *(f'{run.title}\nmIoU {run.miou:.1f} %' for run in runs),
-        *(f'{run.title}: boundary\n{band_error(run.predictions, tiles):.1f} % wrong' for run in runs),
+def make_scenes(runs):
+    """The test images with both predictions, those with the widest boundary bands in the label first."""
+    metainfo = runs[0].metainfo
+    sizes = [trimap_band(label, BAND_PX, SETTINGS.ignore_index).sum() for label in runs[0].labels]
+    order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
+    return [
+        Scene(
+            mmcv.imread(runs[0].paths[index], channel_order='rgb'),
+            runs[0].labels[index],
+            [run.predictions[index] for run in runs],
+            metainfo['classes'],
+            metainfo['palette'],
+            SETTINGS.ignore_index,
+        )
+        for index in order
     ]
-    figure, axes = plt.subplots(
-        len(shown), len(headers), figsize=(2.3 * len(headers), 2.3 * len(shown) + 1.6), squeeze=False, layout='tight'
-    )
-    for axis, header in zip(axes[0], headers, strict=True):
-        axis.set_title(header, fontsize=12)
-    for row, index in zip(axes, shown, strict=True):
-        tile = tiles[index]
-        predictions = [run.predictions[index] for run in runs]
-        panels = [
-            tile.image,
-            paint_classes(tile.label, palette),
-            *(paint_classes(prediction, palette) for prediction in predictions),
-            *(paint_errors(prediction, tile) for prediction in predictions),
-        ]
-        for axis, panel in zip(row, panels, strict=True):
-            axis.imshow(panel, interpolation='nearest')
-            axis.set_xticks([])
-            axis.set_yticks([])
-        for axis, prediction in zip(row[-len(runs) :], predictions, strict=True):
-            box = dict(facecolor='black', edgecolor='none', alpha=0.6, pad=2)
-            text = f'{band_error([prediction], [tile]):.0f} % wrong'
-            axis.text(0.03, 0.04, text, transform=axis.transAxes, color='white', fontsize=9, bbox=box)
-    entries = [*zip(classes, palette, strict=True), ('void', VOID_COLOUR)]
-    entries += [('boundary, right class', RIGHT_COLOUR), ('boundary, wrong class', WRONG_COLOUR)]
-    handles = [Patch(facecolor=np.array(colour) / 255, edgecolor='grey', label=name) for name, colour in entries]
-    figure.suptitle(
-        f'{runs[1].title} against {runs[0].title}: the {len(shown)} of {len(tiles)} validation tiles with the most '
-        f'boundary pixels (within {BAND_PX} px of another class)',
-        fontsize=14,
-    )
-    figure.legend(handles=handles, loc='lower center', ncols=len(palette), fontsize=11, frameon=False)
-    figure.get_layout_engine().set(rect=(0, 0.5 / figure.get_figheight(), 1, 1))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
 
 
-def main():
-    args = parse_args()
+def draw(runs, scenes, num_tiles):
+    """Yield name, figure and caption of each picture.
+
+    The first is of the ``num_tiles`` images with the most boundary, the others are of the one with the most.
+    """
+    first, baseline = scenes[0], runs[0].name
+    category = first.main_category()
+    line = choose_line(first.label == category)
+    name = f"'{first.classes[category]}'"
+    shown = scenes[:num_tiles]
+    title = f'{runs[1].name} against {baseline}: the {len(shown)} of {len(scenes)} test images with the most boundary'
+    headings = [f'{run.name}\nmIoU {np.nanmean(run.iou):.1f}, mBIoU {run.scores["mBIoU"]:.1f}' for run in runs]
+    yield (
+        'overview',
+        draw_overview(shown, title, headings),
+        f'What both predict, and where they are wrong within {BAND_PX} px of a boundary in the label.',
+    )
+    yield (
+        'comparison',
+        draw_comparison(first),
+        'The same for the first of these images alone, larger, and where only one of the two is right.',
+    )
+    yield (
+        'errors',
+        draw_errors(first, line),
+        f'Right and wrong pixels within {BAND_PX} px of its boundaries; the close-up is the framed square.',
+    )
+    yield (
+        'gradients',
+        draw_gradients(first, category, KSIZES[0], line),
+        f'The probability of {name}, the class with the most boundary there, and the magnitude of its gradient, which '
+        'CPG loss compares with that of the label.',
+    )
+    yield (
+        'profile',
+        draw_profile(first, category, line),
+        f'The probability of {name} along {line}: the steeper at the edges of the label, the sharper is the boundary.',
+    )
+    yield (
+        'boundaries',
+        draw_boundaries(first, KSIZES, line),
+        'The pixels that CPG loss looks at, by the size of its kernels; void and what is near it are left out.',
+    )
+
+
+def write_page(runs, scores, scenes, num_tiles, out):
+    """Write index.html and the pictures beside it to a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = []
+    for name, figure, caption in draw(runs, scenes, num_tiles):
+        figure.savefig(out / f'{name}.png')
+        caption = escape(caption)
+        pictures.append(f'<figure><img src="{name}.png" alt="{caption}"><figcaption>{caption}</figcaption></figure>')
+    height, width = scenes[0].label.shape
+    width_px = width_in_px(height, width, SETTINGS.width_ratio)
+    num_pixels = sum(label.size for label in runs[0].labels)
+    void = sum((label == SETTINGS.ignore_index).sum() for label in runs[0].labels) / num_pixels
+    template = string.Template(Path(__file__).with_suffix('.html').read_text())
+    page = template.substitute(
+        title=escape(f'{runs[1].name} against {runs[0].name}'),
+        data=f'Evaluated on {len(scenes)} test images with {len(runs[0].iou)} classes; {100 * void:.1f} % of their '
+        'pixels are void, which is evaluated nowhere.',
+        caution=CAUTION,
+        scores=scores.get_html_string(),
+        explanation=f'Boundary IoU compares bands of {width_px} px ({100 * SETTINGS.width_ratio:g} % of the diagonal '
+        'of the image) inside each class; the F-score matches boundaries up to a tolerance. Boundaries that are '
+        'nearer to void than that do not count in them, and the last column says how much of the label that drops. '
+        f'Accuracy within {BAND_PX} px is that of the pixels with another label, or void, at most so far away.',
+        class_scores=compare_classes(runs).get_html_string(),
+        choice='Images, class and line are chosen by the labels alone, whatever the predictions look like.',
+        pictures='\n'.join(pictures),
+        runs=describe(runs).get_html_string(),
+        command=f'Trained by <code>bash tools/demo.sh</code>, evaluated and drawn by '
+        f'<code>{escape(shlex.join(["python", *sys.argv]))}</code>, '
+        f'with MMSegmentation {mmseg.__version__}, MMEngine {mmengine.__version__}, MMCV {mmcv.__version__} and '
+        f'PyTorch {torch.__version__} on {get_device()}.',
+    )
+    (out / 'index.html').write_text(page, encoding='utf-8')
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
     with one_line_errors():
-        runs = [evaluate(work_dir) for work_dir in args.work_dirs]
+        if args.num_tiles < 1:
+            raise UserError(f'--num-tiles must be at least 1, got {args.num_tiles}.')
+        runs = [evaluate(Path(work_dir)) for work_dir in args.work_dirs]
         if runs[0].paths != runs[1].paths:
             raise UserError('The two runs are not tested on the same data, so they cannot be compared.')
-    tiles = [read_tile(*paths) for paths in runs[0].paths]
-    print(f'{"":>20}{"mIoU":>10}{f"wrong within {BAND_PX} px of a boundary":>36}')
-    for run in runs:
-        print(f'{run.title:>20}{run.miou:>9.2f}%{band_error(run.predictions, tiles):>35.2f}%')
-    shown = sorted(range(len(tiles)), key=lambda index: -tiles[index].band.sum())[: args.num_tiles]
-    draw(runs, tiles, shown, Path(args.out))
-    print(f'Picture: {args.out}')
+    scores = compare(runs)
+    print(scores)
+    write_page(runs, scores, make_scenes(runs), args.num_tiles, Path(args.out))
 
 
 if __name__ == '__main__':
