@@ -216,14 +216,16 @@ def make_scenes(runs):
 def draw(runs, scenes, num_tiles):
     """Yield name, figure and caption of each picture.
 
-    The first is of the ``num_tiles`` images with the most boundary, the others are of the one with the most.
+    The first is of the ``num_tiles`` images with the most boundary, the others are of one with as much as is usual.
     """
-    first, baseline = scenes[0], runs[0].name
-    category = first.main_category()
-    line = choose_line(first.label == category)
-    name = f"'{first.classes[category]}'"
+    typical = scenes[len(scenes) // 2]
+    category = typical.main_category()
+    line = choose_line(typical.label == category)
+    name = f"'{typical.classes[category]}'"
     shown = scenes[:num_tiles]
-    title = f'{runs[1].name} against {baseline}: the {len(shown)} of {len(scenes)} test images with the most boundary'
+    title = (
+        f'{runs[1].name} against {runs[0].name}: the {len(shown)} of {len(scenes)} test images with the most boundary'
+    )
     headings = [f'{run.name}\nmIoU {np.nanmean(run.iou):.1f}, mBIoU {run.scores["mBIoU"]:.1f}' for run in runs]
     yield (
         'overview',
@@ -232,28 +234,28 @@ def draw(runs, scenes, num_tiles):
     )
     yield (
         'comparison',
-        draw_comparison(first),
-        'The same for the first of these images alone, larger, and where only one of the two is right.',
+        draw_comparison(typical),
+        'An image with as much boundary as is usual (the median), and where only one of the two is right.',
     )
     yield (
         'errors',
-        draw_errors(first, line),
-        f'Right and wrong pixels within {BAND_PX} px of its boundaries; the close-up is the framed square.',
+        draw_errors(typical, line),
+        f'Right and wrong pixels of that image within {BAND_PX} px of its boundaries; the close-up is the framed square.',
     )
     yield (
         'gradients',
-        draw_gradients(first, category, KSIZES[0], line),
+        draw_gradients(typical, category, KSIZES[0], line),
         f'The probability of {name}, the class with the most boundary there, and the magnitude of its gradient, which '
         'CPG loss compares with that of the label.',
     )
     yield (
         'profile',
-        draw_profile(first, category, line),
+        draw_profile(typical, category, line),
         f'The probability of {name} along {line}: the steeper at the edges of the label, the sharper is the boundary.',
     )
     yield (
         'boundaries',
-        draw_boundaries(first, KSIZES, line),
+        draw_boundaries(typical, KSIZES, line),
         'The pixels that CPG loss looks at, by the size of its kernels; void and what is near it are left out.',
     )
 
