@@ -240,7 +240,7 @@ def draw(runs, scenes, num_tiles):
     yield (
         'errors',
         draw_errors(typical, line),
-        f'Right and wrong pixels of that image within {BAND_PX} px of its boundaries; the close-up is the framed square.',
+        f'Its right and wrong pixels within {BAND_PX} px of the boundaries; the close-up is the framed square.',
     )
     yield (
         'gradients',

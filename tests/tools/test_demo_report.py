@@ -1,0 +1,121 @@
+"""The page's numbers are the metrics', its links lead somewhere, and what it shows does not hang on predictions."""
+
+import re
+import shutil
+from argparse import Namespace
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmseg_cpg.utils.cli import build_runner
+from mmseg_cpg.utils.config import load_config
+
+REPORT = 'analysis/demo_report'
+BOUNDARY_METRIC = (
+    "val_evaluator = [val_evaluator, dict(type='mmseg_cpg.BoundaryMetric')]\ntest_evaluator = val_evaluator\n"
+)
+LENGTH = "train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)\nparam_scheduler = []\n"
+CPG = """
+model['decode_head']['loss_decode'] = [dict(type='CrossEntropyLoss'), dict(type='mmseg_cpg.CPGLoss')]
+"""
+
+
+@pytest.fixture(scope='module')
+def trained(write_config, tmp_path_factory):
+    """Two work dirs after an iteration of training, moved from where they were trained, and their metrics."""
+    folder = tmp_path_factory.mktemp('runs')
+    found = SimpleNamespace(work_dirs=[], metrics=[])
+    for name, extra in (('ce', ''), ('cpg', CPG)):
+        path = write_config(folder, f'{BOUNDARY_METRIC}{LENGTH}{extra}', f'{name}.py')
+        work_dir = str(folder / 'before' / name)
+        runner = build_runner(load_config(Namespace(config=path, cfg_options=None, launcher='none', work_dir=work_dir)))
+        runner.train()
+        found.metrics.append(runner.test())
+        found.work_dirs.append(folder / 'after' / name)
+    shutil.move(folder / 'before', folder / 'after')
+    return found
+
+
+class Page(HTMLParser):
+    """The rows of the tables of a page, and what it refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.links, self.in_cell = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ('src', 'href')]
+        if tag == 'table':
+            self.tables.append([])
+        elif tag == 'tr':
+            self.tables[-1].append([])
+        elif tag in ('td', 'th'):
+            self.tables[-1][-1].append('')
+        self.in_cell = tag in ('td', 'th')
+
+    def handle_endtag(self, tag):
+        self.in_cell = False
+
+    def handle_data(self, data):
+        if self.in_cell:
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture
+def page(trained, run_tool, tmp_path, capsys):
+    run_tool(REPORT, *trained.work_dirs, '--out', tmp_path, '--num-tiles', '2')
+    page = Page((tmp_path / 'index.html').read_text())
+    page.printed = capsys.readouterr().out
+    return page
+
+
+def test_the_numbers_are_those_of_the_metrics(page, trained):
+    scores, class_scores, how = page.tables
+    ce, cpg = trained.metrics
+    names = ['mIoU', 'mBIoU', *(f'mF_{size_px}px' for size_px in (1, 3, 5, 9)), 'trimap_aAcc_3px']
+    dropped = ['BIoU_dropped', *(f'F_dropped_{size_px}px' for size_px in (1, 3, 5, 9))]
+    dropped = ['–', *(f'{ce[name]:.2f}' for name in dropped), '–']
+    assert scores[0] == ['in percent', 'CE', 'CE + CPG', 'difference', 'dropped near void']
+    for row, name, drop in zip(scores[1:], names, dropped, strict=True):
+        expected = f'{ce[name]:.2f}', f'{cpg[name]:.2f}', f'{cpg[name] - ce[name]:+.2f}', drop
+        assert tuple(row[1:]) == expected, name
+    for row in scores:
+        assert re.search(r' *\| *'.join(map(re.escape, row)), page.printed)
+    header, *rows = class_scores
+    assert [row[0] for row in rows] == ['a', 'b', 'c']
+    means = np.nanmean([[np.nan if cell == '–' else float(cell) for cell in row[1:]] for row in rows], axis=0)
+    expected = [run[name] for name in ('mIoU', 'mBIoU', 'mF_3px') for run in (ce, cpg)]
+    np.testing.assert_allclose(means, expected, atol=0.011)
+    assert header[1:3] == ['IoU: CE', 'IoU: CE + CPG']
+    assert ['length', '1 iters', '1 iters'] in how
+    assert ['seed', '0', '0'] in how
+
+
+def test_the_pictures_lie_beside_the_page(page, tmp_path):
+    names = ['overview', 'comparison', 'errors', 'gradients', 'profile', 'boundaries']
+    assert page.links == [f'{name}.png' for name in names]
+    for link in page.links:
+        with Image.open(tmp_path / link) as image:
+            assert np.asarray(image).std() > 0
+
+
+@pytest.mark.parametrize('missing', ['work_dir', 'last_checkpoint', 'iter_1.pth', 'config'])
+def test_what_is_missing_is_named(trained, fails_with, tmp_path, missing):
+    work_dir = tmp_path / 'run'
+    if missing != 'work_dir':
+        shutil.copytree(trained.work_dirs[0], work_dir)
+        for path in work_dir.glob('*.py' if missing == 'config' else missing):
+            path.unlink()
+    message = fails_with(REPORT, work_dir, trained.work_dirs[1], '--out', tmp_path / 'out')
+    assert str(work_dir) in message
+    expected = dict(work_dir='last_checkpoint', config='one config (*.py), but has 0').get(missing, missing)
+    assert expected in message
+    assert not (tmp_path / 'out').exists()
+
+
+def test_no_tiles(trained, fails_with):
+    assert '--num-tiles must be at least 1, got 0' in fails_with(REPORT, *trained.work_dirs, '--num-tiles', '0')
