@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmseg_cpg import visualization
+from mmseg_cpg.evaluation.boundary import trimap_band
 from mmseg_cpg.utils.cli import build_runner
 from mmseg_cpg.utils.config import load_config
 
@@ -36,6 +38,7 @@ def trained(write_config, tmp_path_factory):
         found.metrics.append(runner.test())
         found.work_dirs.append(folder / 'after' / name)
     shutil.move(folder / 'before', folder / 'after')
+    assert found.metrics[0] != found.metrics[1]
     return found
 
 
@@ -101,6 +104,23 @@ def test_the_pictures_lie_beside_the_page(page, tmp_path):
     for link in page.links:
         with Image.open(tmp_path / link) as image:
             assert np.asarray(image).std() > 0
+
+
+def test_what_is_shown_is_chosen_by_the_labels(trained, run_tool, tmp_path, monkeypatch):
+    calls = []
+    for name in ('draw_overview', 'draw_profile'):
+        draw = getattr(visualization, name)
+        monkeypatch.setattr(visualization, name, lambda *args, draw=draw: calls.append(args) or draw(*args))
+    shown = []
+    for work_dirs in (trained.work_dirs, trained.work_dirs[::-1]):
+        calls.clear()
+        run_tool(REPORT, *work_dirs, '--out', tmp_path, '--num-tiles', '2')
+        (scenes, *_), (scene, *place) = calls
+        shown.append(([each.label.tolist() for each in [*scenes, scene]], place))
+    assert shown[0] == shown[1]
+    labels = [np.array(label) for label in shown[0][0]]
+    sizes = [trimap_band(label.astype(np.uint8), 3, 255).sum() for label in labels]
+    assert sizes[0] > sizes[1] == sizes[2]  # of three images the second one is the median
 
 
 @pytest.mark.parametrize('missing', ['work_dir', 'last_checkpoint', 'iter_1.pth', 'config'])

@@ -216,16 +216,14 @@ def make_scenes(runs):
 def draw(runs, scenes, num_tiles):
     """Yield name, figure and caption of each picture.
 
-    The first is of the ``num_tiles`` images with the most boundary, the others are of one with as much as is usual.
+    The first is of the ``num_tiles`` images with the most boundary, the others are of the one with the median amount.
     """
-    typical = scenes[len(scenes) // 2]
-    category = typical.main_category()
-    line = choose_line(typical.label == category)
-    name = f"'{typical.classes[category]}'"
+    median = scenes[len(scenes) // 2]
+    category = median.main_category()
+    line = choose_line(median.label == category)
+    name = f"'{median.classes[category]}'"
     shown = scenes[:num_tiles]
-    title = (
-        f'{runs[1].name} against {runs[0].name}: the {len(shown)} of {len(scenes)} test images with the most boundary'
-    )
+    title = f'{runs[1].name} against {runs[0].name}: the {len(shown)} of {len(scenes)} images with the most boundary'
     headings = [f'{run.name}\nmIoU {np.nanmean(run.iou):.1f}, mBIoU {run.scores["mBIoU"]:.1f}' for run in runs]
     yield (
         'overview',
@@ -234,28 +232,28 @@ def draw(runs, scenes, num_tiles):
     )
     yield (
         'comparison',
-        draw_comparison(typical),
-        'An image with as much boundary as is usual (the median), and where only one of the two is right.',
+        draw_comparison(median),
+        'The image with the median amount of boundary, and where only one of the two is right.',
     )
     yield (
         'errors',
-        draw_errors(typical, line),
+        draw_errors(median, line),
         f'Its right and wrong pixels within {BAND_PX} px of the boundaries; the close-up is the framed square.',
     )
     yield (
         'gradients',
-        draw_gradients(typical, category, KSIZES[0], line),
+        draw_gradients(median, category, KSIZES[0], line),
         f'The probability of {name}, the class with the most boundary there, and the magnitude of its gradient, which '
         'CPG loss compares with that of the label.',
     )
     yield (
         'profile',
-        draw_profile(typical, category, line),
+        draw_profile(median, category, line),
         f'The probability of {name} along {line}: the steeper at the edges of the label, the sharper is the boundary.',
     )
     yield (
         'boundaries',
-        draw_boundaries(typical, KSIZES, line),
+        draw_boundaries(median, KSIZES, line),
         'The pixels that CPG loss looks at, by the size of its kernels; void and what is near it are left out.',
     )
 
@@ -275,8 +273,8 @@ def write_page(runs, scores, scenes, num_tiles, out):
     template = string.Template(Path(__file__).with_suffix('.html').read_text())
     page = template.substitute(
         title=escape(f'{runs[1].name} against {runs[0].name}'),
-        data=f'Evaluated on {len(scenes)} test images with {len(runs[0].iou)} classes; {100 * void:.1f} % of their '
-        'pixels are void, which is evaluated nowhere.',
+        data=f'Evaluated on the {len(scenes)} images in {escape(str(Path(runs[0].paths[0]).parent))} with '
+        f'{len(runs[0].iou)} classes; {100 * void:.1f} % of the pixels are void and count nowhere.',
         caution=CAUTION,
         scores=scores.get_html_string(),
         explanation=f'Boundary IoU compares bands of {width_px} px ({100 * SETTINGS.width_ratio:g} % of the diagonal '
