@@ -100,7 +100,7 @@ class BoundaryTargetHook(Hook):
             return
         if targets:
             self._told_source = True
-            ksizes = ', '.join(str(each.ksize) for each in targets)
+            ksizes = ', '.join(map(str, sorted(each.ksize for each in targets)))
             runner.logger.info(f'CPG losses use boundaries that were found while loading, of ksize {ksizes}.')
         elif samples and not any('gt_boundary' in each for each in samples):
             self._told_source = True
