@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arguments import check_ids, check_ignore_index, check_label, void_mask
 from .chunks import chunk_slices
 from .kernels import check_ksize
 from .tiles import TILE_PX, correlate, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
@@ -22,8 +22,6 @@ from .tiles import TILE_PX, correlate, mask_of_tiles, pad_to_tiles, tile_origin,
 MAX_CLASSES = torch.iinfo(torch.int32).max
 IGNORE_POLICIES = ('exclude', 'as_background')
 _TILE_BITS = (TILE_PX**2).bit_length() - 1
-# All others, unsigned with 16 bits or more, have hardly any operation in torch.
-_PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,47 +91,6 @@ def stack_targets(targets: Sequence[BoundaryTargets]) -> BoundaryTargets:
         gradient=torch.cat([each.gradient for each in targets], 1),
         shape=(len(targets), height, width),
     )
-
-
-def check_label(label: np.ndarray | Tensor) -> Tensor:
-    """Return ``label`` as an integer tensor, or raise TypeError."""
-    if isinstance(label, np.ndarray) and label.dtype.kind in 'iu':
-        # torch takes no foreign byte order or negative strides, and warns of read-only arrays.
-        label = torch.from_numpy(np.require(label, label.dtype.newbyteorder('='), ('C', 'W')))
-    if not isinstance(label, (np.ndarray, Tensor)):
-        raise TypeError(f'label must be a torch.Tensor or numpy.ndarray, got {type(label).__name__}')
-    if isinstance(label, np.ndarray) or label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
-        raise TypeError(f'label must have an integer dtype, got {label.dtype}')
-    return label if label.dtype in _PLAIN_DTYPES else label.long()
-
-
-def check_ignore_index(ignore_index: int) -> None:
-    """Raise TypeError unless ``ignore_index`` is an int."""
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
-        raise TypeError(f'ignore_index must be an int, got {ignore_index!r}')
-
-
-def check_ids(name: str, ids: Tensor, num_classes: int, alternative: str = '') -> int:
-    """Raise ValueError unless all ids are in [0, num_classes); return the highest, or a bound for it.
-
-    On CUDA the check is an asynchronous device assertion, since looking at the values would wait for the device.
-    """
-    if ids.device.type != 'cpu':
-        torch._assert_async(((ids >= 0) & (ids < num_classes)).all())
-        return num_classes - 1
-    lowest, highest = (int(value) for value in ids.aminmax()) if ids.numel() else (0, 0)
-    if lowest < 0 or highest >= num_classes:
-        value = lowest if lowest < 0 else highest
-        raise ValueError(f'{name} must be in [0, {num_classes}){alternative}, got {value}')
-    return highest
-
-
-def void_mask(label: Tensor, ignore_index: int) -> Tensor:
-    """Boolean mask of void pixels; none where ``ignore_index`` lies outside the label's dtype."""
-    limits = torch.iinfo(label.dtype)
-    if not limits.min <= ignore_index <= limits.max:
-        return torch.zeros_like(label, dtype=torch.bool)
-    return label == ignore_index
 
 
 def check_ignore_policy(ignore_policy: str) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .boundary import (
-    BoundaryTargets,
-    boundary_targets,
+from .arguments import (
+    check_avg_factor,
+    check_factor,
     check_ids,
     check_ignore_index,
-    check_ignore_policy,
     check_label,
+    check_logits,
+    check_reduction,
     void_mask,
 )
+from .boundary import BoundaryTargets, boundary_targets, check_ignore_policy
 from .dense import dense_squared_error
-from .dtypes import compute_dtype
 from .kernels import check_ksize
+from .reduction import reduce_error
 from .sparse import sparse_squared_error
 
 IMPLEMENTATIONS = ('auto', 'dense', 'sparse')
-REDUCTIONS = ('none', 'mean', 'sum')
-LOGITS_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @torch.compiler.disable
@@ -95,11 +95,11 @@ def cpg_loss(
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f'implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}')
     label = check_label(label)
-    _check_logits(logits, label)
+    check_logits(logits, label)
     num_classes = max(logits.shape[1], 2)
-    weight = _check_factor('weight', weight, tuple(label.shape), logits)
-    class_weight = _check_factor('class_weight', class_weight, (logits.shape[1],), logits)
-    avg_factor = _check_avg_factor(avg_factor, reduction, logits)
+    weight = check_factor('weight', weight, tuple(label.shape), logits)
+    class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
+    avg_factor = check_avg_factor(avg_factor, reduction, logits)
     use_sigmoid = use_sigmoid or logits.shape[1] == 1
 
     if implementation == 'dense':
@@ -127,63 +127,7 @@ def cpg_loss(
         error = error.new_zeros(label.numel()).index_add(0, targets.pixel, error).view(label.shape)
         num_entries = targets.gradient.count_nonzero()
 
-    if weight is not None:
-        error = error * weight
-    if reduction == 'none':
-        return error
-    if reduction == 'sum':
-        return error.sum()
-    return error.sum() / (num_entries.clamp(min=1) if avg_factor is None else avg_factor)
-
-
-def check_reduction(reduction: str) -> None:
-    """Raise ValueError unless ``reduction`` is 'none', 'mean' or 'sum'."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
-
-
-def _check_logits(logits: Tensor, label: Tensor) -> None:
-    if not isinstance(logits, Tensor):
-        raise TypeError(f'logits must be a torch.Tensor, got {type(logits).__name__}')
-    if logits.dtype not in LOGITS_DTYPES:
-        raise TypeError(f'logits must have a floating point dtype of {LOGITS_DTYPES}, got {logits.dtype}')
-    if logits.dim() != 4 or 0 in logits.shape[1:]:
-        raise ValueError(f'logits must have shape (B, C, H, W) with C, H, W > 0, got {tuple(logits.shape)}')
-    expected = (logits.shape[0], *logits.shape[2:])
-    if label.shape != expected:
-        raise ValueError(f'label must have shape (B, H, W) = {expected} as logits have, got {tuple(label.shape)}')
-    if label.device != logits.device:
-        raise ValueError(f"label must be on the logits' device {logits.device}, got {label.device}")
-
-
-def _check_factor(
-    name: str, value: list[float] | Tensor | None, shape: tuple[int, ...], logits: Tensor
-) -> Tensor | None:
-    if value is None:
-        return None
-    try:
-        value = torch.as_tensor(value, dtype=compute_dtype(logits), device=logits.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f'{name} must be a tensor or a list of numbers, got {value!r}') from error
-    if value.shape != shape:
-        raise ValueError(f'{name} must have shape {shape}, got {tuple(value.shape)}')
-    return value
-
-
-def _check_avg_factor(avg_factor: float | Tensor | None, reduction: str, logits: Tensor) -> Tensor | None:
-    if avg_factor is None:
-        return None
-    if reduction == 'sum':
-        raise ValueError(f"avg_factor cannot be used with reduction='sum', got avg_factor={avg_factor}")
-    try:
-        value = torch.as_tensor(avg_factor, dtype=compute_dtype(logits), device=logits.device)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise TypeError(f'avg_factor must be a number or a scalar tensor, got {avg_factor!r}') from error
-    if value.numel() != 1:
-        raise ValueError(f'avg_factor must be a number or a scalar tensor, got shape {tuple(value.shape)}')
-    if value.device.type == 'cpu' and not value >= 0:
-        raise ValueError(f'avg_factor must be >= 0, got {avg_factor}')
-    return value.reshape(()).clamp(min=torch.finfo(torch.float32).eps)
+    return reduce_error(error, num_entries, weight=weight, avg_factor=avg_factor, reduction=reduction)
 
 
 def _check_targets(targets: BoundaryTargets, label: Tensor, ksize: int, ignore_index: int, ignore_policy: str) -> None:

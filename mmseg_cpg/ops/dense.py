@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .boundary import void_mask
+from .arguments import void_mask
 from .dtypes import compute_dtype
 from .kernels import sobel_numerators
 

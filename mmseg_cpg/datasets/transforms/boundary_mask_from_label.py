@@ -9,7 +9,8 @@ from mmseg.registry import TRANSFORMS
 from torch import Tensor
 
 from mmseg_cpg.ops import boundary_targets
-from mmseg_cpg.ops.boundary import check_ignore_index, check_ignore_policy
+from mmseg_cpg.ops.arguments import check_ignore_index
+from mmseg_cpg.ops.boundary import check_ignore_policy
 from mmseg_cpg.ops.kernels import check_ksize
 from mmseg_cpg.structures import pack_boundary
 

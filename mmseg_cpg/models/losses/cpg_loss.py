@@ -1,26 +1,25 @@
 from __future__ import annotations
 
-import math
 import warnings
-from numbers import Real
 
 import torch
-import torch.nn as nn
 from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryTargets, boundary_targets, cpg_loss
+from mmseg_cpg.ops.arguments import check_label, check_logits, check_reduction
 from mmseg_cpg.ops.boundary import check_ignore_policy
-from mmseg_cpg.ops.cpg_loss import check_reduction
 from mmseg_cpg.ops.kernels import check_ksize
+
+from .base import SegmentationLoss
 
 # So many batches in a row without any boundary entry are no accident.
 _EMPTY_BATCHES_BEFORE_WARNING = 100
 
 
 @MODELS.register_module()
-class CPGLoss(nn.Module):
+class CPGLoss(SegmentationLoss):
     """Convolution-based Probability Gradient loss (Shan & Jia, arXiv 2404.06704) for ``loss_decode``.
 
     Use it beside a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', ...), dict(type='CPGLoss', ...)]``.
@@ -52,19 +51,15 @@ class CPGLoss(nn.Module):
         reduction: str = 'mean',
         loss_name: str = 'loss_cpg',
     ) -> None:
-        super().__init__()
+        super().__init__(loss_weight, loss_name)
         check_ksize(ksize)
         check_ignore_policy(ignore_policy)
         check_reduction(reduction)
-        if isinstance(loss_weight, bool) or not isinstance(loss_weight, Real) or not math.isfinite(loss_weight):
-            raise ValueError(f'loss_weight must be a finite number, got {loss_weight!r}')
         self.ksize = ksize
-        self.loss_weight = loss_weight
         self.use_sigmoid = use_sigmoid
         self.ignore_policy = ignore_policy
         self.class_weight = get_class_weight(class_weight)
         self.reduction = reduction
-        self._loss_name = loss_name
         self.precomputed: tuple[BoundaryTargets, ...] = ()
         self._told_misfit = False
         self._empty_batches = 0
@@ -91,6 +86,7 @@ class CPGLoss(nn.Module):
         Returns:
             Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
         """
+        check_logits(pred, check_label(target))
         targets = self._targets(target, ignore_index, num_classes=max(pred.shape[1], 2))
         self._watch_for_empty_batches(len(targets))
         return self.loss_weight * cpg_loss(
@@ -136,7 +132,3 @@ class CPGLoss(nn.Module):
                 "line every object, ignore_policy='exclude' leaves none; ignore_policy='as_background' keeps edges.",
                 stacklevel=2,
             )
-
-    @property
-    def loss_name(self) -> str:
-        return self._loss_name

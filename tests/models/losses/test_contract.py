@@ -1,0 +1,239 @@
+"""What every loss here promises to a decode head, whatever the batch holds."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from mmseg.registry import MODELS
+
+import mmseg_cpg  # noqa: F401
+from mmseg_cpg.models.losses.base import SegmentationLoss
+
+NUM_CLASSES = 4
+
+# Configs of the losses, by the name of the test; one for each way through a loss's code.
+LOSSES = {
+    'CPGLoss': dict(type='CPGLoss', ksize=5),
+    'CPGLoss sigmoid': dict(type='CPGLoss', use_sigmoid=True, ignore_policy='as_background'),
+}
+
+
+@pytest.fixture(params=LOSSES.values(), ids=LOSSES.keys())
+def loss(request):
+    return MODELS.build(request.param)
+
+
+def label_of_blobs(batch=2, height=25, width=30, seed=0):
+    """Classes in 5-pixel cells, single void pixels, and a void region."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.randint(NUM_CLASSES, (batch, -(-height // 5), -(-width // 5)), generator=generator)
+    label = cells.repeat_interleave(5, 1).repeat_interleave(5, 2)[:, :height, :width].contiguous()
+    label[torch.rand(label.shape, generator=generator) < 0.01] = 255
+    label[:, : height // 4, : width // 4] = 255
+    return label
+
+
+def logits_for(label, scale=2.0, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(len(label), NUM_CLASSES, *label.shape[1:], generator=generator)
+    return logits.requires_grad_()
+
+
+def value_and_gradient(loss, logits, label, **options):
+    value = loss(logits, label, **options)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+def test_losses_are_all_here():
+    registered = {name for name, module in MODELS.module_dict.items() if issubclass_of_ours(module)}
+    assert {config['type'] for config in LOSSES.values()} == registered
+
+
+def issubclass_of_ours(module):
+    return isinstance(module, type) and issubclass(module, SegmentationLoss)
+
+
+def test_value_is_a_finite_float32_scalar_with_a_gradient(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    value, gradient = value_and_gradient(loss, logits, label)
+    assert value.shape == ()
+    assert value.dtype == torch.float32
+    assert value.isfinite()
+    assert value > 0
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
+def test_a_step_against_the_gradient_lowers_the_loss(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    value, gradient = value_and_gradient(loss, logits, label)
+    step = 1e-3 * logits.detach().norm() / gradient.norm()
+    assert loss(logits.detach() - step * gradient, label) < value
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('autocast', [False, True])
+def test_half_precision_is_computed_in_float32(loss, dtype, autocast):
+    label = label_of_blobs()
+    logits = logits_for(label).detach().to(dtype).requires_grad_()
+    expected, expected_gradient = value_and_gradient(loss, logits.detach().float().requires_grad_(), label)
+    with torch.autocast('cpu', dtype=dtype, enabled=autocast):
+        value, gradient = value_and_gradient(loss, logits, label)
+    assert value.dtype == torch.float32
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(value, expected)
+    # Rounded once, to the logits' dtype; the smallest ones of float16 are subnormal.
+    assert (gradient.float() - expected_gradient).norm() <= 2 * torch.finfo(dtype).eps * expected_gradient.norm() + 1e-6
+
+
+def test_inputs_are_left_alone(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    before = logits.detach().clone(), label.clone()
+    loss(logits, label).backward()
+    assert torch.equal(logits, before[0])
+    assert torch.equal(label, before[1])
+
+
+def test_upstream_gradient_and_loss_weight_are_factors(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    value, gradient = value_and_gradient(loss, logits, label)
+    (scaled,) = torch.autograd.grad(-3 * loss(logits, label), logits)
+    torch.testing.assert_close(scaled, -3 * gradient)
+    loss.loss_weight = 2.5
+    torch.testing.assert_close(loss(logits, label).detach(), 2.5 * value)
+
+
+def test_channels_last_gives_the_same(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    expected, expected_gradient = value_and_gradient(loss, logits, label)
+    other = logits.detach().to(memory_format=torch.channels_last).requires_grad_()
+    value, gradient = value_and_gradient(loss, other, label)
+    torch.testing.assert_close(value, expected)
+    assert (gradient - expected_gradient).norm() <= 1e-5 * expected_gradient.norm()
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int32])
+def test_label_dtypes(loss, dtype):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    assert torch.equal(loss(logits, label.to(dtype)), loss(logits, label))
+
+
+@pytest.mark.parametrize('ignore_index', [-100, -1, 0, 2, 1000])
+def test_any_ignore_index(loss, ignore_index):
+    label = label_of_blobs()
+    if 0 <= ignore_index < NUM_CLASSES:
+        label[label == ignore_index] = (ignore_index + 1) % NUM_CLASSES
+    logits = logits_for(label)
+    renamed = torch.where(label == 255, ignore_index, label)
+    assert torch.equal(loss(logits, renamed, ignore_index=ignore_index), loss(logits, label))
+
+
+@pytest.mark.parametrize('value', [1e30, float('nan'), float('inf')])
+def test_void_logits_change_nothing(loss, value):
+    if getattr(loss, 'ignore_policy', 'exclude') != 'exclude':
+        pytest.skip('with as_background the windows of counted pixels read the void')
+    label = label_of_blobs()
+    logits = logits_for(label)
+    void = (label == 255)[:, None].expand_as(logits)
+    expected, expected_gradient = value_and_gradient(loss, logits, label)
+    changed, gradient = value_and_gradient(loss, logits.detach().masked_fill(void, value).requires_grad_(), label)
+    assert torch.equal(changed, expected)
+    assert torch.equal(gradient, expected_gradient)
+    assert not gradient[void].any()
+
+
+@pytest.mark.parametrize(
+    'label',
+    [
+        torch.full((2, 16, 20), 255),
+        torch.full((1, 1, 1), 255),
+        torch.zeros(0, 16, 20, dtype=torch.int64),
+    ],
+    ids=['all void', '1x1 void', 'empty batch'],
+)
+def test_nothing_to_learn_from_is_zero_with_zero_gradient(loss, label):
+    value, gradient = value_and_gradient(loss, logits_for(label), label)
+    assert value == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize('shape', [(2, 1, 1), (1, 1, 7), (1, 9, 2), (1, 4, 4)])
+@pytest.mark.parametrize('seed', [0, None])
+def test_tiny_images(loss, shape, seed):
+    generator = torch.Generator().manual_seed(seed or 0)
+    label = torch.zeros(shape, dtype=torch.int64) if seed is None else torch.randint(4, shape, generator=generator)
+    value, gradient = value_and_gradient(loss, logits_for(label), label)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize('category', [0, NUM_CLASSES - 1])
+@pytest.mark.parametrize('scale', [0, 2, 1e4, 1e30])
+def test_one_class_and_logits_of_any_size_stay_finite(loss, category, scale):
+    """Constant logits (scale 0) included; among the confident ones right and wrong ones."""
+    for label in (torch.full((2, 16, 20), category), label_of_blobs()):
+        value, gradient = value_and_gradient(loss, logits_for(label, scale), label)
+        assert value.isfinite()
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize('confidence', [20.0, 1e4])
+def test_perfect_prediction_stays_finite(loss, confidence):
+    label = torch.where(label_of_blobs() == 255, 0, label_of_blobs())
+    logits = confidence * (torch.nn.functional.one_hot(label, NUM_CLASSES).movedim(3, 1) - 0.5)
+    value, gradient = value_and_gradient(loss, logits.requires_grad_(), label)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+LABEL = torch.tensor([[[0, 0, 1, 1]] * 4])
+LOGITS = torch.zeros(1, 2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'message'),
+    [
+        (dict(pred=[[0.0]]), TypeError, 'logits must be a torch.Tensor, got list'),
+        (dict(pred=LOGITS.int()), TypeError, 'logits must have a floating point dtype .* got torch.int32'),
+        (dict(pred=LOGITS[0]), ValueError, r'logits must have shape \(B, C, H, W\) .* got \(2, 4, 4\)'),
+        (dict(pred=LOGITS[:, :, :3]), ValueError, r'label must have shape .* = \(1, 3, 4\) .* got \(1, 4, 4\)'),
+        (dict(target=LABEL[:, None]), ValueError, r'label must have shape .* = \(1, 4, 4\) .* got \(1, 1, 4, 4\)'),
+        (dict(target=LABEL.float()), TypeError, 'label must have an integer dtype, got torch.float32'),
+        (dict(target=LABEL * 2), ValueError, r'label must be in \[0, 2\) or ignore_index=255, got 2'),
+        (dict(target=LABEL - 1), ValueError, r'label must be in \[0, 2\) or ignore_index=255, got -1'),
+        (dict(ignore_index=None), TypeError, 'ignore_index must be an int, got None'),
+        (dict(reduction_override='max'), ValueError, "reduction.* must be .*, got 'max'"),
+        (dict(weight=torch.ones(4, 4)), ValueError, r'weight must .*, got .*\(4, 4\)'),
+    ],
+)
+def test_bad_input_is_named(loss, changes, error, message):
+    with pytest.raises(error, match=message):
+        loss(**{'pred': LOGITS, 'target': LABEL, **changes})
+
+
+@pytest.mark.parametrize('loss_weight', [float('nan'), '1', None, True])
+@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+def test_bad_loss_weight_is_refused_when_the_model_is_built(config, loss_weight):
+    with pytest.raises(ValueError, match=r'loss_weight must be a finite number, got .*'):
+        MODELS.build(dict(config, loss_weight=loss_weight))
+
+
+@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+def test_name_in_the_log(config):
+    assert MODELS.build(config).loss_name.startswith('loss_')
+    assert MODELS.build(dict(config, loss_name='loss_other')).loss_name == 'loss_other'
+
+
+def test_copies_work(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert torch.equal(other(logits, label), loss(logits, label))
