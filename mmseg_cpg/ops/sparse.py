@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .autograd import refuse_second_derivative
 from .boundary import BoundaryTargets, window_extremum
 from .chunks import chunk_slices
 from .dtypes import compute_dtype
@@ -55,11 +56,7 @@ class _SquaredError(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                'the sparse CPG loss can be differentiated once only (create_graph=True was asked for); '
-                "implementation='dense' can be differentiated twice"
-            )
+        refuse_second_derivative('sparse')
         logits, error = ctx.saved_tensors
         targets, pairs = ctx.targets, ctx.pairs
         grad_error = error * (grad_output * (2 / _denominator(targets)))
