@@ -112,18 +112,21 @@ def check_factor(
     return value
 
 
-def check_avg_factor(avg_factor: float | Tensor | None, reduction: str, logits: Tensor) -> Tensor | None:
-    """Return ``avg_factor`` as a scalar tensor of at least float32's eps, or raise TypeError or ValueError."""
+def check_avg_factor(avg_factor: float | Tensor | None, reduction: str, logits: Tensor) -> float | Tensor | None:
+    """Return ``avg_factor`` as a number or scalar tensor >= float32's eps, or raise TypeError or ValueError."""
     if avg_factor is None:
         return None
     if reduction == 'sum':
         raise ValueError(f"avg_factor cannot be used with reduction='sum', got avg_factor={avg_factor}")
+    if isinstance(avg_factor, Tensor) and avg_factor.numel() != 1:
+        raise ValueError(f'avg_factor must be a number or a scalar tensor, got shape {tuple(avg_factor.shape)}')
+    smallest = torch.finfo(torch.float32).eps
+    if isinstance(avg_factor, Tensor) and avg_factor.device.type != 'cpu':  # looking at the value would wait for it
+        return avg_factor.to(logits.device, compute_dtype(logits)).reshape(()).clamp(min=smallest)
     try:
-        value = torch.as_tensor(avg_factor, dtype=compute_dtype(logits), device=logits.device)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        value = float(avg_factor)
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f'avg_factor must be a number or a scalar tensor, got {avg_factor!r}') from error
-    if value.numel() != 1:
-        raise ValueError(f'avg_factor must be a number or a scalar tensor, got shape {tuple(value.shape)}')
-    if value.device.type == 'cpu' and not value >= 0:
+    if not value >= 0:
         raise ValueError(f'avg_factor must be >= 0, got {avg_factor}')
-    return value.reshape(()).clamp(min=torch.finfo(torch.float32).eps)
+    return max(value, smallest)

@@ -1,4 +1,4 @@
-"""The CPG loss: checks its arguments, picks an implementation and reduces."""
+"""The CPG loss: checks its arguments, runs an implementation and reduces."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .arguments import (
     check_ignore_index,
     check_label,
     check_logits,
+    check_pixels,
     check_reduction,
     void_mask,
 )
 from .boundary import BoundaryTargets, boundary_targets, check_ignore_policy
 from .dense import dense_squared_error
+from .implementation import choose_implementation
 from .kernels import check_ksize
 from .reduction import reduce_error
 from .sparse import sparse_squared_error
-
-IMPLEMENTATIONS = ('auto', 'dense', 'sparse')
 
 
 @torch.compiler.disable
@@ -70,10 +70,12 @@ def cpg_loss(
             the smallest is float32's eps, so that 0 where nothing is counted gives 0.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
             pixel, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
-        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device; then the values of
-            ``label`` are not looked at again.
+        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device; ``'sparse'`` then does not
+            look at the values of ``label`` again. ``'triton'`` finds the boundary as fast as it reads the label, and
+            does not use them.
         implementation: ``'sparse'`` works on boundary pixels only, ``'dense'`` follows the equations line by line with
-            many times the memory. ``'auto'`` is ``'sparse'``.
+            many times the memory, ``'triton'`` is for CUDA, without host synchronisation. ``'auto'`` is ``'triton'``
+            for float16, bfloat16 and float32 logits on CUDA if triton works there, else ``'sparse'``.
 
     Returns:
         Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
@@ -92,8 +94,6 @@ def cpg_loss(
     check_ignore_index(ignore_index)
     check_ignore_policy(ignore_policy)
     check_reduction(reduction)
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f'implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}')
     label = check_label(label)
     check_logits(logits, label)
     num_classes = max(logits.shape[1], 2)
@@ -101,6 +101,8 @@ def cpg_loss(
     class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     use_sigmoid = use_sigmoid or logits.shape[1] == 1
+
+    implementation, _ = choose_implementation(logits, implementation)
 
     if implementation == 'dense':
         if targets is not None:
@@ -111,6 +113,16 @@ def cpg_loss(
         if class_weight is not None:
             error = error * class_weight.view(-1, 1, 1)
         error = error.sum(1)
+    elif implementation == 'triton':
+        if targets is not None:
+            _check_targets(targets, label, ksize, ignore_index, ignore_policy)
+        if label.device.type == 'cpu':
+            check_pixels(logits, label, ignore_index)  # on CUDA the kernel looks at the ids
+        from .triton import triton_squared_error
+
+        error, num_entries = triton_squared_error(
+            logits, label, ksize, ignore_index, ignore_policy, use_sigmoid, class_weight
+        )
     else:
         if targets is None:
             targets = boundary_targets(

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def reduce_error(
-    error: Tensor, count: Tensor, *, weight: Tensor | None, avg_factor: Tensor | None, reduction: str
+    error: Tensor, count: Tensor, *, weight: Tensor | None, avg_factor: float | Tensor | None, reduction: str
 ) -> Tensor:
     """Weight the pixels' errors and reduce them as MMSegmentation's losses do.
 
@@ -12,7 +12,7 @@ def reduce_error(
         error: (B, H, W), floating point.
         count: Scalar, the divisor for ``'mean'`` where there is no ``avg_factor``; 0 divides by 1.
         weight: (B, H, W), factor of each pixel.
-        avg_factor: Scalar > 0, the divisor for ``'mean'``.
+        avg_factor: Number or scalar > 0, the divisor for ``'mean'``.
         reduction: 'none', 'mean' or 'sum'.
 
     Returns:

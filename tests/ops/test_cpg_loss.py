@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_cpg.ops import boundary_targets, cpg_loss, sparse
+import mmseg_cpg.ops
+from mmseg_cpg.ops import boundary_targets, sparse
 from tests import oracle
 
-IMPLEMENTATIONS = ['dense', 'sparse']
+IMPLEMENTATIONS = ['dense', 'sparse', 'triton']
 POLICIES = ['exclude', 'as_background']
 
 # A probability carries a few roundings of 6e-8, a gradient the sum of up to 120 products of them. That is far below
@@ -51,8 +52,17 @@ def assert_close(actual, expected, size=0.0, tolerance=RELATIVE_ERROR):
     assert (actual - expected).norm() <= tolerance * expected.norm() + cancelled
 
 
+def cpg_loss(logits, label, ksize=3, **options):
+    """The package's function; Triton's kernels run on the GPU if there is one, through the interpreter if not."""
+    if options.get('implementation') != 'triton' or not torch.cuda.is_available():
+        return mmseg_cpg.ops.cpg_loss(logits, label, ksize, **options)
+    options = {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in options.items()}
+    with torch.autocast('cuda', dtype=logits.dtype, enabled=torch.is_autocast_enabled('cpu')):
+        return mmseg_cpg.ops.cpg_loss(logits.cuda(), label.cuda(), ksize, **options).cpu()
+
+
 @st.composite
-def cases(draw):
+def cases(draw, ksizes=(3, 5, 7, 9, 11)):
     num_classes = draw(st.sampled_from([1, 2, 3, 6]))
     label = blobs(
         (draw(st.integers(1, 2)), draw(st.integers(1, 18)), draw(st.integers(1, 18))),
@@ -62,13 +72,24 @@ def cases(draw):
     )
     scale = draw(st.sampled_from([0, 1, 30]))
     logits = random_logits(label, num_classes, scale, seed=draw(st.integers(0, 2**31)))
-    return logits, label, draw(st.sampled_from([3, 5, 7, 9, 11])), draw(st.sampled_from(POLICIES)), draw(st.booleans())
+    return logits, label, draw(st.sampled_from(ksizes)), draw(st.sampled_from(POLICIES)), draw(st.booleans())
 
 
-@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', ['dense', 'sparse'])
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_loss_and_gradient_are_those_of_the_oracle(implementation, case):
+    check_against_oracle(implementation, case)
+
+
+@settings(max_examples=10, deadline=None)
+@given(cases(ksizes=(3, 3, 3, 5)))
+def test_loss_and_gradient_of_triton_are_those_of_the_oracle(case):
+    """Apart, since the interpreter takes a second where the others take milliseconds."""
+    check_against_oracle('triton', case)
+
+
+def check_against_oracle(implementation, case):
     logits, label, ksize, ignore_policy, use_sigmoid = case
     expected, expected_gradient, size, _ = oracle_loss(logits, label, ksize, ignore_policy, use_sigmoid)
     options = dict(ignore_policy=ignore_policy, use_sigmoid=use_sigmoid, implementation=implementation)
@@ -114,7 +135,7 @@ def test_weights_and_reductions(implementation, num_classes):
     assert_close(gradient, expected_gradient * len(entries))
 
 
-@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', ['dense', 'sparse'])
 @pytest.mark.parametrize(('num_classes', 'use_sigmoid'), [(1, True), (3, False), (3, True)])
 @pytest.mark.parametrize('ksize', [3, 7])
 def test_gradcheck(implementation, num_classes, use_sigmoid, ksize):
@@ -218,12 +239,12 @@ def test_nan_in_any_place_of_a_boundary_window_is_seen(implementation, ksize):
     label = torch.zeros(1, 20, 20, dtype=torch.int64)
     label[:, :, 10:] = 1
     radius = ksize // 2
-    for column in range(20):
+    first, last = 10 - 2 * radius, 9 + 2 * radius
+    for column in (first - 1, first, 10 - radius, 9, 10, last, last + 1):
         logits = torch.zeros(1, 2, 20, 20)
         logits[0, 1, 9, column] = float('nan')
         loss = cpg_loss(logits, label, ksize, implementation=implementation)
-        read = 10 - 2 * radius <= column < 10 + 2 * radius
-        assert loss.isnan().item() == read, column
+        assert loss.isnan().item() == (first <= column <= last), column
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)

@@ -3,16 +3,19 @@ from __future__ import annotations
 import warnings
 
 import torch
+from mmengine.logging import print_log
 from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmseg_cpg.ops import BoundaryTargets, boundary_targets, cpg_loss
+from mmseg_cpg.ops import BoundaryTargets, cpg_loss
 from mmseg_cpg.ops.arguments import check_label, check_logits, check_reduction
 from mmseg_cpg.ops.boundary import check_ignore_policy
+from mmseg_cpg.ops.implementation import choose_implementation
 from mmseg_cpg.ops.kernels import check_ksize
 
 from .base import SegmentationLoss
+from .zero_streak import ZeroStreak
 
 # So many batches in a row without any boundary entry are no accident.
 _EMPTY_BATCHES_BEFORE_WARNING = 100
@@ -58,11 +61,17 @@ class CPGLoss(SegmentationLoss):
         self.ksize = ksize
         self.use_sigmoid = use_sigmoid
         self.ignore_policy = ignore_policy
-        self.class_weight = get_class_weight(class_weight)
+        class_weight = get_class_weight(class_weight)
+        if class_weight is not None:
+            class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
+        # A buffer, so that it need not be copied to the device in every step.
+        self.register_buffer('class_weight', class_weight, persistent=False)
         self.reduction = reduction
         self.precomputed: tuple[BoundaryTargets, ...] = ()
         self._told_misfit = False
-        self._empty_batches = 0
+        self._told_implementation = False
+        self._told_empty = False
+        self._empty_batches = ZeroStreak()
 
     def forward(
         self,
@@ -87,9 +96,7 @@ class CPGLoss(SegmentationLoss):
             Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
         """
         check_logits(pred, check_label(target))
-        targets = self._targets(target, ignore_index, num_classes=max(pred.shape[1], 2))
-        self._watch_for_empty_batches(len(targets))
-        return self.loss_weight * cpg_loss(
+        loss = cpg_loss(
             pred,
             target,
             self.ksize,
@@ -100,11 +107,23 @@ class CPGLoss(SegmentationLoss):
             class_weight=self.class_weight,
             avg_factor=avg_factor,
             reduction=reduction_override or self.reduction,
-            targets=targets,
+            targets=self._targets(pred, target, ignore_index),
         )
+        self._watch_for_empty_batches(loss)
+        return self.loss_weight * loss
 
     @torch.compiler.disable
-    def _targets(self, label: Tensor, ignore_index: int, num_classes: int) -> BoundaryTargets:
+    def _targets(self, logits: Tensor, label: Tensor, ignore_index: int) -> BoundaryTargets | None:
+        """The precomputed targets that fit; for the implementation that has no use for them, None."""
+        implementation, reason = choose_implementation(logits)
+        if not self._told_implementation:
+            self._told_implementation = True
+            hint = (
+                ' It needs no boundaries made while loading.' if implementation == 'triton' and self.precomputed else ''
+            )
+            print_log(f"CPGLoss runs its '{implementation}' implementation: {reason}.{hint}", logger='current')
+        if implementation == 'triton':
+            return None
         needed = (tuple(label.shape), self.ksize, ignore_index, self.ignore_policy)
         for targets in self.precomputed:
             if targets.made_with == needed:
@@ -116,19 +135,16 @@ class CPGLoss(SegmentationLoss):
                 f'{needed}, BoundaryMaskFromLabel made {", ".join(str(each.made_with) for each in self.precomputed)}.',
                 stacklevel=2,
             )
-        return boundary_targets(
-            label,
-            self.ksize,
-            ignore_index=ignore_index,
-            ignore_policy=self.ignore_policy,
-            num_classes=num_classes,
-        )
+        return None
 
-    def _watch_for_empty_batches(self, num_entries: int) -> None:
-        self._empty_batches = 0 if num_entries else self._empty_batches + 1
-        if self._empty_batches == _EMPTY_BATCHES_BEFORE_WARNING and self.ignore_policy == 'exclude':
-            warnings.warn(
-                f'CPGLoss found no boundary in {self._empty_batches} batches in a row and was 0. Where void pixels '
-                "line every object, ignore_policy='exclude' leaves none; ignore_policy='as_background' keeps edges.",
-                stacklevel=2,
-            )
+    @torch.compiler.disable
+    def _watch_for_empty_batches(self, loss: Tensor) -> None:
+        if self.ignore_policy == 'exclude' and not self._told_empty:
+            length = self._empty_batches.update(loss)
+            if length >= _EMPTY_BATCHES_BEFORE_WARNING:
+                self._told_empty = True
+                warnings.warn(
+                    f'CPGLoss found no boundary in {length} batches in a row and was 0. Where void pixels line every '
+                    "object, ignore_policy='exclude' leaves none; ignore_policy='as_background' keeps edges.",
+                    stacklevel=2,
+                )
