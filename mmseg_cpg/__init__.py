@@ -19,7 +19,7 @@ else:
         ReproducibleResumeHook,
     )
     from .evaluation.metrics import BoundaryMetric
-    from .models import CPGLoss
+    from .models import CPGLoss, GraDNet
     from .utils.packages import register_packages
 
     register_packages()
@@ -33,6 +33,7 @@ else:
         'CPGLogHook',
         'CPGLoss',
         'CheckBatchSizeHook',
+        'GraDNet',
         'ReproducibleResumeHook',
         '__version__',
     ]

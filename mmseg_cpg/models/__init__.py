@@ -1,3 +1,4 @@
+from .backbones import GraDNet
 from .losses import CPGLoss
 
-__all__ = ['CPGLoss']
+__all__ = ['CPGLoss', 'GraDNet']

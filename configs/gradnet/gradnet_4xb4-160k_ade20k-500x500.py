@@ -1,0 +1,13 @@
+# GraDNet on ADE20K with a usable schedule: Adam, learning rate 1e-3 with polynomial decay, 160000 iterations.
+# 4 GPUs x 4 images make a total batch of 16:
+#     tools/dist_train.sh configs/gradnet/gradnet_4xb4-160k_ade20k-500x500.py 4
+# Differs from the paper: the schedule, and what README.md beside this file lists.
+_base_ = [
+    '../_base_/models/gradnet.py',
+    '../_base_/datasets/ade20k_500x500.py',
+    '../_base_/schedules/schedule_160k_adam.py',
+    'mmseg::_base_/default_runtime.py',
+]
+model = dict(data_preprocessor=dict(size=_base_.crop_size), decode_head=dict(num_classes=150))
+train_dataloader = dict(batch_size=4)
+auto_scale_lr = dict(enable=False, base_batch_size=16)

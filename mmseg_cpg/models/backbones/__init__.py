@@ -1,0 +1,3 @@
+from .gradnet import GraDNet
+
+__all__ = ['GraDNet']
