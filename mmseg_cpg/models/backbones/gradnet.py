@@ -1,29 +1,40 @@
 from __future__ import annotations
 
 import torch.nn as nn
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvModule, build_activation_layer
 from mmengine.model import BaseModule
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_cpg.ops.gradient_layer import check_edge_side, check_threshold, gradient_layer
 
-# Table 1: Conv1, then the pairs Conv2 and 3, Conv4 and 5, ... Conv14 and 15 as (channels, kernel size).
-_STEM_CHANNELS = 128
-_PAIRS = ((16, 3), (8, 5), (16, 3), (8, 5), (16, 3), (8, 5), (16, 3))
-_STRIDE = 4 * 2 ** len(_PAIRS)
+_STEM_CHANNELS, _CHANNELS, _BOTTLENECK_CHANNELS = 128, 16, 8
+_STRIDE = 32  # of the lowest resolution
+
+
+class _Pair(nn.Sequential):
+    """A 1 x k and a k x 1 convolution, each with stride 2 in its own direction: together they halve the resolution."""
+
+    def __init__(
+        self, in_channels: int, channels: int, ksize: int, norm_cfg: dict, act_cfg: dict, last_act_cfg: dict | None
+    ) -> None:
+        half = ksize // 2
+        super().__init__(
+            ConvModule(in_channels, channels, (1, ksize), (1, 2), (0, half), norm_cfg=norm_cfg, act_cfg=act_cfg),
+            ConvModule(channels, channels, (ksize, 1), (2, 1), (half, 0), norm_cfg=norm_cfg, act_cfg=last_act_cfg),
+        )
 
 
 @MODELS.register_module()
 class GraDNet(BaseModule):
     """GraDNet (Jia et al., "Pixel-level semantic segmentation based on gradient features", ICCSCT 2022).
 
-    Conv1 and the gradient layer (:func:`mmseg_cpg.ops.gradient_layer`) at 1/4 of the image's resolution, then seven
-    pairs of a 1 x k and a k x 1 convolution, each of which halves it, down to 1/512. The outputs with 16 channels, at
-    1/8, 1/32, 1/128 and 1/512, are added up from the lowest resolution to the highest, and max-pooled. Conv16, the
-    1 x 1 classifier, is an ``FCNHead`` with ``num_convs=0``; configs/gradnet/README.md lists what the paper leaves
-    open and what is done about it.
+    Conv1 at 1/4 of the image's resolution and the gradient layer (:func:`mmseg_cpg.ops.gradient_layer`); Conv2 and 3 at
+    1/8; three residual blocks, Conv4 to 7, 8 to 11 and 12 to 15, each a bottleneck of 16, 8 and 16 channels that goes
+    down to 1/32 and is interpolated before it is added to its input; a max pooling. Conv16, the 1 x 1 classifier, is an
+    ``FCNHead`` with ``num_convs=0``. configs/gradnet/README.md lists what the paper leaves open and what is done.
 
     Images may have any size; the gradient layer does nothing below 13 px.
 
@@ -59,19 +70,17 @@ class GraDNet(BaseModule):
         self.edge_side = edge_side
         self.align_corners = align_corners
 
-        def conv(in_channels, out_channels, kernel_size, stride):
-            padding = tuple(size // 2 for size in kernel_size)
-            settings = dict(stride=stride, padding=padding, norm_cfg=norm_cfg, act_cfg=act_cfg)
-            return ConvModule(in_channels, out_channels, kernel_size, **settings)
-
-        self.conv1 = conv(in_channels, _STEM_CHANNELS, (11, 11), 4)
-        self.pairs = nn.ModuleList()
-        channels = _STEM_CHANNELS
-        for out_channels, ksize in _PAIRS:
-            wide = conv(channels, out_channels, (1, ksize), (1, 2))
-            tall = conv(out_channels, out_channels, (ksize, 1), (2, 1))
-            self.pairs.append(nn.Sequential(wide, tall))
-            channels = out_channels
+        self.conv1 = ConvModule(in_channels, _STEM_CHANNELS, 11, 4, 5, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv2_3 = _Pair(_STEM_CHANNELS, _CHANNELS, 3, norm_cfg, act_cfg, act_cfg)
+        # As in ResNet, the activation at a block's end comes after the addition.
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                _Pair(_CHANNELS, _BOTTLENECK_CHANNELS, 5, norm_cfg, act_cfg, act_cfg),
+                _Pair(_BOTTLENECK_CHANNELS, _CHANNELS, 3, norm_cfg, act_cfg, None),
+            )
+            for _ in range(3)
+        )
+        self.act = build_activation_layer(act_cfg)
         self.pool = nn.MaxPool2d(3, stride=1, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
@@ -84,19 +93,15 @@ class GraDNet(BaseModule):
             tuple[Tensor]: One map, (B, 16, ceil(ceil(H / 4) / 2), ceil(ceil(W / 4) / 2)).
 
         Raises:
-            ValueError: ``x`` has another shape, or is a single image of at most 512 px to train BN with, which leaves
-                its last layer one value for each channel.
+            ValueError: ``x`` has another shape, or is a single image of at most 32 px to train batch norms with, which
+                leaves the lowest resolution one value for each channel.
         """
         self._check(x)
-        x = self.conv1(x)
-        x = gradient_layer(x, self.threshold, self.edge_side)
-        levels = []
-        for pair in self.pairs:
-            x = pair(x)
-            levels.append(x)
-        *higher, x = levels[::2]
-        for level in reversed(higher):
-            x = level + resize(x, size=level.shape[2:], mode='bilinear', align_corners=self.align_corners)
+        x = gradient_layer(self.conv1(x), self.threshold, self.edge_side)
+        x = self.conv2_3(x)
+        for block in self.blocks:
+            low = resize(block(x), size=x.shape[2:], mode='bilinear', align_corners=self.align_corners)
+            x = self.act(x + low)
         return (self.pool(x),)
 
     def _check(self, x: Tensor) -> None:
@@ -104,9 +109,9 @@ class GraDNet(BaseModule):
             raise ValueError(
                 f'GraDNet expects images of shape (B, {self.in_channels}, H, W) with H, W > 0, got {tuple(x.shape)}'
             )
-        norm = self.pairs[-1][-1].norm
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(x) == 1 and max(x.shape[2:]) <= _STRIDE:
+        norm = self.blocks[-1][-1][-1].norm
+        if isinstance(norm, _BatchNorm) and norm.training and len(x) == 1 and max(x.shape[2:]) <= _STRIDE:
             raise ValueError(
-                f'GraDNet with BN is trained with two or more images on a GPU, or images larger than {_STRIDE} px, '
+                f'GraDNet takes two or more images, or images larger than {_STRIDE} px, to train its batch norms with, '
                 f'got a batch of shape {tuple(x.shape)}'
             )

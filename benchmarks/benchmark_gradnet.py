@@ -1,0 +1,113 @@
+"""How large and how fast GraDNet is, beside what its paper says, and beside MMSegmentation's U-Net.
+
+    python benchmarks/benchmark_gradnet.py [--device cuda]  writes benchmark_gradnet.json beside this file
+
+One image from the normalised tensor to the label map of its size (``model.predict``), in evaluation mode, without
+gradients: 500 x 500 as in the paper, 512 x 512 for U-Net, whose sides must be multiples of 16. Times are wall times in
+ms: median and 20 and 80 % percentiles. Megabytes (1e6 bytes) are those of the weights and buffers in float32.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from benchmark_boundary_transform import summary
+from benchmark_cpg_loss import environment
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from mmseg_cpg.ops import gradient_layer
+
+ROOT = Path(__file__).parents[1]
+CROP_PX = 500
+UNET_CROP_PX = 512
+# Tables 2 and 3 of the paper, by classes: frames per second of GraDNet and U-Net on an RTX 2070; "Model (Mb)".
+PAPER_FPS = {150: (20.1, 16.4), 19: (28.6, 18.6)}
+PAPER_MB = (22.1, 28.7)
+
+
+def timed(function, device, repeats):
+    """Milliseconds of each call, after two that do not count."""
+    times_ms = []
+    for _ in range(2 + repeats):
+        start = time.perf_counter()
+        function()
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        times_ms.append(1000 * (time.perf_counter() - start))
+    return summary(times_ms[2:])
+
+
+def build(model, device):
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(MODELS.build(model))
+    model.init_weights()
+    return model.to(device).eval()
+
+
+def measure(network, model, crop_px, device, repeats):
+    image = torch.randn(1, 3, crop_px, crop_px, generator=torch.Generator().manual_seed(0)).to(device)
+    labels = model.predict(image)[0].pred_sem_seg.data
+    if labels.shape != (1, crop_px, crop_px):
+        raise RuntimeError(f'{network} gave a label map of {tuple(labels.shape)}')
+    time_ms = timed(lambda: model.predict(image), device, repeats)
+    return {
+        'network': network,
+        'classes': model.num_classes,
+        'crop_px': crop_px,
+        'parameters': sum(parameter.numel() for parameter in model.parameters()),
+        'size_mb': sum(value.numel() * 4 for value in model.state_dict().values()) / 1e6,
+        **time_ms,
+        'images_per_s': 1000 / time_ms['ms'],
+    }
+
+
+@torch.no_grad()
+def compare(device, repeats):
+    rows = []
+    for dataset in ('ade20k', 'cityscapes'):
+        model = build(Config.fromfile(ROOT / f'configs/gradnet/gradnet_4xb4-160k_{dataset}-500x500.py').model, device)
+        rows.append(measure('GraDNet', model, CROP_PX, device, repeats))
+        features = model.backbone.conv1(torch.randn(1, 3, CROP_PX, CROP_PX, device=device))
+        rows[-1]['gradient_layer'] = timed(lambda features=features: gradient_layer(features), device, repeats)
+        unet = Config.fromstring("_base_ = 'mmseg::_base_/models/fcn_unet_s5-d16.py'", '.py').model
+        unet.update(auxiliary_head=None, test_cfg=dict(mode='whole'))
+        unet.decode_head.num_classes = model.num_classes
+        rows.append(measure('U-Net', build(unet, device), UNET_CROP_PX, device, max(repeats // 4, 2)))
+    return rows
+
+
+def markdown(result):
+    """The table of configs/gradnet/README.md."""
+    lines = [
+        '| network | classes | image | parameters | MB | images a second | paper: Mb | paper: fps |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for row in result['networks']:
+        theirs = int(row['network'] == 'U-Net')
+        lines.append(
+            f'| {row["network"]} | {row["classes"]} | {row["crop_px"]}×{row["crop_px"]} | {row["parameters"]:,} '
+            f'| {row["size_mb"]:.2f} | {row["images_per_s"]:.1f} | {PAPER_MB[theirs]} '
+            f'| {PAPER_FPS[row["classes"]][theirs]} |'
+        )
+    return '\n'.join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
+    parser.add_argument('--repeats', type=int, default=20, help='counted runs (default: 20; U-Net: a quarter)')
+    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    args = parser.parse_args()
+    init_default_scope('mmseg')
+    result = {'environment': environment(args.device), 'networks': compare(args.device, args.repeats)}
+    args.out.write_text(json.dumps(result, indent=1) + '\n')
+    print(markdown(result), f'wrote {args.out}', sep='\n\n')
+
+
+if __name__ == '__main__':
+    main()
