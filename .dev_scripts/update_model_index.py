@@ -15,6 +15,7 @@ ARCHITECTURES = {
     'ocrnet_hr48': ['HRNetV2p-W48', 'OCRNet'],
     'lraspp_m-v3': ['M-V3-D8', 'LRASPP'],
     'mobilenet-v3-d8_lraspp': ['M-V3-D8', 'LRASPP'],
+    'gradnet': ['GraDNet'],
 }
 DATASETS = {
     'cityscapes': 'Cityscapes',
@@ -22,16 +23,30 @@ DATASETS = {
     'cocostuff': 'COCO-Stuff 10k',
     'coco-stuff10k': 'COCO-Stuff 10k',
 }
-COLLECTION = {
-    'Name': 'CPG',
-    'License': 'Apache License 2.0',
-    'Metadata': {'Training Data': list(dict.fromkeys(DATASETS.values()))},
-    'Paper': {
-        'Title': 'Convolution-based Probability Gradient Loss for Semantic Segmentation',
-        'URL': 'https://arxiv.org/abs/2404.06704',
+# By the folder that holds a collection's metafile; folders named FOLDER_... belong to it, too.
+COLLECTIONS = {
+    'cpg': {
+        'Name': 'CPG',
+        'License': 'Apache License 2.0',
+        'Metadata': {'Training Data': list(dict.fromkeys(DATASETS.values()))},
+        'Paper': {
+            'Title': 'Convolution-based Probability Gradient Loss for Semantic Segmentation',
+            'URL': 'https://arxiv.org/abs/2404.06704',
+        },
+        'README': 'configs/cpg/README.md',
+        'Frameworks': ['PyTorch'],
     },
-    'README': 'configs/cpg/README.md',
-    'Frameworks': ['PyTorch'],
+    'gradnet': {
+        'Name': 'GraDNet',
+        'License': 'Apache License 2.0',
+        'Metadata': {'Training Data': ['Cityscapes', 'ADE20K']},
+        'Paper': {
+            'Title': 'Pixel-level semantic segmentation based on gradient features',
+            'URL': 'https://doi.org/10.1117/12.2661794',
+        },
+        'README': 'configs/gradnet/README.md',
+        'Frameworks': ['PyTorch'],
+    },
 }
 
 
@@ -53,7 +68,7 @@ def model(path):
         )
     return {
         'Name': name,
-        'In Collection': COLLECTION['Name'],
+        'In Collection': COLLECTIONS[path.parent.name.split('_')[0]]['Name'],
         'Config': path.relative_to(ROOT).as_posix(),
         'Metadata': {
             'Training Data': datasets[0],
@@ -67,8 +82,9 @@ def model(path):
 def index_files():
     """Return what each file holds, as ``{path: content}``."""
     files = {}
-    for folder in sorted((ROOT / 'configs').glob('cpg*')):
-        content = {'Collections': [COLLECTION]} if not files else {}
+    folders = (folder for name in COLLECTIONS for folder in sorted((ROOT / 'configs').glob(f'{name}*')))
+    for folder in folders:
+        content = {'Collections': [COLLECTIONS[folder.name]]} if folder.name in COLLECTIONS else {}
         content['Models'] = [model(path) for path in sorted(folder.glob('*.py'))]
         files[folder / 'metafile.yaml'] = content
     imports = [path.relative_to(ROOT).as_posix() for path in files]
