@@ -9,6 +9,7 @@ from mmengine.config import Config
 CONFIGS = Path(__file__).parents[2] / 'configs'
 CPG = sorted(CONFIGS.glob('cpg/*.py'))
 CPG_STOCK = sorted(CONFIGS.glob('cpg_stock/*.py'))
+GRADNET = sorted(CONFIGS.glob('gradnet/*.py'))
 
 read = cache(Config.fromfile)
 

@@ -1,4 +1,4 @@
-"""All configs of configs/cpg and configs/cpg_stock, built as they are and trained on tiny trees in the real layouts."""
+"""All configs but the demo's, built as they are and trained on tiny trees in the real layouts."""
 
 import math
 import re
@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
-from tests.configs.reading import CPG, CPG_STOCK, load
+from tests.configs.reading import CPG, CPG_STOCK, GRADNET, load
 
-PATHS = [*CPG, *CPG_STOCK]
+PATHS = [*CPG, *CPG_STOCK, *GRADNET]
 # Images and labels under data/, {} being a number, and the labels' values.
 TREES = [
     (
@@ -126,7 +126,7 @@ def test_trains(path, data, tmp_path, monkeypatch):
     np.testing.assert_allclose(losses['train/loss'], total, rtol=1e-5)
     final = 'decode_1' if 'ocrnet' in path.stem else 'decode'
     cpg = [name for name in losses if 'cpg' in name]
-    assert cpg == ([] if path.stem.endswith('_baseline') else [f'train/{final}.loss_cpg'])
+    assert cpg == ([f'train/{final}.loss_cpg'] if '_cpg' in path.stem else [])
     assert all((losses[name] > 0).all() for name in cpg)
     assert math.isfinite(scalars['val/mIoU'][-1])
     trained = runner.optim_wrapper.optimizer.state
@@ -137,7 +137,7 @@ def test_trains(path, data, tmp_path, monkeypatch):
 
 # The other configs have the same models, other losses aside.
 @pytest.mark.parametrize(
-    'path', [path for path in PATHS if re.search('_baseline|_cpg3_', path.stem)], ids=lambda p: p.stem
+    'path', [path for path in PATHS if re.search('_baseline|_cpg3_|gradnet', path.stem)], ids=lambda p: p.stem
 )
 def test_model_takes_crops_as_they_are(path):
     cfg = load(path)
