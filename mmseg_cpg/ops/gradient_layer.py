@@ -6,6 +6,8 @@ Algorithms 1 and 2; lambda: ``threshold``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
 from numbers import Real
 
 import torch
@@ -56,7 +58,7 @@ def gradient_features(features: Tensor, threshold: float = 0.1, edge_side: str =
     - Channels are treated one by one.
 
     Args:
-        features: (B, C, H, W) or (C, H, W), floating point, any memory format. Maps with a side below 4 px hold no two
+        features: (..., H, W), floating point, any memory format. Maps with a side below 4 px hold no two
             consecutive windows and give zeros. Windows that hold a NaN have no edge.
         threshold: lambda, any number but NaN; infinities switch all windows on or off.
         edge_side: ``'above'``: windows with max - min >= lambda have an edge. ``'below'``: those with
@@ -68,7 +70,7 @@ def gradient_features(features: Tensor, threshold: float = 0.1, edge_side: str =
 
     Raises:
         TypeError: ``features`` is no floating point tensor or ``threshold`` no number.
-        ValueError: ``features`` has another number of dimensions, ``threshold`` is NaN or ``edge_side`` unknown.
+        ValueError: ``features`` has fewer than two dimensions, ``threshold`` is NaN or ``edge_side`` unknown.
 
     Example:
         >>> step = torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0]).expand(1, 5, 5)
@@ -78,8 +80,8 @@ def gradient_features(features: Tensor, threshold: float = 0.1, edge_side: str =
     if not isinstance(features, Tensor) or not features.is_floating_point():
         got = features.dtype if isinstance(features, Tensor) else type(features).__name__
         raise TypeError(f'features must be a floating point torch.Tensor, got {got}')
-    if features.dim() not in (3, 4):
-        raise ValueError(f'features must have shape (B, C, H, W) or (C, H, W), got {tuple(features.shape)}')
+    if features.dim() < 2:
+        raise ValueError(f'features must have shape (..., H, W), got {tuple(features.shape)}')
     check_threshold(threshold)
     check_edge_side(edge_side)
     if min(features.shape[-2:]) <= _WINDOW_PX:
@@ -103,7 +105,13 @@ def gradient_layer(features: Tensor, threshold: float = 0.1, edge_side: str = 'a
 
 def _windows_with_edge(features: Tensor, threshold: float, edge_side: str) -> Tensor:
     # One entry for each window, H - 2 by W - 2.
-    highest = F.max_pool2d(features, _WINDOW_PX, stride=1)
-    lowest = -F.max_pool2d(-features, _WINDOW_PX, stride=1)
-    contrast = highest - lowest
+    contrast = _over_windows(torch.maximum, features) - _over_windows(torch.minimum, features)
     return contrast >= threshold if edge_side == 'above' else contrast < threshold
+
+
+def _over_windows(extremum: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
+    # Rows, then columns: on CPU a multiple faster than pooling.
+    for dim in (-2, -1):
+        first, *others = (values.narrow(dim, k, values.shape[dim] - _WINDOW_PX + 1) for k in range(_WINDOW_PX))
+        values = reduce(extremum, others, first)
+    return values

@@ -129,20 +129,31 @@ def test_bad_arguments(arguments, error):
         GraDNet(**arguments)
 
 
-def dice_gradient(use_sigmoid):
-    """Loss and gradient of MMSegmentation's DiceLoss for four void pixels among 16."""
-    logits = images(1, 5, 4, 4).double().requires_grad_()
-    label = torch.arange(16).view(1, 4, 4) % 5
-    label[:, 0] = 255
-    loss = DiceLoss(use_sigmoid=use_sigmoid, naive_dice=True)(logits, label)
-    loss.backward()
-    return loss, logits.softmax(1).gather(1, label.clamp(max=4)[:, None])[:, 0, 1:].sum(), logits.grad[:, :, 0]
+def dice(logits, label, **settings):
+    """MMSegmentation's DiceLoss as the configs use it, and its gradient."""
+    logits = logits.detach().requires_grad_()
+    loss = DiceLoss(**{**dict(use_sigmoid=False, naive_dice=True), **settings})(logits, label)
+    return loss.detach(), *torch.autograd.grad(loss, logits)
 
 
 def test_what_the_stock_dice_loss_does_with_void_pixels():
-    """As the configs use it, the stock loss counts void pixels' probabilities, whose sum is constant, and no more."""
-    loss, hits, void_gradient = dice_gradient(use_sigmoid=False)
-    torch.testing.assert_close(loss, 1 - (2 * hits + 1e-3) / (16 + 12 + 1e-3))
-    assert void_gradient.abs().max() < 1e-16
-    _, _, void_gradient = dice_gradient(use_sigmoid=True)
-    assert void_gradient.abs().min() > 1e-4
+    """It counts their probabilities, whose sum is constant with the softmax, so that nothing is learned from them."""
+    logits = images(1, 5, 4, 4).double()
+    label = torch.arange(16).view(1, 4, 4) % 5
+    ids = label.clone()
+    label[:, 0] = 255
+    loss, gradient = dice(logits, label)
+    hits = logits.softmax(1).gather(1, ids[:, None])[:, :, 1:].sum()
+    eps = 1e-3
+    torch.testing.assert_close(loss, 1 - (2 * hits + eps) / (16 + 12 + eps))
+    assert gradient[:, :, 0].abs().max() < 1e-16
+    perfect = 100 * nn.functional.one_hot(ids, 5).permute(0, 3, 1, 2).double()
+    torch.testing.assert_close(dice(perfect, label, eps=0)[0].item(), 4 / (2 * 16 - 4))
+    for settings in (dict(use_sigmoid=True), dict(naive_dice=False)):
+        assert dice(logits, label, **settings)[1][:, :, 0].abs().min() > 1e-6
+
+
+def test_stock_dice_loss_of_void_alone():
+    loss, gradient = dice(images(2, 5, 4, 4).double(), torch.full((2, 4, 4), 255))
+    torch.testing.assert_close(loss.item(), 1 - 1e-3 / (16 + 1e-3))
+    assert gradient.abs().max() < 1e-16
