@@ -94,6 +94,14 @@ def test_options_of_the_header_are_in_the_config(path):
     assert before == dict(zip(options, (1e-6, 24000, 100), strict=True))
 
 
+def test_snippet_of_the_readme_builds(tmp_path):
+    (snippet,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+    (tmp_path / 'config.py').write_text(snippet)
+    register_all_modules(init_default_scope=True)
+    head = MODELS.build(Config.fromfile(tmp_path / 'config.py').model).decode_head
+    assert [loss.loss_name for loss in head.loss_decode] == ['loss_dice', 'loss_cpg']
+
+
 def test_readme_has_the_table_of_the_json_file(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     result = json.loads((BENCHMARKS / 'benchmark_gradnet.json').read_text(encoding='utf-8'))
