@@ -86,7 +86,7 @@ def compare(device, repeats):
 def markdown(result):
     """The table of configs/gradnet/README.md."""
     lines = [
-        '| network | classes | image | parameters | MB | logits a second | label maps a second | paper: Mb | paper: fps |',
+        '| network | classes | image | parameters | MB | logits / s | label maps / s | paper: Mb | paper: fps |',
         '|---|---|---|---|---|---|---|---|---|',
     ]
     for row in result['networks']:
