@@ -231,6 +231,20 @@ def window_extremum(extremum, values: Tensor, ksize: int) -> Tensor:
     return _running(extremum, _running(extremum, values, ksize, 1), ksize, 2)
 
 
+def dilate(mask: Tensor, ksize: int) -> Tensor:
+    """Whether the ksize x ksize window around a pixel, cut off at the image's edge, holds a pixel of a mask.
+
+    Args:
+        mask: (B, H, W) bool.
+        ksize: Odd window size.
+
+    Returns:
+        (B, H, W) bool.
+    """
+    padded = F.pad(mask.view(torch.uint8), [ksize // 2] * 4)
+    return window_extremum(torch.maximum, padded, ksize).view(torch.bool)
+
+
 def _boundary_candidates(
     padded: Tensor, void_id: int, ksize: int, ignore_policy: str, height: int, width: int
 ) -> Tensor:

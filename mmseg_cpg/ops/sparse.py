@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .autograd import refuse_second_derivative
-from .boundary import BoundaryTargets, window_extremum
+from .boundary import BoundaryTargets, dilate
 from .chunks import chunk_slices
 from .dtypes import compute_dtype
 from .kernels import sobel_numerators
@@ -118,9 +117,7 @@ class _Pairs:
 
 def _support(targets: BoundaryTargets) -> tuple[Tensor, ...]:
     """Of each image, the sorted pixel indices (into H*W) that boundary windows read."""
-    mask = torch.zeros(targets.shape, dtype=torch.uint8, device=targets.pixel.device)
-    mask.view(-1)[targets.pixel.long()] = 1
-    mask = window_extremum(torch.maximum, F.pad(mask, [targets.ksize // 2] * 4), targets.ksize).flatten(1)
+    mask = dilate(targets.mask(), targets.ksize).flatten(1)
     return mask.nonzero()[:, 1].split(mask.sum(1).tolist())
 
 

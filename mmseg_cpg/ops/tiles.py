@@ -114,28 +114,36 @@ def correlate(patch: Tensor, ksize: int) -> Tensor:
         (2, TILE_PX, TILE_PX, n) in the dtype of ``patch``.
     """
     gradient = patch.new_zeros(2, TILE_PX, TILE_PX, patch.shape[2])
-    _add_x_gradient(gradient[0], patch, ksize)
-    _add_x_gradient(gradient[1].transpose(0, 1), patch.transpose(0, 1), ksize)
+    for each, values in ((gradient[0], patch), (gradient[1].transpose(0, 1), patch.transpose(0, 1))):
+        add_x_gradient(each, values, ksize)
+        if patch.is_floating_point():
+            # A NaN anywhere in the k x k window reaches the gradient, as it does in a convolution.
+            centre = values.narrow(1, ksize // 2, TILE_PX)
+            for y in range(ksize):
+                each.add_(centre.narrow(0, y, TILE_PX), alpha=0)
     return gradient
 
 
-def _add_x_gradient(gradient: Tensor, patch: Tensor, ksize: int) -> None:
-    # S_x is antisymmetric in its columns and symmetric in its rows, so that half of the products will do.
+def add_x_gradient(gradient: Tensor, patch: Tensor, ksize: int) -> None:
+    """Add the x gradient of a patch of any size, times the kernels' denominator (Eq. 5 with Eq. 8), to ``gradient``.
+
+    S_x is antisymmetric in its columns and symmetric in its rows, so that half of the products will do.
+
+    Args:
+        gradient: (H, W, n), changed in place.
+        patch: (H + ksize - 1, W + ksize - 1, n), of the same dtype.
+    """
     rows, _ = sobel_numerators(ksize)
     radius = ksize // 2
 
     def shifted(values: Tensor, dim: int, offset: int) -> Tensor:
-        return values.narrow(dim, radius + offset, TILE_PX)
+        return values.narrow(dim, radius + offset, gradient.shape[dim])
 
     for x in range(1, radius + 1):
         difference = shifted(patch, 1, x) - shifted(patch, 1, -x)
         gradient.add_(shifted(difference, 0, 0), alpha=rows[radius][radius + x])
         for y in range(1, radius + 1):
             gradient.add_(shifted(difference, 0, y) + shifted(difference, 0, -y), alpha=rows[radius + y][radius + x])
-    if patch.is_floating_point():
-        # A NaN anywhere in the k x k window reaches the gradient, as it does in a convolution.
-        for y in range(-radius, radius + 1):
-            gradient.add_(shifted(shifted(patch, 1, 0), 0, y), alpha=0)
 
 
 def correlate_adjoint(gradient: Tensor, ksize: int) -> Tensor:
