@@ -4,6 +4,7 @@ import math
 from numbers import Real
 
 import torch.nn as nn
+from torch import Tensor
 
 
 class SegmentationLoss(nn.Module):
@@ -27,3 +28,10 @@ class SegmentationLoss(nn.Module):
     @property
     def loss_name(self) -> str:
         return self._loss_name
+
+    def _refuse(self, reason: str, **arguments: object) -> None:
+        """Raise ValueError for what a head may hand to any loss and has no meaning for this one, unless it is None."""
+        for name, value in arguments.items():
+            if value is not None:
+                got = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else repr(value)
+                raise ValueError(f'{name} must be None, since {reason}, got {got}')
