@@ -6,7 +6,7 @@ T: one-hot label; G = S * T: its gradient; M: boundary entries, where G is exact
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -215,14 +215,20 @@ def flat_nonzero(values: Tensor) -> Tensor:
     return values.view(-1).nonzero()[:, 0]
 
 
-def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:
-    """``extremum`` (torch.maximum or torch.minimum) over every ksize neighbours along ``dim``."""
+def running_steps(ksize: int) -> Iterator[int]:
+    """Distances at which two shorter windows are joined, one after another, until they are ksize long."""
     width = 1
     while width < ksize:
         step = min(width, ksize - width)
+        yield step
+        width += step
+
+
+def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:
+    """``extremum`` (torch.maximum or torch.minimum) over every ksize neighbours along ``dim``."""
+    for step in running_steps(ksize):
         length = ids.shape[dim] - step
         ids = extremum(ids.narrow(dim, 0, length), ids.narrow(dim, step, length))
-        width += step
     return ids
 
 
