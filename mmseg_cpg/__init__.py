@@ -19,13 +19,15 @@ else:
         ReproducibleResumeHook,
     )
     from .evaluation.metrics import BoundaryMetric
-    from .models import CPGLoss, GraDNet
+    from .models import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, GraDNet, SobelLoss
     from .utils.packages import register_packages
 
     register_packages()
     __all__ = [
         'AutoLabelledCityscapesDataset',
         'AutoLabelledSampler',
+        'BoundaryCrossEntropyLoss',
+        'BoundaryF1Loss',
         'BoundaryMaskFromLabel',
         'BoundaryMetric',
         'BoundaryTargetHook',
@@ -35,5 +37,6 @@ else:
         'CheckBatchSizeHook',
         'GraDNet',
         'ReproducibleResumeHook',
+        'SobelLoss',
         '__version__',
     ]

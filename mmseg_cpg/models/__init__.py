@@ -1,4 +1,4 @@
 from .backbones import GraDNet
-from .losses import CPGLoss
+from .losses import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, SobelLoss
 
-__all__ = ['CPGLoss', 'GraDNet']
+__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'GraDNet', 'SobelLoss']

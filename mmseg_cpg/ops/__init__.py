@@ -1,16 +1,22 @@
 """Pure torch operations, usable from any training code: nothing here needs MMSegmentation."""
 
 from .boundary import BoundaryTargets, boundary_targets, stack_targets
+from .boundary_cross_entropy_loss import boundary_cross_entropy_loss
+from .boundary_f1_loss import boundary_f1_loss
 from .cpg_loss import cpg_loss
 from .gradient_layer import gradient_features, gradient_layer
 from .kernels import sobel_numerators
+from .sobel_loss import sobel_loss
 
 __all__ = [
     'BoundaryTargets',
+    'boundary_cross_entropy_loss',
+    'boundary_f1_loss',
     'boundary_targets',
     'cpg_loss',
     'gradient_features',
     'gradient_layer',
+    'sobel_loss',
     'sobel_numerators',
     'stack_targets',
 ]

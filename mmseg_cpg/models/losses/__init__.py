@@ -1,3 +1,6 @@
+from .boundary_cross_entropy_loss import BoundaryCrossEntropyLoss
+from .boundary_f1_loss import BoundaryF1Loss
 from .cpg_loss import CPGLoss
+from .sobel_loss import SobelLoss
 
-__all__ = ['CPGLoss']
+__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'SobelLoss']

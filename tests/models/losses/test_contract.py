@@ -14,8 +14,11 @@ NUM_CLASSES = 4
 
 # Configs of the losses, by the name of the test; one for each way through a loss's code.
 LOSSES = {
+    'BoundaryCrossEntropyLoss': dict(type='BoundaryCrossEntropyLoss', width_px=2),
+    'BoundaryF1Loss': dict(type='BoundaryF1Loss'),
     'CPGLoss': dict(type='CPGLoss', ksize=5),
     'CPGLoss sigmoid': dict(type='CPGLoss', use_sigmoid=True, ignore_policy='as_background'),
+    'SobelLoss': dict(type='SobelLoss', ksize=5),
 }
 
 
