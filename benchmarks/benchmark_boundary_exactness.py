@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from benchmark_cpg_loss import environment
+from measuring import environment
 from street_labels import street_labels
 
 from mmseg_cpg.ops import cpg_loss, sobel_numerators

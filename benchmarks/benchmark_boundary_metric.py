@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 from benchmark_boundary_transform import HEIGHT, WIDTH, summary, timed
-from benchmark_cpg_loss import environment
+from measuring import environment
 from mmseg.evaluation.metrics import IoUMetric
 from street_labels import street_labels
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from benchmark_cpg_loss import environment
+from measuring import environment
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner import set_random_seed

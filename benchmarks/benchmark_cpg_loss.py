@@ -9,18 +9,12 @@ logits, in units of the logits' bytes, the gradient (1.0) included.
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
-import time
-from datetime import date
 from pathlib import Path
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from street_labels import street_labels
+from measuring import environment, measure, peak_memory, setup, size
 
 from mmseg_cpg.ops import boundary_targets, cpg_loss, dense
 
@@ -48,66 +42,6 @@ def grouped_dense(logits, label, ksize):
         return cpg_loss(logits, label, ksize, implementation='dense')
 
 
-def synchronize(device):
-    if device == 'cuda':
-        torch.cuda.synchronize()
-
-
-def run(loss, logits):
-    """One forward and backward: (forward ms, backward ms)."""
-    logits.grad = None
-    synchronize(logits.device.type)
-    start = time.perf_counter()
-    value = loss(logits)
-    synchronize(logits.device.type)
-    middle = time.perf_counter()
-    value.backward()
-    synchronize(logits.device.type)
-    return 1e3 * (middle - start), 1e3 * (time.perf_counter() - middle)
-
-
-def peak_memory(loss, logits):
-    """Most bytes held beside the logits during one forward and backward, over the logits' bytes."""
-    logits.grad = None
-    if logits.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        loss(logits).backward()
-        peak = torch.cuda.max_memory_allocated() - before
-    else:
-        with torch.profiler.profile(profile_memory=True) as profile:
-            loss(logits).backward()
-        held = peak = 0
-        for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-            if event.name() == '[memory]':
-                held += event.nbytes()
-                peak = max(peak, held)
-    return peak / (logits.numel() * logits.element_size())
-
-
-def measure(losses, logits, repeats):
-    """Interleave the losses, so that a change of the machine's speed meets all of them."""
-    times = {name: [] for name in losses}
-    for repeat in range(repeats + 1):
-        for name, loss in losses.items():
-            sample = run(loss, logits)
-            if repeat:  # the first warms up
-                times[name].append(sample)
-    rows = {}
-    for name, samples in times.items():
-        total = [forward + backward for forward, backward in samples]
-        low, *_, high = statistics.quantiles(total, n=5)
-        rows[name] = {
-            'forward_ms': round(statistics.median(forward for forward, _ in samples), 2),
-            'backward_ms': round(statistics.median(backward for _, backward in samples), 2),
-            'total_ms': round(statistics.median(total), 2),
-            'total_p20_ms': round(low, 2),
-            'total_p80_ms': round(high, 2),
-            'peak_memory': round(peak_memory(losses[name], logits), 3),
-        }
-    return rows
-
-
 def check(logits, label, ksize):
     """Sparse and dense must agree before either is timed."""
     results = []
@@ -119,13 +53,6 @@ def check(logits, label, ksize):
     gradient_error = ((sparse_gradient - dense_gradient).norm() / dense_gradient.norm()).item()
     if not max(loss_error, gradient_error) <= 2e-5:
         raise SystemExit(f'sparse and dense differ: loss by {loss_error}, gradient by {gradient_error} (relative)')
-
-
-def setup(shape, device, **options):
-    batch, num_classes, height, width = shape
-    label = street_labels(batch, num_classes, height, width, **options).to(device)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=generator).to(device).requires_grad_(), label
 
 
 def boundary_share(label, ksize):
@@ -193,22 +120,6 @@ def odd_memory(device):
     return rows
 
 
-def environment(device):
-    def first_line(command):
-        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-
-    lines = Path('/proc/cpuinfo').read_text().splitlines()
-    cpu = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
-    return {
-        'date': date.today().isoformat(),
-        'commit': first_line(['git', 'describe', '--always', '--dirty', '--exclude=*']),
-        'device': torch.cuda.get_device_name() if device == 'cuda' else f'{cpu}, {os.cpu_count()} cores',
-        'threads': torch.get_num_threads(),
-        'python': platform.python_version(),
-        'torch': torch.__version__,
-    }
-
-
 def markdown(result):
     """The tables of the README: (against the dense implementation, growth, memory in odd cases)."""
     speed = [
@@ -238,10 +149,6 @@ def markdown(result):
         memory = ' | '.join(f'{row["peak_memory"]:.1f}' for row in rows)
         odd.append(f'| {labels} | {size(rows[0]["logits"])}, {dtype} | {memory} |')
     return tuple('\n'.join(lines) for lines in (speed, grown, odd))
-
-
-def size(shape):
-    return '×'.join(map(str, shape))
 
 
 def main():

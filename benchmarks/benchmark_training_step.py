@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from benchmark_boundary_transform import summary, write_scene
-from benchmark_cpg_loss import environment
+from measuring import environment
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
