@@ -108,15 +108,18 @@ def limited(limit_s):
         signal.signal(signal.SIGALRM, previous)
 
 
-def check(loss, logits, label, here):
+def check(loss, logits, label, here, limit_s):
     """Raise ValueError unless value and gradient are finite and, of a loss of this package, fit together.
+
+    Raises TimeoutError if one forward and backward takes longer than the limit.
 
     (HuasdorffDisstanceLoss and others take what depends on the prediction for a constant, so that theirs need not.)
 
     Returns:
         Whether void pixels get no gradient.
     """
-    run(loss, logits)
+    with limited(limit_s):
+        run(loss, logits)
     gradient = logits.grad
     value = loss(logits.detach())
     if value.shape != () or not value.isfinite() or not gradient.isfinite().all():
@@ -137,12 +140,13 @@ def measure_case(shape, device, repeats, limit_s):
         try:
             module = MODELS.build(config) if isinstance(config, dict) else config()
             working[name] = partial(call, module, label)
-            with limited(limit_s):
-                rows[name]['ignores_void'] = check(working[name], logits, label, here)
+            rows[name]['ignores_void'] = check(working[name], logits, label, here, limit_s)
         except Exception as error:  # whatever a loss fails with, the others are measured
             working.pop(name, None)
             rows[name]['fails'] = (str(error).splitlines() or [type(error).__name__])[0]
             print(f'{size(shape)} {name}: {type(error).__name__}: {rows[name]["fails"]}', flush=True)
+    if BASELINE not in working:
+        raise SystemExit(f'{BASELINE}, with which all are compared, fails: {rows[BASELINE]["fails"]}')
     measured = measure(working, logits, repeats, limit_s)
     baseline = measured[BASELINE]
     for name, row in measured.items():

@@ -74,7 +74,9 @@ def boundary_cross_entropy_loss(
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
-    targets = boundary_targets(label, 3, ignore_index=ignore_index, ignore_policy=ignore_policy)
+    targets = boundary_targets(
+        label, 3, ignore_index=ignore_index, ignore_policy=ignore_policy, num_classes=max(logits.shape[1], 2)
+    )
     band = dilate(targets.mask(), 2 * width_px - 1) & ~void
     logits = logits.to(compute_dtype(logits)).masked_fill(~band[:, None], 0)
     if logits.shape[1] == 1:

@@ -46,7 +46,8 @@ def boundary_f1_loss(
     nothing is predicted. A batch without any boundary has loss 0 and gradient 0. Where several pixels of a window hold
     its maximum, one of them gets the gradient. NaN logits in an image make the loss NaN, except at void pixels.
 
-    Memory is that of the gradient and of one image's probabilities. Differentiable once. On CUDA, finding the classes
+    Memory is that of the gradient, of two copies of one image's logits and of work on a few classes at a time.
+    Differentiable once. On CUDA, finding the classes
     of each image waits for the device.
 
     Args:

@@ -50,7 +50,8 @@ def sobel_loss(
     classes. NaN logits that have a part in the loss make it NaN. A batch of void pixels only has loss 0 and
     gradient 0.
 
-    Memory is that of the gradient and of one image's probabilities. Differentiable once.
+    Memory is that of the gradient, of two copies of one image's logits and of work on a few classes at a time.
+    Differentiable once.
 
     Args:
         logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: P
