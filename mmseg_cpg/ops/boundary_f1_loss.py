@@ -44,11 +44,10 @@ def boundary_f1_loss(
     gradient too, so that they would only add a constant. Void pixels are in no window and no sum: a rim along void is
     no boundary, and logits of void pixels change nothing; where void lines every object nothing is left. P is 0 where
     nothing is predicted. A batch without any boundary has loss 0 and gradient 0. Where several pixels of a window hold
-    its maximum, one of them gets the gradient. NaN logits in an image make the loss NaN, except at void pixels.
+    its maximum, one of them gets the gradient. NaN logits reach the loss, except at void pixels.
 
-    Memory is that of the gradient, of two copies of one image's logits and of work on a few classes at a time.
-    Differentiable once. On CUDA, finding the classes
-    of each image waits for the device.
+    Memory is that of the gradient, of one image's probabilities and of work on a few classes at a time.
+    Differentiable once. On CUDA, finding the classes of each image waits for the device.
 
     Args:
         logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: y
@@ -115,10 +114,10 @@ class _Sums(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError('boundary_f1_loss can be differentiated once only (create_graph=True was asked for)')
         logits, ids, void = ctx.saved_tensors
-        grad_logits = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        grad_logits = torch.zeros_like(logits, memory_format=torch.contiguous_format)
         for image, into in enumerate(grad_logits):
             probability = probability_of_image(logits[image], ~void[image])
-            grad = torch.zeros_like(probability)
+            grad = into if into.dtype == probability.dtype else torch.zeros_like(probability)
             for channel, true in _one_hots(ids[image], void[image], len(probability)):
                 predicted = probability[channel].requires_grad_()
                 with torch.enable_grad():

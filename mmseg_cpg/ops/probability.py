@@ -20,8 +20,11 @@ def probability_of_image(logits: Tensor, read: Tensor) -> Tensor:
     Returns:
         (C, H, W) float32, or float64 for float64 logits.
     """
-    logits = logits.to(compute_dtype(logits)).masked_fill(~read, 0)
-    return logits.sigmoid_() if len(logits) == 1 else logits.softmax(0)
+    logits = logits.to(compute_dtype(logits)).masked_fill(~read, 0).contiguous()
+    if len(logits) == 1:
+        return logits.sigmoid_()
+    exponential = logits.sub_(logits.amax(0)).exp_()  # in place: softmax would hold a second copy
+    return exponential.div_(exponential.sum(0))
 
 
 def probability_backward_(grad: Tensor, probability: Tensor) -> Tensor:

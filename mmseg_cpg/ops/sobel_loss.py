@@ -50,7 +50,7 @@ def sobel_loss(
     classes. NaN logits that have a part in the loss make it NaN. A batch of void pixels only has loss 0 and
     gradient 0.
 
-    Memory is that of the gradient, of two copies of one image's logits and of work on a few classes at a time.
+    Memory is that of the gradient, of one image's probabilities and of work on a few classes at a time.
     Differentiable once.
 
     Args:
