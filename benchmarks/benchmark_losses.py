@@ -20,6 +20,8 @@ from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 
+import mmcv
+import mmseg
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -139,7 +141,7 @@ def measure_case(shape, device, repeats, limit_s):
         rows[name] = {'here': here}
         try:
             module = MODELS.build(config) if isinstance(config, dict) else config()
-            working[name] = partial(call, module, label)
+            working[name] = partial(call, module.to(device), label)
             rows[name]['ignores_void'] = check(working[name], logits, label, here, limit_s)
         except Exception as error:  # whatever a loss fails with, the others are measured
             working.pop(name, None)
@@ -162,8 +164,11 @@ def call(module, label, logits):
 
 
 def by_time(case):
-    """(name, row) of a case from the fastest to the slowest; those without a time are the last."""
-    return sorted(case['losses'].items(), key=lambda item: item[1].get('total_ms', inf))
+    """(name, row) of a case from the fastest to the slowest; then those that are too slow, and those that fail."""
+    return sorted(
+        case['losses'].items(),
+        key=lambda item: ('fails' in item[1] and not is_too_slow(item[1]), item[1].get('total_ms', inf)),
+    )
 
 
 def markdown(result):
@@ -216,10 +221,10 @@ def plot(result):
         memory_axes.set_yticks([])
         time_axes.set_xscale('log')
         time_axes.xaxis.set_major_formatter('{x:g}')
-    panels[-1, 0].set_xlabel('time of forward and backward, cross-entropy is 1')
-    panels[-1, 1].set_xlabel('peak memory, cross-entropy is 1')
+    panels[-1, 0].set_xlabel('time over that of cross-entropy: left of 1 faster, right of 1 slower')
+    panels[-1, 1].set_xlabel('peak memory over that of cross-entropy')
     where = '{device}, threads used: {threads}'.format(**result['environment'])
-    figure.suptitle(f'What a loss costs beside cross-entropy: time, left, and memory, right\n{where}', fontsize=11)
+    figure.suptitle(f'What a loss costs, forward and backward, beside cross-entropy\n{where}', fontsize=11)
     patches = [Patch(color=colour) for colour in COLOURS.values()]
     figure.legend(patches, ['losses of mmseg-cpg', 'losses of MMSegmentation'], loc='outside lower center', ncols=2)
     return figure
@@ -229,9 +234,11 @@ def draw_bars(axes, rows, values, start):
     """Horizontal bars from the top, each with its value; instead of what is missing, why."""
     for place, (row, value) in enumerate(zip(rows, values, strict=True)):
         colour = COLOURS[row['here']]
-        text = f'{value:.1f}' if 'fails' not in row else row['fails'] if is_too_slow(row) else 'fails'
-        hatch = dict(fill=False, hatch='////', edgecolor=colour) if is_too_slow(row) else dict(color=colour)
-        bars = axes.barh(place, (value or start) - start, left=start, **hatch)
+        if is_too_slow(row):
+            text, style = row['fails'] if value else '–', dict(fill=False, hatch='////', edgecolor=colour)
+        else:
+            text, style = 'fails' if 'fails' in row else f'{value:.1f}', dict(color=colour)
+        bars = axes.barh(place, (value or start) - start, left=start, **style)
         axes.bar_label(bars, [text], padding=2, fontsize=8)
     axes.axvline(1, color='0.2', linewidth=0.8)
     axes.margins(x=0.2, y=0.01)
@@ -246,8 +253,8 @@ def main():
     parser.add_argument(
         '--limit-s',
         type=float,
-        default=5.0,
-        help='seconds for a run; and for the counted runs of a loss, four of which are made anyway (default: 5)',
+        default=10.0,
+        help='seconds for a run; and for the counted runs of a loss, four of which are made anyway (default: 10)',
     )
     parser.add_argument('--quick', action='store_true', help='small inputs, four runs; writes only where it is told to')
     parser.add_argument('--out', type=Path, help='default: benchmark_losses.json beside this file')
@@ -260,7 +267,7 @@ def main():
     warnings.filterwarnings('ignore', module='mmseg')
     cases, repeats = (QUICK_CASES, 4) if args.quick else (CASES, args.repeats)
     result = {
-        'environment': environment(args.device, 'mmsegmentation', 'mmcv'),
+        'environment': environment(args.device, mmseg, mmcv),
         'limit_s': args.limit_s,
         'cases': [measure_case(shape, args.device, repeats, args.limit_s) for shape in cases],
     }

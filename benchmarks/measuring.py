@@ -6,7 +6,6 @@ import statistics
 import subprocess
 import time
 from datetime import date
-from importlib.metadata import version
 from math import inf
 from pathlib import Path
 
@@ -92,8 +91,8 @@ def measure(losses, logits, repeats, limit_s=inf):
     return rows
 
 
-def environment(device, *packages):
-    """Date, commit, hardware and versions, those of further packages by their names included."""
+def environment(device, *modules):
+    """Date, commit, hardware and versions, those of further modules included."""
 
     def first_line(command):
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
@@ -107,7 +106,7 @@ def environment(device, *packages):
         'threads': torch.get_num_threads(),
         'python': platform.python_version(),
         'torch': torch.__version__,
-        **{package: version(package) for package in packages},
+        **{module.__name__: module.__version__ for module in modules},
     }
 
 
