@@ -19,7 +19,7 @@ else:
         ReproducibleResumeHook,
     )
     from .evaluation.metrics import BoundaryMetric
-    from .models import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, GraDNet, SobelLoss
+    from .models import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, GraDNet, RMILoss, SobelLoss
     from .utils.packages import register_packages
 
     register_packages()
@@ -36,6 +36,7 @@ else:
         'CPGLoss',
         'CheckBatchSizeHook',
         'GraDNet',
+        'RMILoss',
         'ReproducibleResumeHook',
         'SobelLoss',
         '__version__',

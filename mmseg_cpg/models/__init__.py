@@ -1,4 +1,4 @@
 from .backbones import GraDNet
-from .losses import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, SobelLoss
+from .losses import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, RMILoss, SobelLoss
 
-__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'GraDNet', 'SobelLoss']
+__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'GraDNet', 'RMILoss', 'SobelLoss']

@@ -6,6 +6,7 @@ from .boundary_f1_loss import boundary_f1_loss
 from .cpg_loss import cpg_loss
 from .gradient_layer import gradient_features, gradient_layer
 from .kernels import sobel_numerators
+from .rmi_loss import rmi_loss
 from .sobel_loss import sobel_loss
 
 __all__ = [
@@ -20,3 +21,5 @@ __all__ = [
     'sobel_numerators',
     'stack_targets',
 ]
+
+__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'rmi_loss', 'sobel_numerators', 'stack_targets']

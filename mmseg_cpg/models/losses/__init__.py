@@ -1,6 +1,7 @@
 from .boundary_cross_entropy_loss import BoundaryCrossEntropyLoss
 from .boundary_f1_loss import BoundaryF1Loss
 from .cpg_loss import CPGLoss
+from .rmi_loss import RMILoss
 from .sobel_loss import SobelLoss
 
-__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'SobelLoss']
+__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'RMILoss', 'SobelLoss']

@@ -19,6 +19,8 @@ LOSSES = {
     'CPGLoss': dict(type='CPGLoss', ksize=5),
     'CPGLoss sigmoid': dict(type='CPGLoss', use_sigmoid=True, ignore_policy='as_background'),
     'SobelLoss': dict(type='SobelLoss', ksize=5),
+    'RMILoss': dict(type='RMILoss'),
+    'RMILoss paper': dict(type='RMILoss', preset='paper', radius=2, pool_size=2),
 }
 
 
