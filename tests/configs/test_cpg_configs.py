@@ -17,6 +17,7 @@ FOLDER = CPG[0].parent
 NAMES = [path.stem for path in CPG]
 README = (FOLDER / 'README.md').read_text(encoding='utf-8')
 VARIANTS = [name for name in NAMES if not name.endswith('_baseline')]
+CPG_VARIANTS = [name for name in VARIANTS if not name.endswith('_bce_rmi')]
 
 DATASETS = {
     'cityscapes': dict(
@@ -82,6 +83,7 @@ SCHEDULES = {
 LAMBDAS = {3: 1.0, 5: 2.0, 7: 1.5}
 TABLE_2_LAMBDAS = {3: 1.0, 5: 8.0, 7: 5.0}
 TABLE_2_MIOU = {None: '76.75', 3: '79.00', 5: '79.23', 7: '79.50'}  # DeepLabv3-R50 on Cityscapes
+TABLE_4_MIOU = {None: '79.875', 3: '80.138', 5: '79.977', 7: '80.046'}  # the same with RMI
 TABLE_3_MIOU = {
     ('deeplabv3_r50', 'cityscapes'): ('76.75', '79.00'),
     ('deeplabv3_r50', 'ade20k'): ('40.18', '41.25'),
@@ -96,16 +98,18 @@ TABLE_3_MIOU = {
 
 
 def parse_name(name):
-    """Return network, dataset and kernel size (None for a baseline) of a config's name."""
-    network, dataset, ksize = re.fullmatch(r'(.+)_(cityscapes|ade20k|cocostuff)_(?:baseline|cpg([357]))', name).groups()
-    return network, dataset, ksize and int(ksize)
+    """Return network, dataset, kernel size (None without CPG) and whether there is RMI of a config's name."""
+    network, dataset, rmi, ksize = re.fullmatch(
+        r'(.+)_(cityscapes|ade20k|cocostuff)(?:_baseline|(_bce_rmi)?(?:_cpg([357]))?)', name
+    ).groups()
+    return network, dataset, ksize and int(ksize), rmi is not None
 
 
 def miou(name):
     """Return the paper's mIoU of a config's experiment, None where it does not state the kernel of its number."""
-    network, dataset, ksize = parse_name(name)
+    network, dataset, ksize, rmi = parse_name(name)
     if (network, dataset) == ('deeplabv3_r50', 'cityscapes'):
-        return TABLE_2_MIOU[ksize]
+        return (TABLE_4_MIOU if rmi else TABLE_2_MIOU)[ksize]
     return None if ksize else TABLE_3_MIOU[network, dataset][0]
 
 
@@ -122,13 +126,15 @@ def cfg_options(header):
 
 def test_folder_has_every_config_and_no_other():
     kinds = ('baseline', 'cpg3', 'cpg5', 'cpg7')
-    assert set(NAMES) == {f'{network}_{dataset}_{kind}' for network, dataset in SCHEDULES for kind in kinds}
-    assert len(NAMES) == 36
+    table_2_and_3 = {f'{network}_{dataset}_{kind}' for network, dataset in SCHEDULES for kind in kinds}
+    table_4 = {f'deeplabv3_r50_cityscapes_bce_rmi{kind}' for kind in ('', '_cpg3', '_cpg5', '_cpg7')}
+    assert set(NAMES) == table_2_and_3 | table_4
+    assert len(NAMES) == 40
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_model_follows_recipe(name):
-    network, dataset, ksize = parse_name(name)
+    network, dataset, ksize, rmi = parse_name(name)
     expected, data = MODELS_USED[network], DATASETS[dataset]
     model = load(name).model
     heads = decode_heads(model)
@@ -141,11 +147,13 @@ def test_model_follows_recipe(name):
     assert model.data_preprocessor.size == data['crop_size']
 
     main_loss = dict(type='CrossEntropyLoss', use_sigmoid=data['use_sigmoid'], avg_non_ignore=True)
-    final_loss = dict(main_loss, loss_weight=1.0)
+    final_loss = [dict(main_loss, loss_weight=1.0)]
     if ksize:
         cpg = dict(type='mmseg_cpg.CPGLoss', ksize=ksize, loss_weight=LAMBDAS[ksize], ignore_policy='as_background')
-        final_loss = [final_loss, cpg]
-    assert plain(heads[-1].loss_decode) == final_loss
+        final_loss.append(cpg)
+    if rmi:
+        final_loss.append(dict(type='mmseg_cpg.RMILoss', preset='official', loss_weight=0.5))
+    assert plain(heads[-1].loss_decode) == (final_loss if len(final_loss) > 1 else final_loss[0])
     for head in [*heads[:-1], *([auxiliary] if auxiliary else [])]:
         assert plain(head.loss_decode) == dict(main_loss, loss_weight=0.4)
         assert head.num_classes == data['num_classes']
@@ -165,7 +173,7 @@ def test_hrnet_has_w48_widths(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_data_follows_recipe(name):
-    network, dataset, _ = parse_name(name)
+    network, dataset, *_ = parse_name(name)
     expected = DATASETS[dataset]
     total_batch, gpus, _, _ = SCHEDULES[network, dataset]
     cfg = load(name)
@@ -201,7 +209,7 @@ def test_data_follows_recipe(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_schedule_follows_recipe(name):
-    network, dataset, _ = parse_name(name)
+    network, dataset, *_ = parse_name(name)
     total_batch, _, epochs, lr = SCHEDULES[network, dataset]
     cfg = load(name)
 
@@ -220,7 +228,7 @@ def test_schedule_follows_recipe(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_learning_rate_decays_as_in_the_paper(name):
-    network, dataset, _ = parse_name(name)
+    network, dataset, *_ = parse_name(name)
     _, _, epochs, lr = SCHEDULES[network, dataset]
     cfg = load(name)
     init_default_scope('mmseg')
@@ -234,11 +242,12 @@ def test_learning_rate_decays_as_in_the_paper(name):
 
 
 @pytest.mark.parametrize('name', VARIANTS)
-def test_variant_differs_from_baseline_in_the_cpg_term_alone(name):
-    variant, baseline = load(name), load(re.sub(r'cpg\d$', 'baseline', name))
+def test_variant_differs_from_baseline_in_the_added_terms_alone(name):
+    network, dataset, *_ = parse_name(name)
+    variant, baseline = load(name), load(f'{network}_{dataset}_baseline')
     head = decode_heads(variant.model)[-1]
-    head.loss_decode, cpg = head.loss_decode
-    assert cpg.type == 'mmseg_cpg.CPGLoss'
+    head.loss_decode, *added = head.loss_decode
+    assert {loss.type for loss in added} <= {'mmseg_cpg.CPGLoss', 'mmseg_cpg.RMILoss'}
     assert variant.to_dict() == baseline.to_dict()
 
 
@@ -250,7 +259,7 @@ def test_dumped_config_reloads_unchanged(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_header_names_command_and_paper_cell(name):
-    network, dataset, _ = parse_name(name)
+    network, dataset, _, rmi = parse_name(name)
     total_batch, gpus, _, _ = SCHEDULES[network, dataset]
     header = header_of(FOLDER / f'{name}.py')
     if miou(name) is None:
@@ -263,6 +272,7 @@ def test_header_names_command_and_paper_cell(name):
     assert f'tools/dist_train.sh configs/cpg/{name}.py {gpus} ' in header
     assert 'Differs from the paper: ' in header
     assert ('no auto-labelled images' in header) == (dataset == 'cityscapes')
+    assert ('RMI without the BCE that the official code adds' in header) == rmi
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('deeplabv3_r50')])
@@ -274,9 +284,9 @@ def test_header_states_the_number_of_parameters(name):
     assert f'{parameters_m:.1f} M parameters (paper: 42.3 M)' in header_of(FOLDER / f'{name}.py')
 
 
-@pytest.mark.parametrize('name', VARIANTS)
+@pytest.mark.parametrize('name', CPG_VARIANTS)
 def test_header_cfg_options_set_lambda_of_table_2(name):
-    _, _, ksize = parse_name(name)
+    _, _, ksize, _ = parse_name(name)
     header = header_of(FOLDER / f'{name}.py')
     assert f'lambda is {LAMBDAS[ksize]}' in header
     cfg = load(name)
@@ -288,10 +298,10 @@ def test_header_cfg_options_set_lambda_of_table_2(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_readme_lists_config(name):
-    network, dataset, ksize = parse_name(name)
+    network, dataset, ksize, rmi = parse_name(name)
     total_batch, gpus, epochs, _ = SCHEDULES[network, dataset]
     crop = '{}x{}'.format(*DATASETS[dataset]['crop_size'])
-    loss = ('BCE' if DATASETS[dataset]['use_sigmoid'] else 'CE') + (f' + CPG{ksize}' if ksize else '')
+    loss = ('BCE' if DATASETS[dataset]['use_sigmoid'] else 'CE') + ' + RMI' * rmi + (f' + CPG{ksize}' if ksize else '')
     columns = [
         crop,
         epochs,

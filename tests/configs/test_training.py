@@ -125,9 +125,9 @@ def test_trains(path, data, tmp_path, monkeypatch):
     total = sum(values for name, values in losses.items() if name != 'train/loss')
     np.testing.assert_allclose(losses['train/loss'], total, rtol=1e-5)
     final = 'decode_1' if 'ocrnet' in path.stem else 'decode'
-    cpg = [name for name in losses if 'cpg' in name]
-    assert cpg == ([f'train/{final}.loss_cpg'] if '_cpg' in path.stem else [])
-    assert all((losses[name] > 0).all() for name in cpg)
+    expected = [f'train/{final}.loss_{kind}' for kind in ('cpg', 'rmi') if f'_{kind}' in path.stem]
+    assert [name for name in losses if re.search('cpg|rmi', name)] == expected
+    assert all((losses[name] > 0).all() for name in expected)
     assert math.isfinite(scalars['val/mIoU'][-1])
     trained = runner.optim_wrapper.optimizer.state
     for name, parameter in runner.model.named_parameters():
