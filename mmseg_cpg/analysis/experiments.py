@@ -50,9 +50,9 @@ def identify(cfg):
     head = heads[-1] if isinstance(heads, list) else heads
     losses = (head or {}).get('loss_decode') or []
     losses = losses if isinstance(losses, list) else [losses]
-    names = sorted('RMI' if type_name(loss).startswith('RMI') else type_name(loss) for loss in losses)
+    names = sorted(type_name(loss) for loss in losses)
     cpg = [loss for loss in losses if builds(loss, 'CPGLoss')]
-    if set(names) - {'CrossEntropyLoss', 'CPGLoss', 'RMI'} or len(set(names)) < len(names):
+    if set(names) - {'CrossEntropyLoss', 'CPGLoss', 'RMILoss'} or len(set(names)) < len(names):
         raise ValueError(f'its losses are {", ".join(names)}')
     if 'CrossEntropyLoss' not in names:
         raise ValueError('no CrossEntropyLoss in the final head')
@@ -61,7 +61,7 @@ def identify(cfg):
     loss_weight = float(cpg[0].get('loss_weight', 1.0)) if cpg else 0.0
     ksize = cpg[0].get('ksize', 3) if loss_weight else 0
     return Experiment(
-        _network(cfg.model, head), _dataset(cfg.val_dataloader.dataset), ksize, loss_weight, 'RMI' in names
+        _network(cfg.model, head), _dataset(cfg.val_dataloader.dataset), ksize, loss_weight, 'RMILoss' in names
     )
 
 
@@ -94,7 +94,7 @@ def deviations(cfg, experiment, num_gpus):
 
     Returns:
         list[str]: E.g. ``['40 epochs (recipe: 175 epochs)']``; empty if it differs in none. Compared are length,
-            learning rate, crop, total batch, main loss and void policy.
+            learning rate, crop, total batch, main loss, void policy, and RMI's weight and preset.
     """
     recipe = paper.RECIPES[experiment.network, experiment.dataset]
     unit, total = length_of(cfg)
@@ -114,6 +114,10 @@ def deviations(cfg, experiment, num_gpus):
         compared.append(('total batch {}', batch, recipe.total_batch))
     policies = {loss.get('ignore_policy', 'exclude') for loss, _ in cpg_losses(cfg.model)}
     compared += [('void policy {}', policy, 'as_background') for policy in policies]
+    for loss in dicts(head.loss_decode):
+        if builds(loss, 'RMILoss'):
+            compared.append(('RMI weight {}', loss.get('loss_weight', 1.0), paper.RMI_LOSS_WEIGHT))
+            compared.append(('RMI preset {}', loss.get('preset', 'official'), 'official'))
     return [f'{name.format(here)} (recipe: {there})' for name, here, there in compared if here != there]
 
 

@@ -90,7 +90,8 @@ class Cost(NamedTuple):
     batch_s: float
 
 
-# By whether RMI loss (weight 0.5) is used, and kernel size.
+RMI_LOSS_WEIGHT = 0.5
+# By whether RMI loss is used, and kernel size.
 TABLE_4 = {
     (False, 0): Cost(76.750, 0.328, 1.634, 1.962),
     (True, 0): Cost(79.875, 0.036, 0.033, 0.069),

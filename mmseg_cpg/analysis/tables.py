@@ -224,7 +224,8 @@ def _list_of_runs(entries):
         )
     notes = [
         'mIoU is that of the end of training. Compared with the recipe are length, learning rate, crop, total batch, '
-        'main loss and void policy; what differs in every run stands in the header of its config.'
+        "main loss, void policy, and RMI's weight and preset; what differs in every run stands in the header of its "
+        'config.'
     ]
     return Table('runs', 'The runs', columns, rows, notes)
 
@@ -232,9 +233,11 @@ def _list_of_runs(entries):
 def _place(experiment):
     """Which tables an experiment stands in."""
     deeplabv3 = experiment[:2] == (paper.DEEPLABV3, paper.CITYSCAPES)
-    numbers = []
-    if experiment.loss_weight == paper.LOSS_WEIGHTS.get(experiment.ksize, 0.0):
-        numbers = [*([1] if deeplabv3 else []), *([] if experiment.rmi else [3]), *([4] if deeplabv3 else [])]
-    if deeplabv3 and not experiment.rmi:
-        numbers.append(2)
-    return ', '.join(map(str, sorted(numbers))) or 'no, another kernel or λ'
+    usual_weight = experiment.loss_weight == paper.LOSS_WEIGHTS.get(experiment.ksize, 0.0)
+    tables = {
+        '1': deeplabv3 and usual_weight and not experiment.rmi,
+        '2': deeplabv3 and not experiment.rmi,
+        '3': usual_weight and not experiment.rmi,
+        '4': deeplabv3 and usual_weight,
+    }
+    return ', '.join(number for number, holds_it in tables.items() if holds_it) or 'no, no cell has its losses'

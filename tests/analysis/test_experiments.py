@@ -10,10 +10,12 @@ from mmengine.config import Config, ConfigDict
 from mmseg_cpg.analysis import paper
 from mmseg_cpg.analysis.experiments import Experiment, deviations, differences, identify, plain, training_part
 
-NAME = re.compile(r'(deeplabv3_r50|ocrnet_hr48|lraspp_m-v3)_(cityscapes|ade20k|cocostuff)_(baseline|cpg(\d))')
+NAME = re.compile(
+    r'(deeplabv3_r50|ocrnet_hr48|lraspp_m-v3)_(cityscapes|ade20k|cocostuff)(?:_baseline|(_bce_rmi)?(?:_cpg(\d))?)'
+)
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'cpg'
-# Every third has each network, data set and kernel several times, if all 36 are there.
-NAMES = sorted(path.stem for path in CONFIGS.glob('*.py') if NAME.fullmatch(path.stem))[::3]
+# Every third has each network, data set and kernel several times, with and without RMI, if all 40 are there.
+NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))[::3]
 CPG3 = 'deeplabv3_r50_cityscapes_cpg3'
 
 
@@ -24,14 +26,14 @@ def cpg3():
 
 @pytest.mark.parametrize('name', NAMES)
 def test_the_configs_here_are_the_cells_that_their_names_say(name):
-    network, dataset, _, ksize = NAME.fullmatch(name).groups()
+    network, dataset, rmi, ksize = NAME.fullmatch(name).groups()
     networks = {'deeplabv3_r50': paper.DEEPLABV3, 'ocrnet_hr48': paper.OCRNET, 'lraspp_m-v3': paper.LRASPP}
     datasets = {'cityscapes': paper.CITYSCAPES, 'ade20k': paper.ADE20K, 'cocostuff': paper.COCO_STUFF}
     ksize = int(ksize or 0)
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     experiment = identify(cfg)
     weight = paper.LOSS_WEIGHTS.get(ksize, 0)
-    assert experiment == Experiment(networks[network], datasets[dataset], ksize, weight, rmi=False)
+    assert experiment == Experiment(networks[network], datasets[dataset], ksize, weight, rmi is not None)
     num_gpus = cfg.auto_scale_lr.base_batch_size // cfg.train_dataloader.batch_size
     assert deviations(cfg, experiment, num_gpus) == []
     assert deviations(cfg, experiment, None) == []
@@ -58,10 +60,13 @@ def test_other_deviations(cpg3):
     cfg.optim_wrapper.accumulative_counts = 2
     cfg.model.decode_head.loss_decode[1].pop('ignore_policy')
     cfg.train_dataloader.batch_size = 14
+    cfg.model.decode_head.loss_decode.append(ConfigDict(type='RMILoss', preset='paper'))
     assert deviations(cfg, identify(cfg), 4) == [
         'lr 0.02 (recipe: 0.01)',
         'total batch 112 (recipe: 12)',
         'void policy exclude (recipe: as_background)',
+        'RMI weight 1.0 (recipe: 0.5)',
+        'RMI preset paper (recipe: official)',
     ]
 
 
