@@ -1,6 +1,6 @@
 """Finding the parts of a config by what they build."""
 
-LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG')
+LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG', RMILoss='RMI')
 
 
 def cpg_losses(node, ignore_index=255):
