@@ -19,7 +19,15 @@ else:
         ReproducibleResumeHook,
     )
     from .evaluation.metrics import BoundaryMetric
-    from .models import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, GraDNet, RMILoss, SobelLoss
+    from .models import (
+        BoundaryCrossEntropyLoss,
+        BoundaryF1Loss,
+        CPGLoss,
+        GraDNet,
+        LocallyAdaptiveLoss,
+        RMILoss,
+        SobelLoss,
+    )
     from .utils.packages import register_packages
 
     register_packages()
@@ -36,6 +44,7 @@ else:
         'CPGLoss',
         'CheckBatchSizeHook',
         'GraDNet',
+        'LocallyAdaptiveLoss',
         'RMILoss',
         'ReproducibleResumeHook',
         'SobelLoss',

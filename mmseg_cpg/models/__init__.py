@@ -1,4 +1,12 @@
 from .backbones import GraDNet
-from .losses import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, RMILoss, SobelLoss
+from .losses import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, LocallyAdaptiveLoss, RMILoss, SobelLoss
 
-__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'GraDNet', 'RMILoss', 'SobelLoss']
+__all__ = [
+    'BoundaryCrossEntropyLoss',
+    'BoundaryF1Loss',
+    'CPGLoss',
+    'GraDNet',
+    'LocallyAdaptiveLoss',
+    'RMILoss',
+    'SobelLoss',
+]

@@ -8,7 +8,7 @@ from .gradient_layer import gradient_features, gradient_layer
 from .kernels import sobel_numerators
 from .rmi_loss import rmi_loss
 from .sobel_loss import sobel_loss
-
+from .locally_adaptive_loss import locally_adaptive_loss
 __all__ = [
     'BoundaryTargets',
     'boundary_cross_entropy_loss',
@@ -21,5 +21,6 @@ __all__ = [
     'sobel_numerators',
     'stack_targets',
 ]
+    'locally_adaptive_loss',
 
 __all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'rmi_loss', 'sobel_numerators', 'stack_targets']

@@ -21,6 +21,8 @@ LOSSES = {
     'SobelLoss': dict(type='SobelLoss', ksize=5),
     'RMILoss': dict(type='RMILoss'),
     'RMILoss paper': dict(type='RMILoss', preset='paper', radius=2, pool_size=2),
+    'LocallyAdaptiveLoss': dict(type='LocallyAdaptiveLoss'),
+    'LocallyAdaptiveLoss stride': dict(type='LocallyAdaptiveLoss', ksize=3, stride=2, power=1.5),
 }
 
 
