@@ -4,13 +4,12 @@ import math
 from numbers import Integral, Real
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import check_avg_factor, check_factor, check_pixels, check_reduction
 from .kernels import check_ksize
 from .reduction import reduce_error
-from .selective_pooling import VOID, pooled_scores
+from .selective_pooling import VOID, pooled_cross_entropy
 
 
 def check_stride(stride: int) -> None:
@@ -58,17 +57,18 @@ def locally_adaptive_loss(
       valid pixel.
     - Pixels outside the image do not exist, void pixels are neither centre nor neighbour: they count in none of the
       sums, :math:`\xi` and :math:`M_p`, and logits of void pixels have no influence, whatever they are.
-    - The gradient is that of Eq. 2, 4 and 5. Eq. 7 and 8 as printed are not: Eq. 7 sums :math:`(L^S)^{k-1}` over all
-      pixels where its own factor stands for each, Eq. 8 lacks :math:`1/\xi`, and the standard score's is not given.
+    - The gradient is the true one of Eq. 2, 4 and 5, through the standard scores too. Eq. 7 and 8 as printed are not:
+      Eq. 7 has the sum of all pixels' :math:`(L^S)^{k-1}` in place of the pixel's own, Eq. 8 lacks :math:`1/\xi`.
 
     What to know before using it:
 
-    - Standard scores forget the size of the logits, so the loss trains which class is ahead and by how much compared
-      to the others, but no confidence.
-    - They are at most sqrt(C - 1), and with :math:`\omega` and :math:`\xi` as they are, a perfect prediction keeps a
-      loss: inside objects at 21 classes 0.10, 0.52 and 1.10 for ksize 3, 5 and 7. Those of two classes are -1 and 1
-      whatever the logits, and have no gradient: two classes are refused, and so is binary segmentation.
-    - Time grows with ``ksize`` squared, memory does not.
+    - Standard scores forget the size of the logits: the loss trains which class is ahead and by how much relative to the
+      others, but no confidence. (Logits more than 1e15 below the pixel's highest count as 1e15 below it.)
+    - They are at most sqrt(C - 1), so that, :math:`\omega` and :math:`\xi` being what they are, a perfect prediction
+      keeps a loss: inside objects at 21 classes 0.10, 0.52 and 1.10 for ksize 3, 5 and 7.
+    - Those of two classes are -1 and 1 whatever the logits, and those of one are 0. Neither has a gradient, so fewer
+      than three classes are refused.
+    - Time grows with the window's area; memory does not, and is cross-entropy's.
 
     A batch without valid pixels has loss 0 and gradient 0. The gradient can be taken once.
 
@@ -116,10 +116,10 @@ def locally_adaptive_loss(
             f'and have no gradient, got shape {tuple(logits.shape)}'
         )
     label = label.masked_fill(void, VOID)
-    pooled, label = pooled_scores(logits, label, ksize)[..., ::stride, ::stride], label[:, ::stride, ::stride]
-    error = F.cross_entropy(pooled, label, ignore_index=VOID, reduction='none')
+    error = pooled_cross_entropy(logits, label, ksize)
     if weight is not None:
-        error = error * weight[:, ::stride, ::stride]
+        error = error * weight
+    error, label = error[:, ::stride, ::stride], label[:, ::stride, ::stride]
     if reduction == 'none':
         return error
     num_valid = (label != VOID).sum((1, 2))

@@ -1,7 +1,8 @@
-"""Standard scores of the logits, pooled over the neighbours of the same class (Guo et al., arXiv 1802.08290, Eq. 2).
+"""Cross-entropy of standard scores that are pooled over the neighbours of the same class, forward and backward.
 
-x: standard scores of each pixel's logits over the classes, (z - mean) / deviation; f: pooled vectors; mu: 1 where a
-neighbour has the centre's class; omega: weights by chessboard distance; xi: number of neighbours with mu = 1.
+Guo et al., arXiv 1802.08290, Eq. 2 to 4. x: standard scores of a pixel's logits z over the classes, (z - mean) /
+deviation; f: pooled vectors; mu: 1 where a neighbour has the centre's class; omega: weights by chessboard distance;
+xi: number of neighbours with mu = 1.
 """
 
 from __future__ import annotations
@@ -17,67 +18,85 @@ from .dtypes import compute_dtype
 VOID = -1
 # Added to the variance. As large as in layer normalisation: the gradient at constant logits is finite, and of use.
 EPSILON = 1e-5
+# Logits further below the pixel's highest count as so far below it: their squares do not overflow.
+_FURTHEST = 1e15
 
 
-def pooled_scores(logits: Tensor, label: Tensor, ksize: int) -> Tensor:
-    r"""Pooled vectors f = 1/xi * sum(mu * omega * x) of all pixels (Eq. 2), with omega = 2^(1 - chessboard distance).
+def pooled_cross_entropy(logits: Tensor, label: Tensor, ksize: int) -> Tensor:
+    r"""L^S of Eq. 4, -log softmax(f) at the label, with f = 1/xi * sum(mu * omega * x), omega = 2^(1 - distance).
 
     Neighbours outside the image do not exist: they count neither in the sum nor in xi. Differentiable once. The window
-    is added up shift by shift, in place and in parts of the image that stay in the cache; between forward and backward
-    nothing is held but the arguments and xi, since standard scores are computed anew.
+    is added up shift by shift, in place and in parts of an image that stay in the cache. Between forward and backward f
+    is held; standard scores are computed anew.
 
     Args:
         logits: (B, C, H, W), floating point.
-        label: (B, H, W) int64, class ids or ``VOID``, whose pixels have f = 0 and no part in that of others.
+        label: (B, H, W) int64, class ids or ``VOID``, whose pixels have L^S = 0 and no part in that of others.
         ksize: Odd window size.
 
     Returns:
-        (B, C, H, W) float32, or float64 for float64 logits.
+        (B, H, W) float32, or float64 for float64 logits.
     """
-    return _PooledScores.apply(logits, label, ksize)
+    return _PooledCrossEntropy.apply(logits, label, ksize)
 
 
-class _PooledScores(torch.autograd.Function):
+class _PooledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, label: Tensor, ksize: int) -> Tensor:
-        num_same = _count_same(label, ksize)
-        ctx.save_for_backward(logits, label, num_same)
-        ctx.ksize = ksize
         pooled = logits.new_empty(logits.shape, dtype=compute_dtype(logits))
-        scores = torch.empty_like(pooled[:1]).squeeze(0)
+        error = pooled.new_empty(label.shape)
+        inverse_count = _count_same(label.int(), ksize).to(pooled.dtype).reciprocal_()
+        scores = pooled.new_empty(pooled.shape[1:])
         for image in range(len(logits)):
             for pixels, part, _ in _standard_scores(logits[image], label[image]):
                 scores.flatten(1)[:, pixels] = part
-            _add_up_windows(pooled[image], scores, label[image], ksize)
-        return pooled.div_(num_same[:, None])
+            _add_up_windows(pooled[image], scores, label[image].int(), ksize)
+            for pixels in _pixel_chunks(scores):
+                part = pooled[image].flatten(1)[:, pixels].mul_(inverse_count[image].flatten()[pixels])
+                category = label[image].flatten()[pixels].clamp(min=0)
+                error[image].view(-1)[pixels] = part.log_softmax(0).gather(0, category[None])[0].neg_()
+        error.masked_fill_(label == VOID, 0)
+        ctx.save_for_backward(logits, label, pooled, inverse_count)
+        ctx.ksize = ksize
+        return error
 
     @staticmethod
-    def backward(ctx, grad_pooled: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad_error: Tensor) -> tuple[Tensor, None, None]:
         if torch.is_grad_enabled():
             raise RuntimeError('the locally adaptive loss can be differentiated once only (create_graph=True)')
-        logits, label, num_same = ctx.saved_tensors
-        grad_logits = grad_pooled.new_empty(logits.shape)
+        logits, label, pooled, inverse_count = ctx.saved_tensors
+        # Of L^S with respect to the sum over the window, but for softmax(f) - y.
+        factor = (grad_error * inverse_count).masked_fill_(label == VOID, 0)
+        grad_logits = torch.empty_like(pooled)
+        grad_pooled = pooled.new_empty(pooled.shape[1:])
         for image in range(len(logits)):
+            for pixels in _pixel_chunks(grad_pooled):
+                part = pooled[image].flatten(1)[:, pixels].softmax(0)
+                category = label[image].flatten()[pixels].clamp(min=0)[None]
+                part.scatter_(0, category, part.gather(0, category).sub_(1))
+                torch.mul(part, factor[image].flatten()[pixels], out=grad_pooled.flatten(1)[:, pixels])
             # mu and omega are the same from centre to neighbour as back: the window's sum is its own transpose.
-            _add_up_windows(grad_logits[image], grad_pooled[image] / num_same[image], label[image], ctx.ksize)
+            _add_up_windows(grad_logits[image], grad_pooled, label[image].int(), ctx.ksize)
             for pixels, scores, inverse_deviation in _standard_scores(logits[image], label[image]):
-                grad = grad_logits[image].flatten(1)[:, pixels]
-                grad.sub_(scores.mul_((grad * scores).mean(0)).add_(grad.mean(0))).mul_(inverse_deviation)
+                part = grad_logits[image].flatten(1)[:, pixels]
+                part.sub_(part.mean(0)).sub_(scores.mul_((part * scores).mean(0))).mul_(inverse_deviation)
         return grad_logits.to(logits.dtype), None, None
 
 
-def _standard_scores(logits: Tensor, label: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Of an image (C, H, W), slice by slice of its pixels: x (C, n), 0 at void pixels, and 1 / deviation (n,).
+def _pixel_chunks(image: Tensor) -> list[slice]:
+    """Slices of the pixels of an image (C, H, W)."""
+    return chunk_slices(image.shape[1] * image.shape[2], len(image), image.device)
 
-    Computed in float64, in which the squares of float32 logits do not overflow and a large common offset cancels.
-    """
-    logits, void = logits.flatten(1), (label == VOID).flatten()
-    for pixels in chunk_slices(len(void), len(logits), logits.device):
-        scores = logits[:, pixels].to(torch.float64, copy=True).masked_fill_(void[pixels], 0)
+
+def _standard_scores(logits: Tensor, label: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Of an image (C, H, W), slice by slice of its pixels: x (C, n), 0 at void pixels, and 1 / deviation (n,)."""
+    flat, void = logits.flatten(1), (label == VOID).flatten()
+    for pixels in _pixel_chunks(logits):
+        scores = torch.where(void[pixels], 0, flat[:, pixels]).to(compute_dtype(logits))
+        scores.sub_(scores.amax(0)).clamp_(min=-_FURTHEST)
         scores.sub_(scores.mean(0))
         inverse_deviation = scores.square().mean(0).add_(EPSILON).rsqrt_()
-        scores.mul_(inverse_deviation)
-        yield pixels, scores.to(compute_dtype(logits)), inverse_deviation.to(compute_dtype(logits))
+        yield pixels, scores.mul_(inverse_deviation), inverse_deviation
 
 
 def _half_window(ksize: int) -> Iterator[tuple[int, int]]:
@@ -98,11 +117,11 @@ def _pairs(values: Tensor, rows: slice, y: int, x: int) -> tuple[Tensor, Tensor]
 
 
 def _count_same(label: Tensor, ksize: int) -> Tensor:
-    """xi: how many pixels of the window, its centre included, have the centre's label; (B, H, W) int64."""
-    count, rows = torch.ones_like(label), slice(0, label.shape[1])
+    """xi: how many pixels of the window, its centre included, have the centre's label; (B, H, W) uint8."""
+    count, rows = torch.ones_like(label, dtype=torch.uint8), slice(0, label.shape[1])
     for offset in _half_window(ksize):
         pixels, neighbours = _pairs(label, rows, *offset)
-        same = pixels == neighbours
+        same = (pixels == neighbours).view(torch.uint8)
         for part in _pairs(count, rows, *offset):
             part.add_(same)
     return count
@@ -111,7 +130,8 @@ def _count_same(label: Tensor, ksize: int) -> Tensor:
 def _add_up_windows(out: Tensor, values: Tensor, label: Tensor, ksize: int) -> None:
     """Write sum(mu * omega * values) over every pixel's window to ``out``; both (C, H, W), of one image."""
     torch.mul(values, 2, out=out)
-    for rows in chunk_slices(values.shape[1], len(values) * values.shape[2], values.device):
+    # A part is worked on so often that it may be twice as large as elsewhere, for half as many operations.
+    for rows in chunk_slices(values.shape[1], len(values) * values.shape[2] // 2 + 1, values.device):
         for offset in _half_window(ksize):
             pixels, neighbours = _pairs(label, rows, *offset)
             same = (pixels == neighbours).to(values.dtype)
