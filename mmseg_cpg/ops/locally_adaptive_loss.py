@@ -62,13 +62,14 @@ def locally_adaptive_loss(
 
     What to know before using it:
 
-    - Standard scores forget the size of the logits: the loss trains which class is ahead and by how much relative to the
-      others, but no confidence. (Logits more than 1e15 below the pixel's highest count as 1e15 below it.)
+    - Standard scores forget the size of the logits: the loss trains which class is ahead and by how much relative to
+      the others, but no confidence. (Logits more than 1e15 below the pixel's highest count as 1e15 below it.)
     - They are at most sqrt(C - 1), so that, :math:`\omega` and :math:`\xi` being what they are, a perfect prediction
       keeps a loss: inside objects at 21 classes 0.10, 0.52 and 1.10 for ksize 3, 5 and 7.
     - Those of two classes are -1 and 1 whatever the logits, and those of one are 0. Neither has a gradient, so fewer
       than three classes are refused.
-    - Time grows with the window's area; memory does not, and is cross-entropy's.
+    - Memory is about cross-entropy's for any window. Time is several times cross-entropy's and grows with the
+      window's area.
 
     A batch without valid pixels has loss 0 and gradient 0. The gradient can be taken once.
 
