@@ -26,8 +26,8 @@ def pooled_cross_entropy(logits: Tensor, label: Tensor, ksize: int) -> Tensor:
     r"""L^S of Eq. 4, -log softmax(f) at the label, with f = 1/xi * sum(mu * omega * x), omega = 2^(1 - distance).
 
     Neighbours outside the image do not exist: they count neither in the sum nor in xi. Differentiable once. The window
-    is added up shift by shift, in place and in parts of an image that stay in the cache. Between forward and backward f
-    is held; standard scores are computed anew.
+    is added up shift by shift, in place and in parts of an image that stay in the cache. Between forward and backward
+    log softmax(f) is held; standard scores are computed anew.
 
     Args:
         logits: (B, C, H, W), floating point.
@@ -43,20 +43,20 @@ def pooled_cross_entropy(logits: Tensor, label: Tensor, ksize: int) -> Tensor:
 class _PooledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, label: Tensor, ksize: int) -> Tensor:
-        pooled = logits.new_empty(logits.shape, dtype=compute_dtype(logits))
-        error = pooled.new_empty(label.shape)
-        inverse_count = _count_same(label.int(), ksize).to(pooled.dtype).reciprocal_()
-        scores = pooled.new_empty(pooled.shape[1:])
+        log_probability = logits.new_empty(logits.shape, dtype=compute_dtype(logits))
+        scores, error = log_probability.new_empty(logits.shape[1:]), log_probability.new_empty(label.shape)
+        inverse_count = _count_same(label.int(), ksize).to(error.dtype).reciprocal_()
         for image in range(len(logits)):
             for pixels, part, _ in _standard_scores(logits[image], label[image]):
                 scores.flatten(1)[:, pixels] = part
-            _add_up_windows(pooled[image], scores, label[image].int(), ksize)
+            _add_up_windows(log_probability[image], scores, label[image].int(), ksize)
             for pixels in _pixel_chunks(scores):
-                part = pooled[image].flatten(1)[:, pixels].mul_(inverse_count[image].flatten()[pixels])
-                category = label[image].flatten()[pixels].clamp(min=0)
-                error[image].view(-1)[pixels] = part.log_softmax(0).gather(0, category[None])[0].neg_()
+                part = log_probability[image].flatten(1)[:, pixels].mul_(inverse_count[image].flatten()[pixels])
+                part.copy_(part.log_softmax(0))
+                category = label[image].flatten()[pixels].clamp(min=0)[None]
+                error[image].view(-1)[pixels] = part.gather(0, category)[0].neg_()
         error.masked_fill_(label == VOID, 0)
-        ctx.save_for_backward(logits, label, pooled, inverse_count)
+        ctx.save_for_backward(logits, label, log_probability, inverse_count)
         ctx.ksize = ksize
         return error
 
@@ -64,14 +64,14 @@ class _PooledCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad_error: Tensor) -> tuple[Tensor, None, None]:
         if torch.is_grad_enabled():
             raise RuntimeError('the locally adaptive loss can be differentiated once only (create_graph=True)')
-        logits, label, pooled, inverse_count = ctx.saved_tensors
+        logits, label, log_probability, inverse_count = ctx.saved_tensors
         # Of L^S with respect to the sum over the window, but for softmax(f) - y.
         factor = (grad_error * inverse_count).masked_fill_(label == VOID, 0)
-        grad_logits = torch.empty_like(pooled)
-        grad_pooled = pooled.new_empty(pooled.shape[1:])
+        grad_logits = torch.empty_like(log_probability)
+        grad_pooled = log_probability.new_empty(logits.shape[1:])
         for image in range(len(logits)):
             for pixels in _pixel_chunks(grad_pooled):
-                part = pooled[image].flatten(1)[:, pixels].softmax(0)
+                part = log_probability[image].flatten(1)[:, pixels].exp()
                 category = label[image].flatten()[pixels].clamp(min=0)[None]
                 part.scatter_(0, category, part.gather(0, category).sub_(1))
                 torch.mul(part, factor[image].flatten()[pixels], out=grad_pooled.flatten(1)[:, pixels])
