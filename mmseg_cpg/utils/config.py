@@ -21,17 +21,24 @@ def load_config(args):
     Raises:
         UserError: If the config, or one that it inherits, is missing or cannot be read, or an option does not fit it.
     """
+    cfg = read_config(args.config)
+    apply_command_line(cfg, args)
+    return cfg
+
+
+def read_config(path):
+    """Read a config; raise :class:`UserError` if it, or one that it inherits, is missing or cannot be read."""
     try:
-        cfg = Config.fromfile(args.config)
+        return Config.fromfile(path)
     except FileNotFoundError as error:
-        if osp.isfile(args.config):  # one that it inherits is missing
-            raise UserError(f"Config '{args.config}' cannot be read: {error}.") from error
-        fault = 'is a folder: name a file in it' if osp.isdir(args.config) else 'not found'
-        raise UserError(f"Config '{args.config}' {fault}.") from error
+        if osp.isfile(path):  # one that it inherits is missing
+            raise UserError(f"Config '{path}' cannot be read: {error}.") from error
+        fault = 'is a folder: name a file in it' if osp.isdir(path) else 'not found'
+        raise UserError(f"Config '{path}' {fault}.") from error
     except ConfigParsingError as error:
-        raise UserError(f"Config '{args.config}' cannot be read: {error}.") from error
+        raise UserError(f"Config '{path}' cannot be read: {error}.") from error
     except SyntaxError as error:
-        raise UserError(f"Config '{args.config}' has a syntax error: {error}.") from error
+        raise UserError(f"Config '{path}' has a syntax error: {error}.") from error
     except ModuleNotFoundError:
         raise
     except UserError:
@@ -40,7 +47,11 @@ def load_config(args):
         message = _fault_of_config(error)
         if message is None:
             raise
-        raise UserError(f"Config '{args.config}' cannot be used: {message}.") from error
+        raise UserError(f"Config '{path}' cannot be used: {message}.") from error
+
+
+def apply_command_line(cfg, args):
+    """Apply a tool's command line, as :func:`load_config` takes it, to a config; raise :class:`UserError` likewise."""
     for key, value in (args.cfg_options or {}).items():
         try:
             cfg.merge_from_dict({key: value})
@@ -53,7 +64,6 @@ def load_config(args):
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
-    return cfg
 
 
 def _fault_of_config(error):
