@@ -10,7 +10,7 @@ except ModuleNotFoundError as error:
     # Nothing to register with, but mmseg_cpg.ops needs nothing but torch.
     __all__ = ['__version__']
 else:
-    from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BoundaryMaskFromLabel
+    from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BlankImageFromLabel, BoundaryMaskFromLabel
     from .engine import (
         BoundaryTargetHook,
         BoundaryVisualizationHook,
@@ -18,14 +18,16 @@ else:
         CPGLogHook,
         ReproducibleResumeHook,
     )
-    from .evaluation.metrics import BoundaryMetric
+    from .evaluation.metrics import BoundaryMetric, EdgeMetric
     from .models import (
         BoundaryCrossEntropyLoss,
         BoundaryF1Loss,
         CPGLoss,
+        EdgeNetwork,
         GraDNet,
         LocallyAdaptiveLoss,
         RMILoss,
+        SEMEDALoss,
         SobelLoss,
     )
     from .utils.packages import register_packages
@@ -34,6 +36,7 @@ else:
     __all__ = [
         'AutoLabelledCityscapesDataset',
         'AutoLabelledSampler',
+        'BlankImageFromLabel',
         'BoundaryCrossEntropyLoss',
         'BoundaryF1Loss',
         'BoundaryMaskFromLabel',
@@ -43,10 +46,13 @@ else:
         'CPGLogHook',
         'CPGLoss',
         'CheckBatchSizeHook',
+        'EdgeMetric',
+        'EdgeNetwork',
         'GraDNet',
         'LocallyAdaptiveLoss',
         'RMILoss',
         'ReproducibleResumeHook',
+        'SEMEDALoss',
         'SobelLoss',
         '__version__',
     ]

@@ -1,5 +1,5 @@
 from .auto_labelled_cityscapes import AutoLabelledCityscapesDataset
 from .samplers import AutoLabelledSampler
-from .transforms import BoundaryMaskFromLabel
+from .transforms import BlankImageFromLabel, BoundaryMaskFromLabel
 
-__all__ = ['AutoLabelledCityscapesDataset', 'AutoLabelledSampler', 'BoundaryMaskFromLabel']
+__all__ = ['AutoLabelledCityscapesDataset', 'AutoLabelledSampler', 'BlankImageFromLabel', 'BoundaryMaskFromLabel']

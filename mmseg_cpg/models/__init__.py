@@ -1,5 +1,14 @@
 from .backbones import GraDNet
-from .losses import BoundaryCrossEntropyLoss, BoundaryF1Loss, CPGLoss, LocallyAdaptiveLoss, RMILoss, SobelLoss
+from .edge_network import EdgeNetwork
+from .losses import (
+    BoundaryCrossEntropyLoss,
+    BoundaryF1Loss,
+    CPGLoss,
+    LocallyAdaptiveLoss,
+    RMILoss,
+    SEMEDALoss,
+    SobelLoss,
+)
 
 __all__ = [
     'BoundaryCrossEntropyLoss',
@@ -10,3 +19,5 @@ __all__ = [
     'RMILoss',
     'SobelLoss',
 ]
+
+__all__ = ['CPGLoss', 'EdgeNetwork', 'SEMEDALoss']

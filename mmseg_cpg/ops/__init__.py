@@ -9,6 +9,7 @@ from .kernels import sobel_numerators
 from .rmi_loss import rmi_loss
 from .sobel_loss import sobel_loss
 from .locally_adaptive_loss import locally_adaptive_loss
+from .semeda_loss import semeda_loss
 __all__ = [
     'BoundaryTargets',
     'boundary_cross_entropy_loss',
@@ -23,4 +24,4 @@ __all__ = [
 ]
     'locally_adaptive_loss',
 
-__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'rmi_loss', 'sobel_numerators', 'stack_targets']
+__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'rmi_loss', 'semeda_loss', 'sobel_numerators', 'stack_targets']

@@ -1,3 +1,4 @@
 from .boundary_metric import BoundaryMetric
+from .edge_metric import EdgeMetric
 
-__all__ = ['BoundaryMetric']
+__all__ = ['BoundaryMetric', 'EdgeMetric']

@@ -3,6 +3,15 @@ from .boundary_f1_loss import BoundaryF1Loss
 from .cpg_loss import CPGLoss
 from .locally_adaptive_loss import LocallyAdaptiveLoss
 from .rmi_loss import RMILoss
+from .semeda_loss import SEMEDALoss
 from .sobel_loss import SobelLoss
 
-__all__ = ['BoundaryCrossEntropyLoss', 'BoundaryF1Loss', 'CPGLoss', 'LocallyAdaptiveLoss', 'RMILoss', 'SobelLoss']
+__all__ = [
+    'BoundaryCrossEntropyLoss',
+    'BoundaryF1Loss',
+    'CPGLoss',
+    'LocallyAdaptiveLoss',
+    'RMILoss',
+    'SEMEDALoss',
+    'SobelLoss',
+]

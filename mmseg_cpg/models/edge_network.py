@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+
+import torch
+import torch.nn as nn
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmseg_cpg.ops.arguments import void_mask
+from mmseg_cpg.ops.semantic_edges import balanced_bce, one_hot_map, semantic_edges
+from mmseg_cpg.ops.semeda_loss import edge_features
+from mmseg_cpg.utils.errors import UserError
+
+FILE_NAME = 'edge_network.pth'
+
+
+@MODELS.register_module()
+class EdgeNetwork(BaseModel):
+    """A small network that finds the semantic edges of a label map, or of a segmentor's probabilities.
+
+    Convolutions of 3 x 3 with ReLU at full resolution, whose features :class:`~mmseg_cpg.SEMEDALoss` compares, and one
+    of 1 x 1 that gives an edge logit for each class. It has no normalisation layers, and so behaves the same in
+    training and frozen. ``tools/train_edge_network.py`` trains it on the labels of a data set:
+    :func:`mmseg_cpg.ops.semantic_edges.semantic_edges` has the edges and
+    :func:`~mmseg_cpg.ops.semantic_edges.balanced_bce` the loss.
+
+    Args:
+        num_classes (int): Channels of the probability map.
+        channels (Sequence[int]): Features of each layer. Defaults to (32, 32).
+        ignore_index (int): Void in the label. Defaults to 255.
+        data_preprocessor (dict, optional): Config of a ``SegDataPreProcessor``, which pads the labels.
+        init_cfg (dict, optional): Initialization config. Defaults to None, torch's own.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: Sequence[int] = (32, 32),
+        ignore_index: int = 255,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        sizes = zip((num_classes, *channels), channels, strict=False)
+        self.layers = nn.ModuleList(nn.Conv2d(into, out, 3, padding=1) for into, out in sizes)
+        self.edges = nn.Conv2d(channels[-1], num_classes, 1)
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list[SegDataSample]:
+        """Find edges.
+
+        Args:
+            inputs (Tensor): Probability map, (B, num_classes, H, W), for mode 'tensor'. The other modes make it from
+                the labels, and look at no images.
+            data_samples (list[SegDataSample], optional): With gt_sem_seg, for modes 'loss' and 'predict'.
+            mode (str): 'tensor', 'loss' or 'predict'.
+
+        Returns:
+            Tensor | dict[str, Tensor] | list[SegDataSample]: Edge logits, (B, num_classes, H, W), for 'tensor';
+            ``loss_edge`` for 'loss'; for 'predict' the samples with ``pred_edge``, the edge probability in percent,
+            (num_classes, H, W) uint8 in [0, 100).
+        """
+        if mode == 'tensor':
+            return self._edge_logits(inputs)
+        if mode == 'loss':
+            label = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
+            edges, counted = semantic_edges(label, self.num_classes, ignore_index=self.ignore_index)
+            return dict(loss_edge=balanced_bce(self._edge_logits(self._one_hot(label)), edges, counted))
+        for sample in data_samples:
+            logits = self._edge_logits(self._one_hot(sample.gt_sem_seg.data))[0]
+            sample.pred_edge = PixelData(data=(100 * logits.sigmoid()).clamp(max=99).to(torch.uint8))
+        return data_samples
+
+    def _edge_logits(self, probability: Tensor) -> Tensor:
+        *_, features = edge_features(probability, [(layer.weight, layer.bias) for layer in self.layers])
+        return self.edges(features)
+
+    def _one_hot(self, label: Tensor) -> Tensor:
+        void = void_mask(label, self.ignore_index)
+        return one_hot_map(label.masked_fill(void, 0), void, self.num_classes)
+
+
+def save_edge_network(network: EdgeNetwork, path: str) -> None:
+    """Write a trained network's weights to a file that holds nothing else, and so loads everywhere."""
+    torch.save(dict(state_dict={name: value.cpu() for name, value in network.state_dict().items()}), path)
+
+
+def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:
+    """Read (weight, bias) of an edge network's layers, the last convolution left out.
+
+    Args:
+        path (str): A file or an address, anything that MMEngine loads checkpoints from.
+
+    Raises:
+        UserError: There is no such file, or it holds no edge network.
+    """
+    if '://' not in path and not osp.isfile(osp.expanduser(path)):
+        raise UserError(
+            f"Edge network '{path}' not found. To train it on the labels of your data set: "
+            f'python tools/train_edge_network.py CONFIG --work-dir {osp.dirname(path) or "."}'
+            + ('' if osp.basename(path) == FILE_NAME else f', which writes {FILE_NAME} there')
+        )
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    weights = checkpoint.get('state_dict', checkpoint)
+    names = [f'layers.{index}' for index in range(len(weights))]
+    layers = [(weights[f'{name}.weight'], weights[f'{name}.bias']) for name in names if f'{name}.weight' in weights]
+    if not layers or 'edges.weight' not in weights:
+        raise UserError(f"'{path}' holds no edge network: expected a file that tools/train_edge_network.py wrote.")
+    return layers

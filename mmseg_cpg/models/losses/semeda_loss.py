@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from mmseg_cpg.models.edge_network import load_edge_layers
+from mmseg_cpg.ops.arguments import check_reduction
+from mmseg_cpg.ops.semeda_loss import check_distance, check_layers, semeda_loss
+
+from .base import SegmentationLoss
+
+
+@MODELS.register_module()
+class SEMEDALoss(SegmentationLoss):
+    """Semantic edge aware loss (Chen, Dapogny & Cord, Pattern Recognition 2020) for ``loss_decode``.
+
+    Use it beside a pixel-wise loss, with an edge network that ``tools/train_edge_network.py`` has trained on the labels
+    of the same data set. :func:`mmseg_cpg.ops.semeda_loss.semeda_loss` has the definition, what void pixels do, and
+    what is known of the paper and what is chosen here.
+
+    The edge network stays as it is: its weights are no parameters, so that neither optimizer nor ``init_weights``
+    meets them, and no part of the ``state_dict``, so that a segmentor's checkpoints are those of its config without
+    this loss. They are buffers: they move with the model, and are copied with it. As MMSegmentation builds losses with
+    the model, the file is also needed where a segmentor is only tested; or take the loss out of the config there.
+
+    Args:
+        checkpoint (str): The trained edge network, a file or an address.
+        layers (Sequence[int], optional): Which of its layers to compare, from 0 on. Defaults to None: all.
+        distance (str): 'l2' (squared) or 'l1'. Defaults to 'l2'.
+        loss_weight (float): Factor of this loss. Defaults to 1.0.
+        reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
+        loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
+            Defaults to 'loss_semeda'.
+
+    Raises:
+        TypeError, ValueError: An argument has a wrong type or value.
+        UserError: The checkpoint does not exist, or holds no edge network.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        layers: Sequence[int] | None = None,
+        distance: str = 'l2',
+        loss_weight: float = 1.0,
+        reduction: str = 'mean',
+        loss_name: str = 'loss_semeda',
+    ) -> None:
+        super().__init__(loss_weight, loss_name)
+        check_distance(distance)
+        check_reduction(reduction)
+        if not isinstance(checkpoint, str):
+            raise TypeError(f'checkpoint must be the path of a trained edge network, got {checkpoint!r}')
+        network = load_edge_layers(checkpoint)
+        self.layers = check_layers(layers, len(network))
+        self.distance = distance
+        self.reduction = reduction
+        self.num_layers = len(network)
+        # Not as modules: heads that initialize every convolution in them would do so with these.
+        for index, (weight, bias) in enumerate(network):
+            self.register_buffer(f'weight{index}', weight, persistent=False)
+            self.register_buffer(f'bias{index}', bias, persistent=False)
+
+    @property
+    def network(self) -> list[tuple[Tensor, Tensor]]:
+        """(weight, bias) of the edge network's layers."""
+        return [(getattr(self, f'weight{i}'), getattr(self, f'bias{i}')) for i in range(self.num_layers)]
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        ignore_index: int = 255,
+    ) -> Tensor:
+        """Compute the loss; see :func:`mmseg_cpg.ops.semeda_loss.semeda_loss` for what is raised.
+
+        Args:
+            pred (Tensor): Logits, (B, C, H, W).
+            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
+            weight (Tensor, optional): Factor of each pixel, (B, H, W).
+            avg_factor (float | Tensor, optional): Divisor in place of the number of pixels that are not void.
+            reduction_override (str, optional): Takes the place of ``reduction``.
+            ignore_index (int): Id of void pixels. Defaults to 255.
+
+        Returns:
+            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
+        """
+        return self.loss_weight * semeda_loss(
+            pred,
+            target,
+            self.network,
+            layers=self.layers,
+            distance=self.distance,
+            ignore_index=ignore_index,
+            weight=weight,
+            avg_factor=avg_factor,
+            reduction=reduction_override or self.reduction,
+        )

@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Train the edge network of a SEMEDA loss on the labels that a segmentor's config names; no image is read."""
+
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+import os.path as osp
+
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+
+from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
+from mmseg_cpg.utils.checkpoint import require_checkpoint, resume_from
+from mmseg_cpg.utils.cli import build_runner, make_parser, parse_args
+from mmseg_cpg.utils.config import apply_command_line, read_config
+from mmseg_cpg.utils.data import require_data
+from mmseg_cpg.utils.distributed import leave_together
+from mmseg_cpg.utils.edge_training import edge_network_config
+from mmseg_cpg.utils.errors import one_line_errors
+
+
+def build_parser():
+    parser = make_parser("Train an edge network on the labels of a segmentor's config, for its SEMEDA loss.")
+    parser.add_argument(
+        '--work-dir',
+        help=f'folder for {FILE_NAME}, logs and checkpoints (default: work_dirs/CONFIG_NAME_edge_network)',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint; without a value from the latest one in the work dir',
+    )
+    return parser
+
+
+def main(argv=None):
+    args = parse_args(build_parser(), argv)
+    with one_line_errors():
+        if args.work_dir is None:
+            name = osp.splitext(osp.basename(args.config))[0]
+            args.work_dir = osp.join('work_dirs', f'{name}_edge_network')
+        cfg = edge_network_config(read_config(args.config))
+        apply_command_line(cfg, args)
+        if args.resume:
+            resume_from(cfg, args.resume)
+        require_checkpoint(cfg.get('load_from'))
+        require_data(cfg, 'train_dataloader', 'val_dataloader')
+        runner = build_runner(cfg)
+        model = runner.train()
+        if is_main_process():
+            path = osp.join(cfg.work_dir, FILE_NAME)
+            save_edge_network(model.module if is_model_wrapper(model) else model, path)
+            runner.logger.info(f"For a SEMEDA loss: dict(type='mmseg_cpg.SEMEDALoss', checkpoint='{path}')")
+        leave_together()
+
+
+if __name__ == '__main__':
+    main()
