@@ -35,7 +35,7 @@ class EdgeNetwork(BaseModel):
         channels (Sequence[int]): Features of each layer. Defaults to (32, 32).
         ignore_index (int): Void in the label. Defaults to 255.
         data_preprocessor (dict, optional): Config of a ``SegDataPreProcessor``, which pads the labels.
-        init_cfg (dict, optional): Initialization config. Defaults to None, torch's own.
+        init_cfg (dict, optional): Initialization config. Defaults to dict(type='Kaiming', layer='Conv2d').
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class EdgeNetwork(BaseModel):
         channels: Sequence[int] = (32, 32),
         ignore_index: int = 255,
         data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        init_cfg: dict | None = dict(type='Kaiming', layer='Conv2d'),  # noqa: B006  as in MMSegmentation
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.num_classes = num_classes

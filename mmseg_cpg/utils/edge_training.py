@@ -43,7 +43,8 @@ def edge_network_config(cfg):
     if cfg.get('val_dataloader'):
         edge_cfg.val_dataloader = _of_labels(cfg.val_dataloader)
     else:
-        del edge_cfg.val_cfg, edge_cfg.val_evaluator
+        for key in ('val_cfg', 'val_evaluator'):
+            edge_cfg.pop(key)
     edge_cfg.update({key: cfg[key] for key in SHARED_KEYS if key in cfg})
     return edge_cfg
 

@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 
 import mmseg_cpg  # noqa: F401
 from mmseg_cpg.models.losses.base import SegmentationLoss
+from tests.models.losses.tiny_edge_network import tiny_edge_network
 
 NUM_CLASSES = 4
 
@@ -23,6 +24,8 @@ LOSSES = {
     'RMILoss paper': dict(type='RMILoss', preset='paper', radius=2, pool_size=2),
     'LocallyAdaptiveLoss': dict(type='LocallyAdaptiveLoss'),
     'LocallyAdaptiveLoss stride': dict(type='LocallyAdaptiveLoss', ksize=3, stride=2, power=1.5),
+    'SEMEDALoss': dict(type='SEMEDALoss', checkpoint=tiny_edge_network(NUM_CLASSES)),
+    'SEMEDALoss l1': dict(type='SEMEDALoss', checkpoint=tiny_edge_network(NUM_CLASSES), distance='l1', layers=[1]),
 }
 
 
