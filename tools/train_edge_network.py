@@ -3,6 +3,7 @@
 
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
+import math
 import os.path as osp
 
 from mmengine.dist import is_main_process
@@ -16,6 +17,8 @@ from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.distributed import leave_together
 from mmseg_cpg.utils.edge_training import edge_network_config
 from mmseg_cpg.utils.errors import one_line_errors
+
+NUM_LABELS = 8  # that the scale of the features is taken from
 
 
 def build_parser():
@@ -34,6 +37,12 @@ def build_parser():
     return parser
 
 
+def some_labels(loader):
+    """Return a batch of labels from all over a loader's dataset; its sampler may not start a second time."""
+    dataset = loader.dataset
+    return loader.collate_fn([dataset[index] for index in range(len(dataset))[:: math.ceil(len(dataset) / NUM_LABELS)]])
+
+
 def main(argv=None):
     args = parse_args(build_parser(), argv)
     with one_line_errors():
@@ -49,8 +58,11 @@ def main(argv=None):
         runner = build_runner(cfg)
         model = runner.train()
         if is_main_process():
+            network = model.module if is_model_wrapper(model) else model
+            batch = network.data_preprocessor(some_labels(runner.train_dataloader), True)
+            network.scale_features(batch['data_samples'])
             path = osp.join(cfg.work_dir, FILE_NAME)
-            save_edge_network(model.module if is_model_wrapper(model) else model, path)
+            save_edge_network(network, path)
             runner.logger.info(f"For a SEMEDA loss: dict(type='mmseg_cpg.SEMEDALoss', checkpoint='{path}')")
         leave_together()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os.path as osp
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn as nn
@@ -79,6 +80,27 @@ class EdgeNetwork(BaseModel):
             logits = self._edge_logits(self._one_hot(sample.gt_sem_seg.data))[0]
             sample.pred_edge = PixelData(data=(100 * logits.sigmoid()).clamp(max=99).to(torch.uint8))
         return data_samples
+
+    @torch.no_grad()
+    def scale_features(self, data_samples: list[SegDataSample]) -> None:
+        """Scale the layers so that the features of each have mean square 1 on labels, and the same edges are found.
+
+        ReLU lets a factor pass, so a layer can be scaled down if the next one is scaled up. Gatys et al. ("Image Style
+        Transfer Using Convolutional Neural Networks", 2016) do so with VGG. A loss of the features then has a size that
+        does not depend on how the network was trained.
+
+        Args:
+            data_samples (list[SegDataSample]): With gt_sem_seg, all of one size.
+        """
+        label = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
+        features, counted = self._one_hot(label), ~void_mask(label, self.ignore_index)
+        for layer, following in pairwise([*self.layers, self.edges]):
+            (features,) = edge_features(features, [(layer.weight, layer.bias)])
+            size = features.square().mean(1)[counted].mean().sqrt()
+            features /= size
+            layer.weight /= size
+            layer.bias /= size
+            following.weight *= size
 
     def _edge_logits(self, probability: Tensor) -> Tensor:
         *_, features = edge_features(probability, [(layer.weight, layer.bias) for layer in self.layers])

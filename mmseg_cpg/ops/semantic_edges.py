@@ -32,8 +32,9 @@ def semantic_edges(label: Tensor, num_classes: int, *, ignore_index: int = 255) 
     """The semantic edges of a label: for each class the pixels where its one-hot map changes.
 
     A pixel may lie on edges of several classes, as is usual in semantic edge detection (Yu et al., "CASENet", 2017).
-    They are the boundary entries of :func:`~mmseg_cpg.ops.boundary_targets` for ksize 3: exact, and none at the edge of
-    the image. Pixels with void in their 3 x 3 window are not counted: whether an edge is there is not known.
+    They are the boundary entries of :func:`~mmseg_cpg.ops.boundary_targets` for ksize 3, where the gradient of the
+    one-hot map is not 0: exact, none at the edge of the image, and none in the middle of a line that is one pixel wide.
+    Pixels with void in their 3 x 3 window are not counted: whether an edge is there is not known.
 
     Args:
         label: (B, H, W), any integer dtype, class ids in [0, num_classes) or ``ignore_index``.

@@ -60,8 +60,8 @@ def semeda_loss(
     matched through a proxy network trained for semantic edge detection on the labels. More of the paper was not at
     hand. So all else is chosen here: the network (convolutions with ReLU, no normalisation, at full resolution), which
     layers (all hidden ones, with equal weights), the distance (the mean square, as in the perceptual loss of Johnson et
-    al. 2016), the softmax, the mean over pixels, the image's edge and void pixels. Features are not scaled: how large
-    the loss is depends on the network that was trained.
+    al. 2016), the softmax, the mean over pixels, the image's edge and void pixels. How large the loss is depends on how
+    large the network's features are; ``tools/train_edge_network.py`` scales them to mean square 1 on labels.
 
     P and T are both 0 for every class at void pixels, so void looks the same in both and a perfect prediction has loss
     0 beside void, too. Logits of void pixels change nothing, whatever they are, and get gradient 0. Features at void

@@ -11,7 +11,7 @@ from .parts import builds, dicts
 
 SETTINGS = Path(__file__).parents[1] / '.mim/configs/semeda/_base_/edge_network.py'
 # What a run needs to know of its surroundings, which is the same for both networks.
-SHARED_KEYS = ('default_scope', 'custom_imports', 'env_cfg', 'log_level', 'launcher', 'randomness')
+SHARED_KEYS = ('default_scope', 'custom_imports', 'env_cfg', 'log_level', 'visualizer', 'randomness')
 PADDING_KEYS = ('size', 'size_divisor', 'seg_pad_val')
 
 

@@ -60,6 +60,22 @@ def test_learns_to_find_edges(network):
     assert (found & edges[0]).sum() > 0.6 * found.sum()
 
 
+def test_features_are_scaled_and_the_same_edges_are_found(network):
+    data = network.data_preprocessor(batch(), True)
+    (before, *_) = network(**data, mode='predict')
+    before = before.pred_edge.data
+    loss = network(**data, mode='loss')['loss_edge']
+    network.scale_features(data['data_samples'])
+    torch.testing.assert_close(network(**data, mode='loss')['loss_edge'], loss)
+    # A probability that lies on the edge of a percent may be rounded otherwise.
+    assert ((network(**data, mode='predict')[0].pred_edge.data.int() - before.int()).abs() <= 1).all()
+    label = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])
+    void = label == 255
+    one_hot = one_hot_map(label.masked_fill(void, 0), void, NUM_CLASSES)
+    for features in edge_features(one_hot, [(layer.weight, layer.bias) for layer in network.layers]):
+        assert features.square().mean(1)[~void].mean().item() == pytest.approx(1, rel=1e-5)
+
+
 def test_what_is_saved_is_what_the_loss_loads(network, tmp_path):
     path = str(tmp_path / 'edge_network.pth')
     save_edge_network(network, path)
