@@ -68,8 +68,9 @@ def semeda_loss(
     pixels are not compared; those of other pixels are, also where they see void. Without any pixel to count, the loss
     and its gradient are 0. NaN logits elsewhere make the loss NaN.
 
-    Where the value of ``reduction='none'`` is wanted pixel by pixel: e at a pixel depends on all logits that the
-    network's layers see from there (5 x 5 pixels for two layers of 3 x 3).
+    e at a pixel depends on all logits that the network's layers see from there (5 x 5 pixels for two layers of 3 x 3).
+    Time and memory are those of the network's convolutions at full resolution, for prediction and label: far more than
+    cross-entropy's where there are few classes, or no GPU.
 
     Args:
         logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: P

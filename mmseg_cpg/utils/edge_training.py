@@ -36,7 +36,8 @@ def edge_network_config(cfg):
     ignore_index = head.get('ignore_index', 255)
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     padding = {key: preprocessor[key] for key in PADDING_KEYS if key in preprocessor}
-    edge_cfg.model.update(num_classes=head.num_classes, ignore_index=ignore_index)
+    # One logit means two classes, also for heads that call them one.
+    edge_cfg.model.update(num_classes=max(head.num_classes, 2), ignore_index=ignore_index)
     edge_cfg.model.data_preprocessor.update(padding)
     edge_cfg.val_evaluator.ignore_index = ignore_index
     edge_cfg.train_dataloader = _of_labels(cfg.train_dataloader)

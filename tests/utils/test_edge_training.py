@@ -48,6 +48,13 @@ def test_ignore_index_and_padding_are_the_heads():
     assert edge_cfg.model.data_preprocessor.seg_pad_val == 19
 
 
+@pytest.mark.parametrize('num_classes', [1, 2])
+def test_binary(num_classes):
+    cfg = load(STOCK['ade20k'])
+    cfg.model.decode_head.merge(dict(num_classes=num_classes, out_channels=1))
+    assert edge_network_config(cfg).model.num_classes == 2
+
+
 def test_wrapped_datasets_and_no_validation():
     cfg = load(STOCK['cityscapes'])
     dataset = cfg.train_dataloader.dataset
