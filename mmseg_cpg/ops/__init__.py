@@ -6,10 +6,11 @@ from .boundary_f1_loss import boundary_f1_loss
 from .cpg_loss import cpg_loss
 from .gradient_layer import gradient_features, gradient_layer
 from .kernels import sobel_numerators
-from .rmi_loss import rmi_loss
-from .sobel_loss import sobel_loss
 from .locally_adaptive_loss import locally_adaptive_loss
+from .rmi_loss import rmi_loss
 from .semeda_loss import semeda_loss
+from .sobel_loss import sobel_loss
+
 __all__ = [
     'BoundaryTargets',
     'boundary_cross_entropy_loss',
@@ -18,10 +19,10 @@ __all__ = [
     'cpg_loss',
     'gradient_features',
     'gradient_layer',
+    'locally_adaptive_loss',
+    'rmi_loss',
+    'semeda_loss',
     'sobel_loss',
     'sobel_numerators',
     'stack_targets',
 ]
-    'locally_adaptive_loss',
-
-__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'rmi_loss', 'semeda_loss', 'sobel_numerators', 'stack_targets']
