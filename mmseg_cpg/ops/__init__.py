@@ -1,7 +1,9 @@
 """Pure torch operations, usable from any training code: nothing here needs MMSegmentation."""
 
+from .active_boundary_loss import active_boundary_loss
 from .boundary import BoundaryTargets, boundary_targets, stack_targets
 from .boundary_cross_entropy_loss import boundary_cross_entropy_loss
+from .boundary_distance import BoundaryDistance, boundary_distance, stack_distances
 from .boundary_f1_loss import boundary_f1_loss
 from .cpg_loss import cpg_loss
 from .gradient_layer import gradient_features, gradient_layer
@@ -12,8 +14,11 @@ from .semeda_loss import semeda_loss
 from .sobel_loss import sobel_loss
 
 __all__ = [
+    'BoundaryDistance',
     'BoundaryTargets',
+    'active_boundary_loss',
     'boundary_cross_entropy_loss',
+    'boundary_distance',
     'boundary_f1_loss',
     'boundary_targets',
     'cpg_loss',
@@ -24,5 +29,6 @@ __all__ = [
     'semeda_loss',
     'sobel_loss',
     'sobel_numerators',
+    'stack_distances',
     'stack_targets',
 ]
