@@ -10,7 +10,13 @@ except ModuleNotFoundError as error:
     # Nothing to register with, but mmseg_cpg.ops needs nothing but torch.
     __all__ = ['__version__']
 else:
-    from .datasets import AutoLabelledCityscapesDataset, AutoLabelledSampler, BlankImageFromLabel, BoundaryMaskFromLabel
+    from .datasets import (
+        AutoLabelledCityscapesDataset,
+        AutoLabelledSampler,
+        BlankImageFromLabel,
+        BoundaryDistanceFromLabel,
+        BoundaryMaskFromLabel,
+    )
     from .engine import (
         BoundaryTargetHook,
         BoundaryVisualizationHook,
@@ -20,6 +26,7 @@ else:
     )
     from .evaluation.metrics import BoundaryMetric, EdgeMetric
     from .models import (
+        ActiveBoundaryLoss,
         BoundaryCrossEntropyLoss,
         BoundaryF1Loss,
         CPGLoss,
@@ -34,10 +41,12 @@ else:
 
     register_packages()
     __all__ = [
+        'ActiveBoundaryLoss',
         'AutoLabelledCityscapesDataset',
         'AutoLabelledSampler',
         'BlankImageFromLabel',
         'BoundaryCrossEntropyLoss',
+        'BoundaryDistanceFromLabel',
         'BoundaryF1Loss',
         'BoundaryMaskFromLabel',
         'BoundaryMetric',

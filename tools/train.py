@@ -33,7 +33,7 @@ def build_parser():
     parser.add_argument(
         '--precompute-boundaries',
         action='store_true',
-        help="find the boundaries that CPG losses need in the data loader's workers, with the same losses",
+        help="find the boundaries that CPG and Active Boundary losses need in the data loader's workers, same losses",
     )
     return parser
 

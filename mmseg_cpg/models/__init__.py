@@ -1,6 +1,7 @@
 from .backbones import GraDNet
 from .edge_network import EdgeNetwork
 from .losses import (
+    ActiveBoundaryLoss,
     BoundaryCrossEntropyLoss,
     BoundaryF1Loss,
     CPGLoss,
@@ -11,13 +12,14 @@ from .losses import (
 )
 
 __all__ = [
+    'ActiveBoundaryLoss',
     'BoundaryCrossEntropyLoss',
     'BoundaryF1Loss',
     'CPGLoss',
+    'EdgeNetwork',
     'GraDNet',
     'LocallyAdaptiveLoss',
     'RMILoss',
+    'SEMEDALoss',
     'SobelLoss',
 ]
-
-__all__ = ['CPGLoss', 'EdgeNetwork', 'SEMEDALoss']

@@ -157,20 +157,18 @@ def _neighbour_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> 
     """
     _, height, width = logits.shape
     for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
-        log_p = _log_probability(logits[:, rows.start : rows.stop + 1])
-        here = log_p[:, : rows.stop - rows.start]
-        p = here.exp()
-        for right, below in ((1, 0), (0, 1)):
-            there = log_p[:, below:, right:][:, : here.shape[1]]
-            i = slice(rows.start, rows.start + there.shape[1]), slice(0, width - right)
-            j = slice(i[0].start + below, i[0].stop + below), slice(right, width)
-            kl = (
-                (here[:, : there.shape[1], : width - right] - there)
-                .mul_(p[:, : there.shape[1], : width - right])
-                .sum(0)
-            )
-            kl = kl.masked_fill(void[i] | void[j], 0)
-            divergence[i] = torch.maximum(divergence[i], kl)
+        band = slice(rows.start, rows.stop + 1)  # and the row below, if there is one
+        log_p, is_void, result = _log_probability(logits[:, band]), void[band], divergence[rows]
+        p = log_p[:, : len(result)].exp()
+        kl = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
+        result[:, :-1] = kl.masked_fill(is_void[: len(result), :-1] | is_void[: len(result), 1:], 0)
+        upper = slice(0, len(is_void) - 1)
+        kl = _divergence(p[:, upper], log_p[:, upper], log_p[:, 1:]).masked_fill(is_void[upper] | is_void[1:], 0)
+        result[upper] = torch.maximum(result[upper], kl)
+
+
+def _divergence(p: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
+    return (log_p - log_q).mul_(p).sum(0)
 
 
 def _log_probability(logits: Tensor) -> Tensor:

@@ -47,8 +47,7 @@ def boundary_distance(label: np.ndarray | Tensor, *, ignore_index: int = 255) ->
     A boundary pixel is one whose right or lower neighbour has another class. Void is no class: its border makes no
     boundary, and neither does a void pixel. Distances are measured through void, and known there too.
 
-    Computed by OpenCV on the CPU, whichever device the label is on: exact for distances up to 800 pixels, to 1e-3 pixels
-    beyond.
+    Computed by OpenCV on the CPU, whichever device the label is on: exact up to 800 pixels, to 1e-3 pixels beyond.
 
     Args:
         label: (H, W) or (B, H, W), any integer dtype, class ids or ``ignore_index``.

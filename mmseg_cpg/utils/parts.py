@@ -1,23 +1,29 @@
 """Finding the parts of a config by what they build."""
 
-LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG', RMILoss='RMI')
+LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG', ActiveBoundaryLoss='ABL', RMILoss='RMI', SEMEDALoss='SEMEDA')
 
 
-def cpg_losses(node, ignore_index=255):
-    """Yield every CPGLoss in a model's config with the ``ignore_index`` of its head.
+def cpg_losses(model):
+    """Yield every CPGLoss in a model's config with the ``ignore_index`` of its head."""
+    return losses(model, 'CPGLoss')
+
+
+def losses(node, name, ignore_index=255):
+    """Yield every loss of a class in a model's config with the ``ignore_index`` of its head.
 
     Args:
         node (dict | list): A model's config, or a part of it.
+        name (str): The class.
         ignore_index (int): What applies unless a head says otherwise. Defaults to 255.
     """
-    if builds(node, 'CPGLoss'):
+    if builds(node, name):
         yield node, ignore_index
     elif isinstance(node, dict):
         for child in node.values():
-            yield from cpg_losses(child, node.get('ignore_index', ignore_index))
+            yield from losses(child, name, node.get('ignore_index', ignore_index))
     elif isinstance(node, (list, tuple)):
         for child in node:
-            yield from cpg_losses(child, ignore_index)
+            yield from losses(child, name, ignore_index)
 
 
 def dicts(node):

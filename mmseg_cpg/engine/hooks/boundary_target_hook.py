@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterable
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -11,15 +12,15 @@ from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmseg_cpg.models.losses import CPGLoss
-from mmseg_cpg.ops import BoundaryTargets, stack_targets
+from mmseg_cpg.models.losses.precomputable import PrecomputableLoss
 from mmseg_cpg.structures import unpack_boundary
 
 
 @HOOKS.register_module()
 class BoundaryTargetHook(Hook):
-    """Hand what ``BoundaryMaskFromLabel`` made while loading to the model's CPG losses.
+    """Hand what ``BoundaryMaskFromLabel`` and ``BoundaryDistanceFromLabel`` made while loading to the model's losses.
 
+    It serves every ``PrecomputableLoss``, which ``CPGLoss`` and ``ActiveBoundaryLoss`` are.
     Targets are taken from the very data samples that a segmentor's forward is called with, and taken back when it
     ends, also by an exception, so they cannot meet the label of another batch. The losses get none, and find the
     boundary themselves, where the segmentor is not training or not computing losses, where ``batch_augments`` change
@@ -32,31 +33,33 @@ class BoundaryTargetHook(Hook):
 
     def __init__(self) -> None:
         self._handles = []
-        self._told_size = False
-        self._told_source = False
+        self._told_size = set()
+        self._told_source = set()
 
     def before_train(self, runner: Runner) -> None:
         """Attach to the model."""
         self.after_train(runner)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        heads = [module for module in model.modules() if isinstance(module, BaseDecodeHead) and _cpg_losses(module)]
-        for head in heads:
-            if not _takes_label_as_loaded(head):
+        losses = []
+        for head in (module for module in model.modules() if isinstance(module, BaseDecodeHead)):
+            if _takes_label_as_loaded(head):
+                losses += _losses(head)
+            elif _losses(head):
+                families = ' and '.join(sorted({loss.family for loss in _losses(head)}))
                 runner.logger.info(
                     f'{type(head).__name__} has a loss_by_feat of its own, which may change the label: '
-                    'its CPG losses get no precomputed boundaries.'
+                    f'its {families} get no precomputed boundaries.'
                 )
-        losses = [loss for head in heads if _takes_label_as_loaded(head) for loss in _cpg_losses(head)]
         signature = inspect.signature(model.forward)
 
         def hand_over(model: nn.Module, args: tuple, kwargs: dict) -> None:
             call = signature.bind(*args, **kwargs).arguments
-            targets = ()
-            if call.get('mode') == 'loss' and model.training:
-                targets = self._targets(model, call.get('data_samples'))
-                self._tell_source(runner, call.get('data_samples'), targets)
+            targets = {}
+            if call.get('mode') == 'loss' and model.training and call.get('data_samples'):
+                kinds = dict.fromkeys(map(type, losses))
+                targets = self._targets(runner, model.data_preprocessor, call['data_samples'], kinds)
             for loss in losses:
-                loss.precomputed = targets
+                loss.precomputed = targets.get(type(loss), ())
 
         def take_back(*_) -> None:
             for loss in losses:
@@ -73,56 +76,60 @@ class BoundaryTargetHook(Hook):
             handle.remove()
         self._handles = []
 
-    def _targets(self, model: nn.Module, samples: list[SegDataSample] | None) -> tuple[BoundaryTargets, ...]:
-        """The batch's targets, of every kernel size that all images have."""
-        preprocessor = model.data_preprocessor
-        augmented = getattr(preprocessor, 'batch_augments', None) is not None
-        if augmented or not samples or not all('gt_boundary' in each for each in samples):
-            return ()
-        of_images = [unpack_boundary(sample.gt_boundary) for sample in samples]
+    def _targets(
+        self,
+        runner: Runner,
+        preprocessor: nn.Module,
+        samples: list[SegDataSample],
+        kinds: Iterable[type[PrecomputableLoss]],
+    ) -> dict[type[PrecomputableLoss], tuple]:
+        """The batch's targets by the class of loss that they are for: all that each image has."""
+        of_images = [unpack_boundary(each.gt_boundary) if 'gt_boundary' in each else {} for each in samples]
         sizes = {tuple(sample.gt_sem_seg.data.shape[-2:]) for sample in samples}
-        stacked = []
-        for name in of_images[0]:
-            targets = [of_image[name] for of_image in of_images if name in of_image]
-            if len(targets) < len(samples):
+        augmented = getattr(preprocessor, 'batch_augments', None) is not None
+        of_batch = {}
+        for kind in kinds:
+            made = [{n: t for n, t in each.items() if isinstance(t, kind.target_type)} for each in of_images]
+            names = [name for name in made[0] if all(name in each for each in made)]
+            targets = [[each[name] for each in made] for name in names if not augmented]
+            for each in targets:
+                _check_seg_pad_val(preprocessor, kind, each[0].ignore_index)
+            shapes = {each.shape for of_name in targets for each in of_name}
+            if targets and shapes != sizes:
+                self._tell_size(kind, shapes, sizes)
                 continue
-            _check_seg_pad_val(preprocessor, targets)
-            if {each.shape for each in targets} != sizes:
-                self._tell_size(targets, sizes)
-                return ()
-            stacked.append(stack_targets(targets))
-        return tuple(stacked)
+            of_batch[kind] = tuple(map(kind.stack_targets, targets))
+            self._tell_source(runner, kind, of_batch[kind], missing=not any(made))
+        return of_batch
 
-    def _tell_source(
-        self, runner: Runner, samples: list[SegDataSample] | None, targets: tuple[BoundaryTargets, ...]
-    ) -> None:
-        if self._told_source:
+    def _tell_source(self, runner: Runner, kind: type[PrecomputableLoss], targets: tuple, missing: bool) -> None:
+        if kind in self._told_source or not (targets or missing):
             return
+        self._told_source.add(kind)
         if targets:
-            self._told_source = True
-            ksizes = ', '.join(map(str, sorted(each.ksize for each in targets)))
-            runner.logger.info(f'CPG losses use boundaries that were found while loading, of ksize {ksizes}.')
-        elif samples and not any('gt_boundary' in each for each in samples):
-            self._told_source = True
+            runner.logger.info(f'{kind.family} use {kind.describe_targets(targets)}.')
+        else:
             runner.logger.warning(
-                'BoundaryTargetHook found no gt_boundary in the data samples, so CPG losses find the boundary '
-                'themselves: put BoundaryMaskFromLabel after PackSegInputs.'
+                f'BoundaryTargetHook found nothing made by {kind.transform} in the data samples, so {kind.family} find '
+                f'the boundary themselves: put {kind.transform} after PackSegInputs.'
             )
 
-    def _tell_size(self, targets: list[BoundaryTargets], sizes: set[tuple[int, int]]) -> None:
-        if not self._told_size:
-            self._told_size = True
-            made_for, padded_to = (', '.join(map(str, sorted(each))) for each in ({t.shape for t in targets}, sizes))
+    def _tell_size(
+        self, kind: type[PrecomputableLoss], shapes: set[tuple[int, ...]], sizes: set[tuple[int, int]]
+    ) -> None:
+        if kind not in self._told_size:
+            self._told_size.add(kind)
+            made_for, padded_to = (', '.join(map(str, sorted(each))) for each in (shapes, sizes))
             warnings.warn(
-                f'CPG losses find the boundary themselves: it was precomputed for labels of {made_for} pixels, but the '
-                f'data preprocessor padded them to {padded_to}. Give BoundaryMaskFromLabel that size as pad_size, as a '
+                f'{kind.family} find the boundary themselves: it was precomputed for labels of {made_for} pixels, but '
+                f'the data preprocessor padded them to {padded_to}. Give {kind.transform} that size as pad_size, as a '
                 'rule pad_size=crop_size.',
                 stacklevel=2,
             )
 
 
-def _cpg_losses(head: nn.Module) -> list[CPGLoss]:
-    return [module for module in head.modules() if isinstance(module, CPGLoss)]
+def _losses(head: nn.Module) -> list[PrecomputableLoss]:
+    return [module for module in head.modules() if isinstance(module, PrecomputableLoss)]
 
 
 def _takes_label_as_loaded(head: BaseDecodeHead) -> bool:
@@ -131,11 +138,10 @@ def _takes_label_as_loaded(head: BaseDecodeHead) -> bool:
     return all(getattr(type(head), name) is getattr(BaseDecodeHead, name) for name in methods)
 
 
-def _check_seg_pad_val(preprocessor: nn.Module, targets: list[BoundaryTargets]) -> None:
-    ignore_index = targets[0].ignore_index
+def _check_seg_pad_val(preprocessor: nn.Module, kind: type[PrecomputableLoss], ignore_index: int) -> None:
     seg_pad_val = getattr(preprocessor, 'seg_pad_val', ignore_index)
     if seg_pad_val != ignore_index:
         raise ValueError(
-            f"the data preprocessor's seg_pad_val must be BoundaryMaskFromLabel's ignore_index={ignore_index}, "
+            f"the data preprocessor's seg_pad_val must be {kind.transform}'s ignore_index={ignore_index}, "
             f'got {seg_pad_val}'
         )

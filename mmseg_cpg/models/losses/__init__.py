@@ -1,3 +1,4 @@
+from .active_boundary_loss import ActiveBoundaryLoss
 from .boundary_cross_entropy_loss import BoundaryCrossEntropyLoss
 from .boundary_f1_loss import BoundaryF1Loss
 from .cpg_loss import CPGLoss
@@ -7,6 +8,7 @@ from .semeda_loss import SEMEDALoss
 from .sobel_loss import SobelLoss
 
 __all__ = [
+    'ActiveBoundaryLoss',
     'BoundaryCrossEntropyLoss',
     'BoundaryF1Loss',
     'CPGLoss',

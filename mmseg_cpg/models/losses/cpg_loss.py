@@ -8,13 +8,13 @@ from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from mmseg_cpg.ops import BoundaryTargets, cpg_loss
+from mmseg_cpg.ops import BoundaryTargets, cpg_loss, stack_targets
 from mmseg_cpg.ops.arguments import check_label, check_logits, check_reduction
 from mmseg_cpg.ops.boundary import check_ignore_policy
 from mmseg_cpg.ops.implementation import choose_implementation
 from mmseg_cpg.ops.kernels import check_ksize
 
-from .base import SegmentationLoss
+from .precomputable import PrecomputableLoss
 from .zero_streak import ZeroStreak
 
 # So many batches in a row without any boundary entry are no accident.
@@ -22,7 +22,7 @@ _EMPTY_BATCHES_BEFORE_WARNING = 100
 
 
 @MODELS.register_module()
-class CPGLoss(SegmentationLoss):
+class CPGLoss(PrecomputableLoss):
     """Convolution-based Probability Gradient loss (Shan & Jia, arXiv 2404.06704) for ``loss_decode``.
 
     Use it beside a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', ...), dict(type='CPGLoss', ...)]``.
@@ -38,11 +38,12 @@ class CPGLoss(SegmentationLoss):
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_cpg'.
-
-    Attributes:
-        precomputed (tuple[BoundaryTargets, ...]): Targets of the batch that the loss is called with next, where they
-            were made beforehand; those that fit the call are used. ``BoundaryTargetHook`` sets and clears them.
     """
+
+    family = 'CPG losses'
+    target_type = BoundaryTargets
+    stack_targets = staticmethod(stack_targets)
+    transform = 'BoundaryMaskFromLabel'
 
     def __init__(
         self,
@@ -67,11 +68,14 @@ class CPGLoss(SegmentationLoss):
         # A buffer, so that it need not be copied to the device in every step.
         self.register_buffer('class_weight', class_weight, persistent=False)
         self.reduction = reduction
-        self.precomputed: tuple[BoundaryTargets, ...] = ()
-        self._told_misfit = False
         self._told_implementation = False
         self._told_empty = False
         self._empty_batches = ZeroStreak()
+
+    @classmethod
+    def describe_targets(cls, targets: tuple[BoundaryTargets, ...]) -> str:
+        """What the log says that these losses use."""
+        return f'{super().describe_targets(targets)}, of ksize {", ".join(map(str, sorted(t.ksize for t in targets)))}'
 
     def forward(
         self,
@@ -125,17 +129,7 @@ class CPGLoss(SegmentationLoss):
         if implementation == 'triton':
             return None
         needed = (tuple(label.shape), self.ksize, ignore_index, self.ignore_policy)
-        for targets in self.precomputed:
-            if targets.made_with == needed:
-                return targets
-        if self.precomputed and not self._told_misfit:
-            self._told_misfit = True
-            warnings.warn(
-                'CPGLoss finds the boundary itself: it needs (label shape, ksize, ignore_index, ignore_policy) = '
-                f'{needed}, BoundaryMaskFromLabel made {", ".join(str(each.made_with) for each in self.precomputed)}.',
-                stacklevel=2,
-            )
-        return None
+        return self._take_precomputed(needed, 'label shape, ksize, ignore_index, ignore_policy')
 
     @torch.compiler.disable
     def _watch_for_empty_batches(self, loss: Tensor) -> None:

@@ -26,6 +26,7 @@ LOSSES = {
     'LocallyAdaptiveLoss stride': dict(type='LocallyAdaptiveLoss', ksize=3, stride=2, power=1.5),
     'SEMEDALoss': dict(type='SEMEDALoss', checkpoint=tiny_edge_network(NUM_CLASSES)),
     'SEMEDALoss l1': dict(type='SEMEDALoss', checkpoint=tiny_edge_network(NUM_CLASSES), distance='l1', layers=[1]),
+    'ActiveBoundaryLoss': dict(type='ActiveBoundaryLoss'),
 }
 
 

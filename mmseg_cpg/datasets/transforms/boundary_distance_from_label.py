@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from mmseg.registry import TRANSFORMS
+from torch import Tensor
+
+from mmseg_cpg.ops import BoundaryDistance, boundary_distance
+
+from .boundary_from_label import BoundaryFromLabel
+
+
+@TRANSFORMS.register_module()
+class BoundaryDistanceFromLabel(BoundaryFromLabel):
+    """Make the distances to the label's boundary for :class:`~mmseg_cpg.ActiveBoundaryLoss` while loading.
+
+    Place it after ``PackSegInputs``, and add ``BoundaryTargetHook`` to ``custom_hooks``, which hands the result to the
+    losses. Losses and gradients are those without it.
+
+    Required Keys:
+
+    - data_samples, with gt_sem_seg ((1, H, W), int64)
+
+    Modified Keys:
+
+    - data_samples, with gt_boundary: a field ``distance`` with distance ((H, W), float32) of
+      :class:`mmseg_cpg.ops.BoundaryDistance`, half as many bytes as the label
+
+    Args:
+        ignore_index (int): The decode head's ``ignore_index``. Defaults to 255.
+        pad_size (tuple[int, int], optional): (height, width) that ``SegDataPreProcessor`` will pad to, its ``size``.
+            Larger labels stay as they are, as they do there. Defaults to None, no padding.
+        seg_pad_val (int): ``SegDataPreProcessor``'s ``seg_pad_val``, which must be ``ignore_index``. Defaults to 255.
+
+    Raises:
+        TypeError, ValueError: An argument has a wrong type or value; when called, there is no data sample or label.
+    """
+
+    def __init__(
+        self, ignore_index: int = 255, pad_size: tuple[int, int] | None = None, seg_pad_val: int = 255
+    ) -> None:
+        super().__init__(ignore_index, pad_size, seg_pad_val)
+
+    def make_targets(self, label: Tensor) -> list[BoundaryDistance]:
+        """The distances of a label, (H, W)."""
+        return [BoundaryDistance(boundary_distance(label, ignore_index=self.ignore_index), self.ignore_index)]
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(ignore_index={self.ignore_index}, pad_size={self.pad_size}, '
+            f'seg_pad_val={self.seg_pad_val})'
+        )

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from mmseg_cpg.ops import BoundaryDistance, active_boundary_loss, stack_distances
+from mmseg_cpg.ops.active_boundary_loss import check_boundary_options
+from mmseg_cpg.ops.arguments import check_label, check_logits, check_reduction
+
+from .precomputable import PrecomputableLoss
+
+
+@MODELS.register_module()
+class ActiveBoundaryLoss(PrecomputableLoss):
+    """Active Boundary Loss (Wang et al., AAAI 2022, arXiv 2102.02696) for ``loss_decode``.
+
+    Use it as its paper does beside cross-entropy and the Lovász-softmax loss: ``loss_decode=[dict(
+    type='CrossEntropyLoss', ...), dict(type='LovaszLoss', reduction='none'), dict(type='ActiveBoundaryLoss')]``.
+    :func:`mmseg_cpg.ops.active_boundary_loss` has the equations, the choices where the paper is silent, and what void
+    pixels and images without boundary do.
+
+    ``BoundaryDistanceFromLabel`` and ``BoundaryTargetHook`` move its distance transform, which is slow and on CUDA
+    waits for the device, to the data loader.
+
+    Args:
+        loss_weight (float): Factor of this loss, the paper's w_a. Defaults to 1.0.
+        boundary_ratio (float): Fewer than this share of an image's pixels are predicted boundary. Defaults to 0.01.
+        max_distance (float): Distance to the label's boundary, in pixels, from which on all pixels count alike, the
+            paper's theta. Defaults to 20.0.
+        label_smoothing (float): What the seven directions other than the target share. Defaults to 0.2.
+        reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
+        loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
+            Defaults to 'loss_abl'.
+    """
+
+    family = 'Active Boundary losses'
+    target_type = BoundaryDistance
+    stack_targets = staticmethod(stack_distances)
+    transform = 'BoundaryDistanceFromLabel'
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        boundary_ratio: float = 0.01,
+        max_distance: float = 20.0,
+        label_smoothing: float = 0.2,
+        reduction: str = 'mean',
+        loss_name: str = 'loss_abl',
+    ) -> None:
+        super().__init__(loss_weight, loss_name)
+        check_boundary_options(boundary_ratio, max_distance, label_smoothing)
+        check_reduction(reduction)
+        self.boundary_ratio = boundary_ratio
+        self.max_distance = max_distance
+        self.label_smoothing = label_smoothing
+        self.reduction = reduction
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        ignore_index: int = 255,
+    ) -> Tensor:
+        """Compute the loss; see :func:`mmseg_cpg.ops.active_boundary_loss` for what is raised.
+
+        Args:
+            pred (Tensor): Logits, (B, C, H, W).
+            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
+            weight (Tensor, optional): Factor of each pixel, (B, H, W).
+            avg_factor (float | Tensor, optional): Divisor in place of the number of counted pixels.
+            reduction_override (str, optional): Takes the place of ``reduction``.
+            ignore_index (int): Id of void pixels. Defaults to 255.
+
+        Returns:
+            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
+        """
+        check_logits(pred, check_label(target))
+        made = self._take_precomputed((tuple(target.shape), ignore_index), 'label shape, ignore_index')
+        return self.loss_weight * active_boundary_loss(
+            pred,
+            target,
+            ignore_index=ignore_index,
+            boundary_ratio=self.boundary_ratio,
+            max_distance=self.max_distance,
+            label_smoothing=self.label_smoothing,
+            weight=weight,
+            avg_factor=avg_factor,
+            reduction=reduction_override or self.reduction,
+            distance=None if made is None else made.distance,
+        )
