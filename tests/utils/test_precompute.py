@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 from mmseg.registry import TRANSFORMS
 
-from mmseg_cpg import BoundaryMaskFromLabel, CPGLoss
+from mmseg_cpg import BoundaryDistanceFromLabel, BoundaryMaskFromLabel, CPGLoss
 from mmseg_cpg.utils.errors import UserError
 from mmseg_cpg.utils.precompute import precompute_boundaries, require_boundary_target_hook
 from tests.configs.reading import CONFIGS, CPG, CPG_STOCK, load
@@ -17,6 +17,7 @@ README = (CONFIGS / 'cpg' / 'README.md').read_text(encoding='utf-8')
 HOOK = dict(type='mmseg_cpg.BoundaryTargetHook')
 PACK = dict(type='PackSegInputs')
 CPG_LOSS = dict(type='mmseg_cpg.CPGLoss')
+ABL_LOSS = dict(type='mmseg_cpg.ActiveBoundaryLoss')
 
 
 def tiny(loss=CPG_LOSS, pipeline=(PACK,), **head):
@@ -120,10 +121,30 @@ def test_what_a_config_has_stays():
     assert cfg.to_dict() == before.to_dict()
 
 
+def test_active_boundary_loss():
+    cfg = tiny(loss=[ABL_LOSS, CPG_LOSS], ignore_index=9)
+    cfg.model.data_preprocessor.seg_pad_val = 9
+    precompute_boundaries(cfg)
+    _, masks, distances = cfg.train_dataloader.dataset.pipeline
+    assert masks.type == 'mmseg_cpg.BoundaryMaskFromLabel'
+    assert distances == dict(
+        type='mmseg_cpg.BoundaryDistanceFromLabel', ignore_index=9, pad_size=(8, 16), seg_pad_val=9
+    )
+    assert isinstance(TRANSFORMS.build(distances), BoundaryDistanceFromLabel)
+    assert cfg.custom_hooks == [HOOK]
+    before = deepcopy(cfg)
+    precompute_boundaries(cfg)
+    assert cfg.to_dict() == before.to_dict()
+
+
 @pytest.mark.parametrize(
     ('cfg', 'message'),
     [
-        (tiny(loss=dict(type='CrossEntropyLoss')), 'configs with a CPGLoss'),
+        (tiny(loss=dict(type='CrossEntropyLoss')), 'configs with a CPGLoss or ActiveBoundaryLoss'),
+        (
+            Config(dict(model=dict(heads=[dict(ignore_index=i, loss_decode=ABL_LOSS) for i in (9, 255)]))),
+            'needs one ignore_index in all Active Boundary losses, but the config has 9, 255',
+        ),
         (
             tiny(loss=[CPG_LOSS, dict(CPG_LOSS, ignore_policy='as_background')]),
             r"\('as_background', 255\), \('exclude', 255\)",
@@ -136,8 +157,9 @@ def test_configs_it_is_not_for(cfg, message):
         precompute_boundaries(cfg)
 
 
-def test_boundaries_without_the_hook_are_refused():
-    transform, hook = dict(type='mmseg_cpg.BoundaryMaskFromLabel'), dict(type='BoundaryTargetHook')
+@pytest.mark.parametrize('name', ['BoundaryMaskFromLabel', 'BoundaryDistanceFromLabel'])
+def test_boundaries_without_the_hook_are_refused(name):
+    transform, hook = dict(type=f'mmseg_cpg.{name}'), dict(type='BoundaryTargetHook')
     pipeline = [dict(type='PackSegInputs'), transform]
     cfg = Config(dict(train_dataloader=dict(dataset=dict(pipeline=pipeline)), custom_hooks=[dict(type='EMAHook')]))
     with pytest.raises(UserError, match='custom_hooks has no BoundaryTargetHook'):

@@ -1,6 +1,7 @@
 """Precomputed targets give the losses and gradients found on the fly, and never meet another label."""
 
 import copy
+import importlib
 import logging
 import sys
 import warnings
@@ -16,10 +17,12 @@ from mmengine.registry import HOOKS
 from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 
-from mmseg_cpg import BoundaryMaskFromLabel, BoundaryTargetHook, CPGLoss
-from mmseg_cpg.ops import boundary_targets
+from mmseg_cpg import BoundaryDistanceFromLabel, BoundaryMaskFromLabel, BoundaryTargetHook, CPGLoss
+from mmseg_cpg.models.losses.precomputable import PrecomputableLoss
+from mmseg_cpg.ops import boundary_distance, boundary_targets
 from tests.models.decode_heads.test_stock_heads import BN, CE, CPG, batch, build, deeplabv3, ocrnet
 
+ABL = dict(type='ActiveBoundaryLoss')
 SIZE_PX = 64
 
 
@@ -383,3 +386,104 @@ def test_attached_once_and_detached_after_training(on_the_fly):
 
 def test_built_by_dotted_name():
     assert isinstance(HOOKS.build(dict(type='mmseg_cpg.BoundaryTargetHook')), BoundaryTargetHook)
+
+
+def with_distance(data, **transform):
+    """A batch with what the Active Boundary Loss takes, too."""
+    for sample in data['data_samples']:
+        BoundaryDistanceFromLabel(**transform)(dict(data_samples=sample))
+    return data
+
+
+@pytest.fixture
+def distances(monkeypatch):
+    """The shapes of the labels whose distances the losses compute themselves."""
+    calls = []
+
+    def spy(label, **options):
+        calls.append(tuple(label.shape))
+        return boundary_distance(label, **options)
+
+    monkeypatch.setattr(importlib.import_module('mmseg_cpg.ops.active_boundary_loss'), 'boundary_distance', spy)
+    return calls
+
+
+@pytest.mark.parametrize('pad_size', [None, (80, 96)])
+@pytest.mark.parametrize('network', [deeplabv3, ocrnet])
+def test_each_loss_gets_its_own_targets(network, pad_size, on_the_fly, distances, caplog):
+    model = build(network([CE, CPG, ABL]))
+    if pad_size:
+        model.data_preprocessor.size, model.data_preprocessor.size_divisor = pad_size, None
+    data = with_distance(loaded(pad_size=pad_size), pad_size=pad_size)
+    expected = losses_of(model, plain(data))
+    expected_gradients = gradients(model, expected)
+    assert any('loss_abl' in name and value > 0 for name, value in expected.items())
+    assert len(on_the_fly) == len(distances) == 1
+    with caplog.at_level(logging.INFO):
+        attach(model)
+        with no_warnings():
+            actual = losses_of(model, data)
+    assert len(on_the_fly) == len(distances) == 1
+    assert_same(actual, expected)
+    assert_same(gradients(model, actual), expected_gradients)
+    assert all(each.precomputed == () for each in model.modules() if isinstance(each, PrecomputableLoss))
+    assert [record.getMessage() for record in caplog.records] == [
+        'CPG losses use boundaries that were found while loading, of ksize 3.',
+        'Active Boundary losses use boundaries that were found while loading.',
+    ]
+
+
+@pytest.mark.parametrize('missing', ['BoundaryMaskFromLabel', 'BoundaryDistanceFromLabel'])
+def test_only_one_of_two_transforms(missing, on_the_fly, distances, caplog):
+    model = build(deeplabv3([CE, CPG, ABL]))
+    data = loaded()
+    if missing == 'BoundaryMaskFromLabel':
+        data = with_distance(plain(data))
+    expected = losses_of(model, plain(data))
+    attach(model)
+    for _ in range(2):
+        assert_same(losses_of(model, data), expected)
+    mask_is_missing = missing == 'BoundaryMaskFromLabel'
+    assert (len(on_the_fly), len(distances)) == ((3, 1) if mask_is_missing else (1, 3))
+    (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert f'put {missing} after PackSegInputs' in record.getMessage()
+
+
+def test_padding_that_one_of_two_transforms_did_not_know(on_the_fly, distances):
+    model = build(deeplabv3([CE, CPG, ABL]))
+    model.data_preprocessor.size, model.data_preprocessor.size_divisor = (80, 96), None
+    data = with_distance(loaded(pad_size=(80, 96)))
+    expected = losses_of(model, plain(data))
+    attach(model)
+    with pytest.warns(UserWarning, match='Active Boundary losses .* Give BoundaryDistanceFromLabel that size'):
+        assert_same(losses_of(model, data), expected)
+    assert (len(on_the_fly), len(distances)) == (1, 2)
+
+
+def test_distances_and_labels_that_change(distances):
+    config = deeplabv3([CE, ABL])
+    settings = dict(in_channels=32, in_index=2, channels=16, num_classes=4, num_convs=1, norm_cfg=BN, dropout_ratio=0)
+    config['auxiliary_head'] = dict(type='ShiftingHead', loss_decode=ABL, **settings)
+    model = build(config)
+    data = with_distance(loaded())
+    expected = losses_of(model, plain(data))
+    attach(model)
+    assert_same(losses_of(model, data), expected)
+    assert len(distances) == 3
+    model.data_preprocessor.batch_augments = lambda inputs, samples: (inputs, samples)
+    assert_same(losses_of(model, data), expected)
+    assert len(distances) == 5
+
+
+def test_distances_with_ohem_and_another_void(distances):
+    config = deeplabv3([CE, ABL])
+    config['decode_head']['sampler'] = dict(type='OHEMPixelSampler', min_kept=500)
+    model = build(config)
+    expected = losses_of(model, plain(loaded()))
+    assert len(distances) == 2
+    attach(model)
+    assert_same(losses_of(model, with_distance(loaded())), expected)
+    assert len(distances) == 2
+    model.data_preprocessor.seg_pad_val = 0
+    with pytest.raises(ValueError, match=r"seg_pad_val must be BoundaryDistanceFromLabel's ignore_index=255, got 0"):
+        losses_of(model, with_distance(plain(loaded())))
