@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
+ABL = sorted(CONFIGS.glob('abl/*.py'))
 CPG = sorted(CONFIGS.glob('cpg/*.py'))
 CPG_STOCK = sorted(CONFIGS.glob('cpg_stock/*.py'))
 GRADNET = sorted(CONFIGS.glob('gradnet/*.py'))

@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
-from tests.configs.reading import CPG, CPG_STOCK, GRADNET, load
+from tests.configs.reading import ABL, CPG, CPG_STOCK, GRADNET, load
 
-PATHS = [*CPG, *CPG_STOCK, *GRADNET]
+PATHS = [*ABL, *CPG, *CPG_STOCK, *GRADNET]
 # Images and labels under data/, {} being a number, and the labels' values.
 TREES = [
     (
@@ -96,6 +96,8 @@ def shrink(cfg, work_dir):
                 step.scale = (2 * CROP_PX, CROP_PX)
             if 'crop_size' in step:
                 step.crop_size = (CROP_PX, CROP_PX)
+            if 'pad_size' in step:
+                step.pad_size = (CROP_PX, CROP_PX)
     cfg.train_dataloader.batch_size = IMAGES // 2
     by_epoch = cfg.train_cfg.type == 'EpochBasedTrainLoop'
     cfg.train_cfg.merge(dict(max_epochs=1) if by_epoch else dict(max_iters=2))
@@ -125,8 +127,8 @@ def test_trains(path, data, tmp_path, monkeypatch):
     total = sum(values for name, values in losses.items() if name != 'train/loss')
     np.testing.assert_allclose(losses['train/loss'], total, rtol=1e-5)
     final = 'decode_1' if 'ocrnet' in path.stem else 'decode'
-    expected = [f'train/{final}.loss_{kind}' for kind in ('cpg', 'rmi') if f'_{kind}' in path.stem]
-    assert [name for name in losses if re.search('cpg|rmi', name)] == expected
+    expected = [f'train/{final}.loss_{kind}' for kind in ('abl', 'cpg', 'rmi') if f'_{kind}' in path.stem]
+    assert [name for name in losses if re.search('abl|cpg|rmi', name)] == expected
     assert all((losses[name] > 0).all() for name in expected)
     assert math.isfinite(scalars['val/mIoU'][-1])
     trained = runner.optim_wrapper.optimizer.state

@@ -3,7 +3,6 @@
 import copy
 import importlib
 import logging
-import sys
 import warnings
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -96,7 +95,7 @@ def on_the_fly(monkeypatch):
         return boundary_targets(label, ksize, **options)
 
     # By its module's name, since mmseg_cpg.ops.cpg_loss is the function.
-    monkeypatch.setattr(sys.modules['mmseg_cpg.ops.cpg_loss'], 'boundary_targets', spy)
+    monkeypatch.setattr(importlib.import_module('mmseg_cpg.ops.cpg_loss'), 'boundary_targets', spy)
     return calls
 
 
