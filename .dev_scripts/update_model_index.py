@@ -25,6 +25,17 @@ DATASETS = {
 }
 # By the folder that holds a collection's metafile; folders named FOLDER_... belong to it, too.
 COLLECTIONS = {
+    'abl': {
+        'Name': 'ABL',
+        'License': 'Apache License 2.0',
+        'Metadata': {'Training Data': ['Cityscapes']},
+        'Paper': {
+            'Title': 'Active Boundary Loss for Semantic Segmentation',
+            'URL': 'https://arxiv.org/abs/2102.02696',
+        },
+        'README': 'configs/abl/README.md',
+        'Frameworks': ['PyTorch'],
+    },
     'cpg': {
         'Name': 'CPG',
         'License': 'Apache License 2.0',
