@@ -66,12 +66,12 @@ def active_boundary_loss(
     pixel is repeated; of several nearest neighbours the first of below, above, left, right, above right, below right,
     above left, below left is the target; N_b counts the pixels of the sum, in the whole batch. Different from the
     authors' published code: there the KL of Eq. 1 is summed over N_2, that of Eq. 3 is KL(P_j, P_i), the 1 % of one
-    image is for the whole batch and epsilon grows in steps of 20 %, seven times 0.2 / 8 is the smoothed target, and
-    void is boundary.
+    image is for the whole batch, epsilon grows in steps of 20 %, N_b counts some of the pixels on the label's boundary
+    too, and void is boundary.
 
     Void pixels are never counted and make no boundary, neither in the label nor in the prediction, and a pixel with a
     void one among its 8 neighbours is not counted: logits of void pixels change nothing. An image has loss 0 and
-    gradient 0 where nothing is counted: no boundary in the label or the prediction, void only, or less than 101 pixels.
+    gradient 0 where nothing is counted: no boundary in the label or the prediction, void only, fewer than 101 pixels.
     On datasets whose void lines every object (Pascal VOC) labels have no boundary.
 
     Args:
@@ -123,15 +123,13 @@ def active_boundary_loss(
 
 def check_boundary_options(boundary_ratio: float, max_distance: float, label_smoothing: float) -> None:
     """Raise ValueError unless the three are numbers that :func:`active_boundary_loss` takes."""
-    for name, value, highest, zero in (
-        ('boundary_ratio', boundary_ratio, 1, False),
-        ('max_distance', max_distance, math.inf, False),
-        ('label_smoothing', label_smoothing, 1, True),
+    for name, value, interval, fits in (
+        ('boundary_ratio', boundary_ratio, '(0, 1]', lambda number: 0 < number <= 1),
+        ('max_distance', max_distance, '(0, inf)', lambda number: 0 < number < math.inf),
+        ('label_smoothing', label_smoothing, '[0, 1]', lambda number: 0 <= number <= 1),
     ):
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not (0 <= value <= highest) or value == math.inf or (value == 0 and not zero):
-            expected = f'in {"[" if zero else "("}0, {highest}{"]" if highest == 1 else ")"}'
-            raise ValueError(f'{name} must be a number {expected}, got {value!r}')
+        if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
+            raise ValueError(f'{name} must be a number in {interval}, got {value!r}')
 
 
 def _most_pixels(logits: Tensor, boundary_ratio: float) -> int:

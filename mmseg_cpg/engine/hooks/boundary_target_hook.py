@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterable
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -50,13 +49,13 @@ class BoundaryTargetHook(Hook):
                     f'{type(head).__name__} has a loss_by_feat of its own, which may change the label: '
                     f'its {families} get no precomputed boundaries.'
                 )
+        kinds = list(dict.fromkeys(map(type, losses)))
         signature = inspect.signature(model.forward)
 
         def hand_over(model: nn.Module, args: tuple, kwargs: dict) -> None:
             call = signature.bind(*args, **kwargs).arguments
             targets = {}
             if call.get('mode') == 'loss' and model.training and call.get('data_samples'):
-                kinds = dict.fromkeys(map(type, losses))
                 targets = self._targets(runner, model.data_preprocessor, call['data_samples'], kinds)
             for loss in losses:
                 loss.precomputed = targets.get(type(loss), ())
@@ -81,7 +80,7 @@ class BoundaryTargetHook(Hook):
         runner: Runner,
         preprocessor: nn.Module,
         samples: list[SegDataSample],
-        kinds: Iterable[type[PrecomputableLoss]],
+        kinds: list[type[PrecomputableLoss]],
     ) -> dict[type[PrecomputableLoss], tuple]:
         """The batch's targets by the class of loss that they are for: all that each image has."""
         of_images = [unpack_boundary(each.gt_boundary) if 'gt_boundary' in each else {} for each in samples]
