@@ -3,7 +3,7 @@
 from textwrap import shorten
 from typing import NamedTuple
 
-from ..utils.parts import builds, cpg_losses, dicts, type_name
+from ..utils.parts import builds, cpg_losses, dicts, final_head, losses_of, type_name
 from . import paper
 from .work_dirs import length_of
 
@@ -46,10 +46,8 @@ def identify(cfg):
     """
     if 'model' not in cfg or cfg.get('val_dataloader') is None:
         raise ValueError('no model or no validation data')
-    heads = cfg.model.get('decode_head')
-    head = heads[-1] if isinstance(heads, list) else heads
-    losses = (head or {}).get('loss_decode') or []
-    losses = losses if isinstance(losses, list) else [losses]
+    head = final_head(cfg.model)
+    losses = losses_of(head)
     names = sorted(type_name(loss) for loss in losses)
     cpg = [loss for loss in losses if builds(loss, 'CPGLoss')]
     if set(names) - {'CrossEntropyLoss', 'CPGLoss', 'RMILoss'} or len(set(names)) < len(names):
@@ -98,8 +96,7 @@ def deviations(cfg, experiment, num_gpus):
     """
     recipe = paper.RECIPES[experiment.network, experiment.dataset]
     unit, total = length_of(cfg)
-    head = cfg.model.decode_head[-1] if isinstance(cfg.model.decode_head, list) else cfg.model.decode_head
-    main_loss = next(node for node in dicts(head.loss_decode) if builds(node, 'CrossEntropyLoss'))
+    main_loss = next(node for node in dicts(losses_of(final_head(cfg.model))) if builds(node, 'CrossEntropyLoss'))
     loader, optim_wrapper = cfg.get('train_dataloader') or {}, cfg.get('optim_wrapper') or {}
     crop = next((node.crop_size for node in dicts(loader) if builds(node, 'RandomCrop')), ())
     compared = [

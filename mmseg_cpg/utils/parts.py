@@ -46,9 +46,19 @@ def type_name(node):
     return getattr(kind, '__name__', str(kind)).rsplit('.', 1)[-1]
 
 
+def final_head(model):
+    """The decode head of a model's config, of a cascade the last one; None if it has none."""
+    heads = model.get('decode_head')
+    return heads[-1] if isinstance(heads, (list, tuple)) else heads
+
+
+def losses_of(head):
+    """The losses of a decode head's config (list), none if it does not set any."""
+    losses = (head or {}).get('loss_decode') or []
+    return list(losses) if isinstance(losses, (list, tuple)) else [losses]
+
+
 def name_losses(model):
     """Name the losses of a model's (final) decode head, e.g. 'CE + CPG'."""
-    head = model.decode_head
-    losses = (head[-1] if isinstance(head, list) else head).loss_decode
-    names = [type_name(loss) for loss in (losses if isinstance(losses, list) else [losses])]
+    names = [type_name(loss) for loss in losses_of(final_head(model))]
     return ' + '.join(LOSS_NAMES.get(name, name) for name in names)
