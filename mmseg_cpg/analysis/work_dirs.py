@@ -23,18 +23,21 @@ TIME = '[0-9]' * 8 + '_' + '[0-9]' * 6
 FINISHED = 'finished'
 # mIoU and the class IoU that it is the mean of are both rounded to two digits.
 ROUNDING = 0.0101
+# What stands beside the metrics of an evaluation in the log.
+NO_METRICS = {'time', 'data_time', 'step'}
 
 
 class Result(NamedTuple):
     """What an evaluation found, IoU in percent.
 
     ``progress`` counts the epochs or iterations trained before, None where nothing says how many. ``class_iou`` goes by
-    class name, and is empty where the log has no table.
+    class name, and is empty where the log has no table. ``metrics`` are all that the evaluators returned, by name.
     """
 
     progress: int | None
     miou: float
     class_iou: dict
+    metrics: dict
 
 
 class Run(NamedTuple):
@@ -192,9 +195,14 @@ def _read_session(folder):
         return None
     else:
         progress = re.search(r'(\d+)\.pth$', cfg.get('load_from') or '')
-        found = [(int(progress[1]) if progress else None, row['mIoU']) for row in _read_rows(test) if 'mIoU' in row]
-    results = [Result(progress, miou, _table_of(miou, tables)) for progress, miou in found]
+        found = [(int(progress[1]) if progress else None, row) for row in _read_rows(test) if 'mIoU' in row]
+    results = [_result(progress, row, tables) for progress, row in found]
     return _Session(folder, cfg, scalars.exists(), num_gpus, results)
+
+
+def _result(progress, row, tables):
+    metrics = {name: value for name, value in row.items() if name not in NO_METRICS}
+    return Result(progress, row['mIoU'], _table_of(row['mIoU'], tables), metrics)
 
 
 def _read_config(folder):
@@ -219,7 +227,7 @@ def _read_rows(path):
 
 
 def _validations(rows, cfg):
-    """Yield progress and mIoU of each validation."""
+    """Yield progress and row of each validation."""
     unit, _ = length_of(cfg)
     logger = (cfg.get('default_hooks') or {}).get('logger') or {}
     steps_fit = logger.get('log_metric_by_epoch', True) == (unit == 'epoch')
@@ -227,7 +235,7 @@ def _validations(rows, cfg):
     for row in rows:
         trained = row.get(unit, trained)
         if 'mIoU' in row:
-            yield row['step'] if steps_fit else trained, row['mIoU']
+            yield row['step'] if steps_fit else trained, row
 
 
 def _read_log(path):
