@@ -9,24 +9,15 @@ stopped: finished trainings are skipped, and one that was interrupted is resumed
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
-import fcntl
-import json
 import math
-import os
-import os.path as osp
 import re
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.runner import find_latest_checkpoint
-
 from mmseg_cpg.analysis import paper
-from mmseg_cpg.analysis.experiments import differences, plain
 from mmseg_cpg.analysis.sweep import Point, Sweep, lambda_caveat, paper_sweep
-from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs
+from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
+from mmseg_cpg.analysis.work_dirs import read_runs
 from mmseg_cpg.utils.cli import make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.errors import UserError, one_line_errors
@@ -34,9 +25,6 @@ from mmseg_cpg.utils.parts import cpg_losses
 
 TOOLS = Path(__file__).resolve().parent
 WEIGHT = re.compile(r'\d+(\.\d+)?(e[+-]\d+)?')
-# Settings that may change between two starts of a sweep, since they change no result.
-FREE = {'work_dir', 'launcher', 'resume', 'experiment_name', 'visualizer', 'vis_backends'}
-FREE |= {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'}
 
 
 def build_parser():
@@ -82,89 +70,10 @@ def choose_values(values, ksizes):
     return values
 
 
-@contextmanager
-def claim(work_dir, cfg, gpus):
-    """Make a work dir that of a sweep, or check that it is of the same one, and keep other sweeps out of it.
-
-    Yields:
-        TextIO: A locked file. A process that inherits it holds the lock as well.
-
-    Raises:
-        UserError: If it is in use, or holds trainings of another config, or on another number of GPUs.
-    """
-    record = work_dir / 'sweep.json'
-    asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': gpus}))
-    if not record.exists() and any(work_dir.glob('lambda_*')):
-        raise UserError(
-            f"'{work_dir}' holds trainings, but no sweep.json that says of what. Choose another --work-dir."
-        )
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with record.open('a+') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"A sweep, or a training that it left behind, is running in '{work_dir}': wait for its end, or stop it "
-                f"('fuser {record}' lists its processes)."
-            ) from error
-        except OSError:
-            pass  # some file systems of clusters have no locks
-        file.seek(0)
-        earlier = file.read()
-        found = list(differences(json.loads(earlier), asked)) if earlier else []
-        if found:
-            raise UserError(
-                f"'{work_dir}' holds a sweep of another config or with other options (then, now: {'; '.join(found[:3])}"
-                f'{"; ..." if found[3:] else ""}). Choose another --work-dir.'
-            )
-        if not earlier:
-            file.write(json.dumps(asked, indent=1))
-            file.flush()
-        yield file
-
-
 def set_weight(cfg, value):
     """Set the weight of every CPG loss in a config."""
     for loss, _ in cpg_losses(cfg.model):
         loss.loss_weight = value
-
-
-def train(cfg, folder, gpus, lock):
-    """Start or resume a training that inherits the lock, and tell whether it is finished then (bool)."""
-    folder.mkdir(exist_ok=True)
-    config = folder / osp.basename(cfg.filename)
-    cfg.dump(config)
-    if launch('train', gpus, lock, [config], ['--resume', '--work-dir', folder]) != 0:
-        return False
-    checkpoint = find_latest_checkpoint(folder)
-    if not is_finished(folder) and checkpoint is not None:
-        # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
-        launch('test', gpus, lock, [config, checkpoint], ['--work-dir', folder])
-    return is_finished(folder)
-
-
-def launch(tool, gpus, lock, files, options):
-    """Run a tool in a process of its own, or in one per GPU, and return its exit status."""
-    if gpus == 1:
-        command = [sys.executable, TOOLS / f'{tool}.py', *files, *options]
-    else:
-        command = ['bash', TOOLS / f'dist_{tool}.sh', *files, gpus, *options]
-    # dist_run.sh starts the first python on the path.
-    path = os.pathsep.join([osp.dirname(sys.executable), os.environ.get('PATH', '')])
-    command, env = [str(part) for part in command], {**os.environ, 'PATH': path}
-    # Should this process be killed, the one that it leaves behind still holds the lock.
-    with subprocess.Popen(command, env=env, pass_fds=[lock.fileno()]) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.terminate()  # torchrun then ends its own processes, which it cannot if it is killed
-            process.wait()
-            raise
-
-
-def is_finished(folder):
-    """Whether the training in a folder has a result of its end."""
-    return read_point(folder, 0).state == FINISHED
 
 
 def read_point(folder, value):
@@ -196,7 +105,8 @@ def run_sweep(args):
     work_dir = Path(args.work_dir or f'{cfg.work_dir}_sweep')
     set_weight(cfg, 1.0)  # the same for all trainings, so that a sweep is known again by its config
     theirs, differing = paper_sweep(cfg, args.gpus)
-    with claim(work_dir, cfg, args.gpus) as lock:
+    with claim(work_dir, 'sweep', 'lambda_*', cfg, args.gpus) as lock:
+        launcher = Launcher(TOOLS, args.gpus, lock)
         folders = {value: work_dir / f'lambda_{value:.12g}' for value in values}
         failed = []
         for number, (value, folder) in enumerate(folders.items(), 1):
@@ -205,7 +115,7 @@ def run_sweep(args):
             print(f'λ = {value:g} ({number} of {len(values)}) {state} in {folder}.', flush=True)
             if not finished:
                 set_weight(cfg, value)
-                if not train(cfg, folder, args.gpus, lock):
+                if launcher.train(cfg, folder) is not None:
                     failed.append(f'{value:g}')
             # Those of an earlier start with other values stay in the report.
             earlier = [path for path in work_dir.glob('lambda_*') if WEIGHT.fullmatch(path.name[7:])]

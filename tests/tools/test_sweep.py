@@ -108,14 +108,14 @@ def launched(monkeypatch):
     """
     commands, outcomes = [], {}
 
-    def run(command, env, pass_fds):
+    def run(command, env, **options):
         commands.append([Path(command[1]).name, *command[2:]])
         assert env['PATH'].split(os.pathsep)[0] == str(Path(sys.executable).parent)
         folder = Path(command[command.index('--work-dir') + 1])
         weight = float(folder.name.removeprefix('lambda_'))
         rows = [dict(loss=1.0, iter=3, step=3), dict(mIoU=50 + weight, step=0)]
         status = outcomes.get(weight, write_session)(command, folder, rows)
-        return contextlib.nullcontext(SimpleNamespace(wait=lambda: status))
+        return contextlib.nullcontext(SimpleNamespace(stderr=[], wait=lambda: status))
 
     monkeypatch.setattr(subprocess, 'Popen', run)
     return commands, outcomes
