@@ -22,6 +22,7 @@ else:
         BoundaryVisualizationHook,
         CheckBatchSizeHook,
         CPGLogHook,
+        PeakMemoryHook,
         ReproducibleResumeHook,
     )
     from .evaluation.metrics import BoundaryMetric, EdgeMetric
@@ -59,6 +60,7 @@ else:
         'EdgeNetwork',
         'GraDNet',
         'LocallyAdaptiveLoss',
+        'PeakMemoryHook',
         'RMILoss',
         'ReproducibleResumeHook',
         'SEMEDALoss',

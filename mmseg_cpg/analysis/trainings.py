@@ -85,7 +85,7 @@ class Launcher(NamedTuple):
                 status = process.wait()
             except KeyboardInterrupt:
                 process.terminate()  # torchrun then ends its own processes, which it cannot if it is killed
-                process.communicate()
+                process.wait()
                 raise
         return None if status == 0 else _reason(lines, status)
 

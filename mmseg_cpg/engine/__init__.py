@@ -3,6 +3,7 @@ from .hooks import (
     BoundaryVisualizationHook,
     CheckBatchSizeHook,
     CPGLogHook,
+    PeakMemoryHook,
     ReproducibleResumeHook,
 )
 
@@ -11,5 +12,6 @@ __all__ = [
     'BoundaryVisualizationHook',
     'CPGLogHook',
     'CheckBatchSizeHook',
+    'PeakMemoryHook',
     'ReproducibleResumeHook',
 ]

@@ -1,0 +1,98 @@
+"""The plot of a comparison of losses: what each of them changes."""
+
+import textwrap
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .comparison import COSTS
+
+BETTER, WORSE, UNCLEAR = '#1a7f37', '#c62828', '0.45'
+LABEL_LETTERS = 34
+
+
+def draw_comparison(comparison):
+    """Draw the difference of each loss to the baseline, a panel for each score, all of which are better if higher.
+
+    Args:
+        comparison (Comparison): The comparison.
+
+    Returns:
+        Figure | None: Dots for the means of the differences, bars for their intervals and ticks for single seeds; None
+            as long as no loss has a training to compare.
+    """
+    found = {
+        (losses, measure): comparison.difference(losses, measure)
+        for losses in comparison.losses
+        for measure in comparison.scores
+    }
+    shown = [losses for losses in comparison.losses if any(found[losses, measure] for measure in comparison.scores)]
+    scores = [measure for measure in comparison.scores if any(found[losses, measure] for losses in shown)]
+    if not shown:
+        return None
+    size = (2.6 + 2.9 * len(scores), 2.1 + 0.62 * len(shown))
+    figure = Figure(figsize=size, dpi=150, layout='constrained')
+    panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+    for axes, measure in zip(panels, scores, strict=True):
+        _draw_panel(axes, comparison, shown, measure)
+    panels[0].set_yticks(range(len(shown)), [_label(comparison, losses) for losses in shown], fontsize=9)
+    panels[0].set_ylim(len(shown) - 0.4, -0.6)
+    seeds = f'{len(comparison.seeds)} seed{"s" * (len(comparison.seeds) > 1)}'
+    figure.suptitle(f'What each loss changes against {comparison.baseline}\n{comparison.name}, {seeds}', fontsize=11)
+    figure.legend(handles=_legend(comparison), loc='outside lower center', ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_panel(axes, comparison, shown, measure):
+    axes.axvline(0, color='black', linewidth=1)
+    for row, losses in enumerate(shown):
+        found = comparison.difference(losses, measure)
+        if found is None:
+            continue
+        colour = UNCLEAR if not found.excludes_zero else BETTER if found.mean > 0 else WORSE
+        seeds = [*comparison.differences(losses, measure).values()]
+        axes.plot(seeds, [row] * len(seeds), '|', color=colour, markersize=9, alpha=0.6)
+        axes.errorbar(found.mean, row, xerr=found.margin, fmt='o', color=colour, markersize=8, linewidth=2.5)
+        axes.annotate(
+            f'{found.mean:+.{measure.digits}f}',
+            (found.mean, row),
+            (0, 8),
+            textcoords='offset points',
+            ha='center',
+            color=colour,
+            fontsize=9,
+            fontweight='bold',
+            bbox=dict(facecolor='white', edgecolor='none', pad=0.5),
+        )
+    theirs = comparison.mean(comparison.baseline, measure)
+    axes.set_title(
+        f'{measure.title}\n{comparison.baseline}: {theirs.mean:.{measure.digits}f} {measure.unit}', fontsize=10
+    )
+    axes.set_xlabel('← worse   points   better →', fontsize=9)
+    axes.tick_params(axis='y', length=0)
+    axes.tick_params(axis='x', labelsize=8)
+    axes.margins(x=0.12)
+    axes.grid(axis='x', alpha=0.3)
+    for side in ('left', 'right', 'top'):
+        axes.spines[side].set_visible(False)
+
+
+def _label(comparison, losses):
+    """The losses, and in a last line what they cost."""
+    extra = {measure.title: comparison.extra_cost(losses, measure) for measure in COSTS}
+    costs = ', '.join(f'{title} {percent:+d} %' for title, percent in extra.items() if percent is not None)
+    return '\n'.join([*textwrap.wrap(losses.replace(',', ', '), LABEL_LETTERS), *filter(None, [costs])])
+
+
+def _legend(comparison):
+    if len(comparison.seeds) == 1:
+        return [Line2D([], [], color=UNCLEAR, marker='o', linestyle='', label='one seed: no interval')]
+    handles = [
+        Line2D([], [], color=colour, marker='o', linewidth=2.5, label=label)
+        for colour, label in (
+            (BETTER, 'better: 95 % interval above 0'),
+            (UNCLEAR, 'undecided: interval holds 0'),
+            (WORSE, 'worse: interval below 0'),
+        )
+    ]
+    return [*handles, Line2D([], [], color='0.3', marker='|', linestyle='', markersize=9, label='single seeds')]

@@ -1,0 +1,48 @@
+"""Means of few measurements, with their confidence intervals."""
+
+import math
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from scipy.stats import t
+
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean, half the width of its interval (None if one value is all there is), and the number of values."""
+
+    mean: float
+    margin: float | None
+    count: int
+
+    def text(self, digits, sign=''):
+        """The estimate as text, e.g. '59.38 ± 0.81', with ``sign='+'`` '+1.35 ± 0.40'."""
+        margin = '–' if self.margin is None else f'{self.margin:.{digits}f}'
+        return f'{self.mean:{sign}.{digits}f} ± {margin}'
+
+    @property
+    def excludes_zero(self):
+        """Whether there is an interval, and zero is outside of it."""
+        return self.margin is not None and abs(self.mean) > self.margin
+
+
+def estimate(values):
+    """Estimate the mean of what some values were drawn from.
+
+    The interval is Student's: mean ± t · s / √n, with the quantile t of n - 1 degrees of freedom, so that it covers the
+    true mean in 95 % of all cases if the values are independent and roughly normal.
+
+    Args:
+        values (Sequence[float]): The values.
+
+    Returns:
+        Estimate | None: The estimate, None of no values.
+    """
+    count = len(values)
+    if count == 0:
+        return None
+    if count == 1:
+        return Estimate(values[0], None, 1)
+    quantile = t.ppf((1 + CONFIDENCE) / 2, count - 1)
+    return Estimate(fmean(values), float(quantile) * stdev(values) / math.sqrt(count), count)

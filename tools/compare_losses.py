@@ -1,0 +1,228 @@
+#!/usr/bin/env python
+"""Train a config with several losses and seeds, and compare mIoU, boundary quality, step time and memory.
+
+Each training is a process of its own, in a folder of its own below the work dir. The same command goes on where it
+stopped: finished trainings are skipped, and one that was interrupted is resumed from its latest checkpoint; more losses
+and seeds may join. Tables (compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are written after
+each of them.
+"""
+
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+import argparse
+import copy
+import re
+import signal
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from mmseg_cpg.analysis.comparison import Comparison, Measure, Training
+from mmseg_cpg.analysis.comparison_plot import draw_comparison
+from mmseg_cpg.analysis.costs import read_costs
+from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
+from mmseg_cpg.analysis.work_dirs import read_runs, read_scalars
+from mmseg_cpg.utils.cli import make_config_parser, parse_args
+from mmseg_cpg.utils.config import load_config, require_keys
+from mmseg_cpg.utils.data import require_data
+from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.utils.loss_choices import BASE, LossChoice, check_losses, choose_losses, parse_losses
+from mmseg_cpg.utils.parts import builds, final_head, losses_of, name_losses, type_name
+
+TOOLS = Path(__file__).resolve().parent
+TOLERANCE_PX = 3
+LETTERS_OF_FOLDER = 80
+EPILOG = """\
+losses:
+  base                      those of the config's final head: the baseline, which is always trained
+  base+CPGLoss:1.5          one more beside them, with a weight
+  base+CPGLoss:2,ksize=5    with options, separated by commas
+  FocalLoss                 this one alone, in their place
+  "base+dict(type='CPGLoss', ksize=3)"    as in a config
+
+Every name in the MODELS registry will do; custom_imports in the config brings in your own. In a cascade the losses are
+those of the last head. Put losses with brackets or quotation marks between quotation marks.
+
+example:
+  python tools/compare_losses.py CONFIG --losses base+CPGLoss:1 base+DiceLoss:0.5 FocalLoss --seeds 0 1 2
+"""
+
+
+class Job(NamedTuple):
+    """A training to do: with which losses, their title, what they are called in the log, with which seed, and where."""
+
+    choice: LossChoice
+    title: str
+    loss_names: list
+    seed: int
+    folder: Path
+
+
+def build_parser():
+    parser = make_config_parser('Train a config with several losses and seeds, and compare the results.')
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument(
+        '--losses', nargs='+', required=True, metavar='LOSSES', help='losses to compare with those of the config'
+    )
+    parser.add_argument(
+        '--seeds', nargs='+', type=random_seed, required=True, metavar='SEED', help='seeds; each loss is trained with each'
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder for the trainings, the tables and the plot (default: work_dirs/CONFIG_NAME_compare)',
+    )
+    parser.add_argument(
+        '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
+    )
+    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
+    return parser
+
+
+def random_seed(text):
+    """Parse a seed."""
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f'expected a number from 0 to 4294967295, but got {text}')
+    return value
+
+
+def prepare(cfg):
+    """Make a config measure what is compared: boundaries in each validation, and memory on CPU as well.
+
+    Returns:
+        list[Measure]: The scores that its validation then gives.
+    """
+    evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, (list, tuple)) else [cfg.val_evaluator]
+    boundary = next((each for each in evaluators if builds(each, 'BoundaryMetric')), None)
+    if boundary is None:
+        ignore_index = next((each.ignore_index for each in evaluators if 'ignore_index' in each), 255)
+        boundary = dict(type='mmseg_cpg.BoundaryMetric', ignore_index=ignore_index, trimap_widths_px=())
+        cfg.val_evaluator = [*evaluators, boundary]
+    # A training that was stopped in its last validation is tested instead.
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
+    cfg.test_cfg = cfg.get('test_cfg') or dict(type='TestLoop')
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmseg_cpg.PeakMemoryHook')]
+    prefix = f'{boundary["prefix"]}/' if boundary.get('prefix') else ''
+    tolerances = boundary.get('tolerances_px', (TOLERANCE_PX,))
+    shown = [TOLERANCE_PX] if TOLERANCE_PX in tolerances else tolerances[:1]
+    return [
+        Measure('mIoU', 'mIoU', '%'),
+        Measure(f'{prefix}mBIoU', 'Boundary IoU', '%'),
+        *(Measure(f'{prefix}mF_{px}px', f'F-score {px} px', '%') for px in shown),
+    ]
+
+
+def plan(cfg, texts, seeds, work_dir):
+    """List the trainings (list[Job]): by seed, so that a comparison is there early, and the baseline first.
+
+    Raises:
+        UserError: If the losses cannot be read or built.
+    """
+    choices = {choice.name: choice for choice in map(parse_losses, [BASE, *texts])}
+    own = name_losses(cfg.model)
+    named = [(choice, choice.title(own), check_losses(choice)) for choice in choices.values()]
+    return [
+        Job(choice, title, loss_names, seed, work_dir / folder_name(choice.name, seed))
+        for seed in dict.fromkeys(seeds)
+        for choice, title, loss_names in named
+    ]
+
+
+def folder_name(losses, seed):
+    """Name the folder of a training, without letters that shells or file systems have trouble with."""
+    name = losses.replace(':', '_')
+    plain = re.sub(r'[^\w.,=+-]', '_', name)[:LETTERS_OF_FOLDER]
+    if plain != name:
+        plain += f'-{zlib.crc32(name.encode()):08x}'
+    return f'{plain}_seed_{seed}'
+
+
+def config_of(cfg, job):
+    """The config of a training."""
+    cfg = copy.deepcopy(cfg)
+    choose_losses(cfg, job.choice)
+    cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': job.seed}
+    return cfg
+
+
+def read_training(job, fault):
+    """Read how a training stands, and what it gave if it is finished (Training)."""
+    runs = read_runs(job.folder)
+    state, values = runs[-1].state if runs else 'not run', {}
+    if is_finished(job.folder):
+        logged = {key.rpartition('.')[2] for key in read_scalars(runs[-1])}
+        unused = [name for name in job.loss_names if name not in logged]
+        if unused:
+            state = f'failed: the head does not use {", ".join(unused)}, which is not in the log'
+        else:
+            values = {**runs[-1].result.metrics, **read_costs(runs[-1])._asdict()}
+    elif fault is not None:
+        state = f'failed: {fault}'
+    return Training(job.title, job.seed, state, job.folder.name, values)
+
+
+def write_report(comparison, work_dir):
+    """Write the tables, and the plot as soon as a loss can be compared."""
+    tables = [comparison.table(), comparison.list_of_trainings()]
+    (work_dir / 'compare.md').write_text('\n'.join(table.markdown() for table in tables))
+    for table in (comparison.numbers(), comparison.list_of_trainings()):
+        (work_dir / f'{table.name}.csv').write_text(table.csv())
+    figure = draw_comparison(comparison)
+    if figure is not None:
+        figure.savefig(work_dir / 'compare.png')
+
+
+def compare(args):
+    """Train with each loss and seed, and report after each."""
+    if args.gpus < 1:
+        raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {args.gpus}.')
+    cfg = load_config(args)
+    require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader', 'val_evaluator')
+    head = final_head(cfg.model)
+    if not losses_of(head):
+        raise UserError(
+            f"The final head of config '{args.config}', {type_name(head)}, sets no loss_decode, which is what is "
+            'compared.'
+        )
+    work_dir = Path(args.work_dir or f'{cfg.work_dir}_compare')
+    jobs = plan(cfg, args.losses, args.seeds, work_dir)
+    require_data(cfg, 'train_dataloader', 'val_dataloader')
+    scores = prepare(cfg)
+    if cfg.get('randomness'):
+        cfg.randomness.pop('seed', None)  # --seeds says it
+    own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
+    faults = {}
+    with claim(work_dir, 'comparison', '*_seed_*', cfg, args.gpus) as lock:
+        launcher = Launcher(TOOLS, args.gpus, lock)
+        for number, job in enumerate(jobs, 1):
+            finished = is_finished(job.folder)
+            state = 'is finished' if finished else 'trains'
+            print(f'{job.title}, seed {job.seed} ({number} of {len(jobs)}) {state} in {job.folder}.', flush=True)
+            if not finished:
+                faults[job.folder] = launcher.train(config_of(cfg, job), job.folder)
+            trainings = [read_training(each, faults.get(each.folder)) for each in jobs]
+            comparison = Comparison(Path(args.config).stem, trainings, scores, [own])
+            write_report(comparison, work_dir)
+    print(comparison.table().markdown())
+    print(f'Written to {work_dir}.')
+    failed = [each for each in trainings if not each.values]
+    if failed:
+        reasons = '; '.join(f'{each.losses}, seed {each.seed}, {each.state}' for each in failed)
+        raise UserError(
+            f'{len(failed)} of {len(jobs)} trainings have no result ({reasons}). The same command goes on with them.'
+        )
+
+
+def main(argv=None):
+    args = parse_args(build_parser(), argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the training as well
+    with one_line_errors():
+        try:
+            compare(args)
+        except KeyboardInterrupt as error:
+            raise UserError('Stopped. The same command goes on from the latest checkpoint.') from error
+
+
+if __name__ == '__main__':
+    main()
