@@ -21,7 +21,7 @@ from mmseg_cpg.analysis.comparison import Comparison, Measure, Training
 from mmseg_cpg.analysis.comparison_plot import draw_comparison
 from mmseg_cpg.analysis.costs import read_costs
 from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
-from mmseg_cpg.analysis.work_dirs import read_runs, read_scalars
+from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs, read_scalars
 from mmseg_cpg.utils.cli import make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.data import require_data
@@ -66,7 +66,12 @@ def build_parser():
         '--losses', nargs='+', required=True, metavar='LOSSES', help='losses to compare with those of the config'
     )
     parser.add_argument(
-        '--seeds', nargs='+', type=random_seed, required=True, metavar='SEED', help='seeds; each loss is trained with each'
+        '--seeds',
+        nargs='+',
+        type=random_seed,
+        required=True,
+        metavar='SEED',
+        help='each loss is trained with each seed',
     )
     parser.add_argument(
         '--work-dir',
@@ -150,7 +155,7 @@ def read_training(job, fault):
     """Read how a training stands, and what it gave if it is finished (Training)."""
     runs = read_runs(job.folder)
     state, values = runs[-1].state if runs else 'not run', {}
-    if is_finished(job.folder):
+    if state == FINISHED:
         logged = {key.rpartition('.')[2] for key in read_scalars(runs[-1])}
         unused = [name for name in job.loss_names if name not in logged]
         if unused:

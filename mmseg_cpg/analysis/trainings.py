@@ -54,10 +54,11 @@ class Launcher(NamedTuple):
         config = folder / osp.basename(cfg.filename)
         cfg.dump(config)
         fault = self._launch('train', [config], ['--resume', '--work-dir', folder])
-        checkpoint = find_latest_checkpoint(folder)
-        if fault is None and not is_finished(folder) and checkpoint is not None:
+        if fault is None and not is_finished(folder):
             # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
-            fault = self._launch('test', [config, checkpoint], ['--work-dir', folder])
+            checkpoint = find_latest_checkpoint(folder)
+            if checkpoint is not None:
+                fault = self._launch('test', [config, checkpoint], ['--work-dir', folder])
         return None if is_finished(folder) else fault or 'it ended without a result'
 
     def _launch(self, tool, files, options):

@@ -1,0 +1,309 @@
+"""A comparison with real trainings, one of which fails at first, and with made-up ones.
+
+tests/tools/test_sweep.py stops and kills a tool that starts trainings in the same way.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import time
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import uuid4
+
+import cv2
+import pytest
+import torch
+from mmengine.config import Config, config
+from mmseg.models.losses import DiceLoss
+from mmseg.registry import MODELS
+
+from mmseg_cpg.analysis import trainings
+
+COMPARE = ['compare_losses', 'tiny.py', '--work-dir', 'compare']
+
+
+def read_csv(name):
+    """The rows of a table of the comparison in the current folder."""
+    with Path('compare', name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def results():
+    """State and mIoU of each training by losses and seed."""
+    return {
+        (row['losses'], int(row['seed'])): (row['state'], row['mIoU, %']) for row in read_csv('compare_trainings.csv')
+    }
+
+
+def logged(folder):
+    """What each session of a training logged, by time."""
+    logs = sorted(Path('compare', folder).glob('*/vis_data/scalars.json'))
+    return [[json.loads(line) for line in log.open()] for log in logs]
+
+
+@pytest.fixture
+def here(write_config, tmp_path, monkeypatch):
+    """A config in the current folder, tiny.py."""
+    monkeypatch.chdir(tmp_path)
+    # Formatting configs takes longer than training with them.
+    monkeypatch.setattr(config, 'FormatCode', lambda text, **options: (text, True))
+    write_config(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def in_this_process(monkeypatch, run_tool):
+    """Run trainings without processes of their own, which take long to start; the folders that were trained in."""
+    folders = []
+
+    def run(command, **options):
+        time.sleep(1 - time.time() % 1)  # MMEngine names sessions by the second
+        name = uuid4().hex  # and keeps what it has built under a name
+        folders.append(Path(command[-1]).name)
+        stderr, status = io.StringIO(), 0
+        try:
+            run_tool('train', *command[2:], '--cfg-options', f'experiment_name={name}', f'visualizer.name={name}')
+        except Exception:
+            stderr, status = io.StringIO(traceback.format_exc()), 1
+        return contextlib.nullcontext(SimpleNamespace(stderr=stderr, wait=lambda: status))
+
+    # In that module alone: MMEngine starts processes as well.
+    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
+    return folders
+
+
+@pytest.fixture
+def failing():
+    """A loss that fails in its second iteration with seed 1, until it is told not to."""
+    plan = dict(fails=True)
+
+    class Failing(DiceLoss):
+        def forward(self, *args, **kwargs):
+            self.calls = getattr(self, 'calls', 0) + 1
+            if plan['fails'] and self.calls == 2 and torch.initial_seed() == 1:
+                raise FloatingPointError('a number too many')
+            return super().forward(*args, **kwargs)
+
+    MODELS.register_module(module=Failing, name='FailingLoss')
+    yield plan
+    MODELS.module_dict.pop('FailingLoss')
+
+
+def test_compares_trainings_and_goes_on_where_one_failed(here, in_this_process, failing, run_tool, fails_with, capsys):
+    arguments = [*COMPARE, '--losses', 'base+FailingLoss:0.5', '--seeds', 0, 1]
+    message = fails_with(*arguments)
+    reason = 'CE + FailingLoss:0.5, seed 1, failed: FloatingPointError: a number too many'
+    assert message.startswith(f'Error: 1 of 4 trainings have no result ({reason})')
+    names = ['base', 'base+FailingLoss_0.5']
+    assert in_this_process == [f'{name}_seed_{seed}' for seed in (0, 1) for name in names]
+    assert [losses for losses, (state, _) in results().items() if state != 'finished'] == [('CE + FailingLoss:0.5', 1)]
+    assert 'failed: FloatingPointError: a number too many' in Path('compare/compare.md').read_text()
+    assert [row['seeds'] for row in read_csv('compare.csv')] == ['2', '1']
+
+    failing['fails'] = False
+    in_this_process.clear()
+    run_tool(*arguments)
+    assert in_this_process == ['base+FailingLoss_0.5_seed_1']
+    sessions = logged(in_this_process[0])
+    assert [[row['step'] for row in session if 'loss' in row] for session in sessions] == [[1], [2, 3]]
+    printed = capsys.readouterr().out
+    assert 'CE, seed 0 (1 of 4) is finished in compare/base_seed_0.' in printed
+    assert 'CE (baseline)' in printed
+
+    # The tables are made of what the trainings logged last.
+    base, other = read_csv('compare.csv')
+    assert (base['seeds'], other['seeds']) == ('2', '2')
+    for key, column in (('mIoU', 'mIoU, %'), ('mBIoU', 'Boundary IoU, %'), ('mF_3px', 'F-score 3 px, %')):
+        theirs, ours = ([logged(f'{name}_seed_{seed}')[-1][-1][key] for seed in (0, 1)] for name in names)
+        assert float(base[column]) == pytest.approx(sum(theirs) / 2, abs=1e-4)
+        assert float(other[column]) == pytest.approx(sum(ours) / 2, abs=1e-4)
+        assert float(other[f'{column}: difference']) == pytest.approx((sum(ours) - sum(theirs)) / 2, abs=1e-4)
+    assert float(other['step, ms']) > 0
+    assert float(base['memory, MiB']) > 100
+    assert cv2.imread('compare/compare.png').std() > 5
+
+
+def test_the_losses_reach_the_training(here, in_this_process, run_tool):
+    run_tool(*COMPARE, '--losses', 'base+CPGLoss:0.25,ksize=5', '--seeds', 3)
+    cfg = Config.fromfile('compare/base+CPGLoss_0.25,ksize=5_seed_3/tiny.py')
+    assert cfg.randomness.seed == 3
+    own = dict(type='CrossEntropyLoss', avg_non_ignore=True)
+    assert cfg.model.decode_head.loss_decode == [own, dict(type='CPGLoss', loss_weight=0.25, ksize=5)]
+    assert Config.fromfile('compare/base_seed_3/tiny.py').model.decode_head.loss_decode in (own, [own])
+    note = "CE stands for the losses of the config: [{'type': 'CrossEntropyLoss', 'avg_non_ignore': True}]."
+    markdown = Path('compare/compare.md').read_text()
+    assert note in markdown
+    assert 'One seed does not tell how much seeds vary' in markdown
+    ((_, base), (_, cpg)) = results().values()
+    assert f'{float(base):.2f} ± –' in markdown
+    assert f'{float(cpg) - float(base):+.2f} ± –' in markdown
+
+
+@pytest.fixture
+def launched(here, monkeypatch):
+    """Trainings written by hand: the commands, and what they log instead of the usual by folder."""
+    commands, changes = [], {}
+
+    def run(command, **options):
+        commands.append([Path(command[1]).name, *command[2:]])
+        folder = Path(command[-1])
+        losses = Config.fromfile(folder / 'tiny.py').model.decode_head.loss_decode
+        names = ['decode.loss_ce', *(['decode.loss_cpg'] if isinstance(losses, list) and len(losses) > 1 else [])]
+        vis_data = folder / '20260101_000000' / 'vis_data'
+        vis_data.mkdir(parents=True)
+        (vis_data / 'config.py').write_text((folder / 'tiny.py').read_text())
+        row = dict.fromkeys(names, 0.5) | dict(loss=1.0, iter=3, step=3, time=1.0, data_time=0.5)
+        val = dict(mIoU=50.0 + len(names), mBIoU=40.0, mF_3px=30.0, step=0)
+        rows = changes.get(folder.name, lambda *rows: rows)(row, val)
+        (vis_data / 'scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        return contextlib.nullcontext(SimpleNamespace(stderr=[], wait=lambda: 0))
+
+    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
+    return commands, changes
+
+
+def folders(commands):
+    return [Path(command[-1]).name for command in commands]
+
+
+def test_losses_and_seeds_may_join(launched, run_tool):
+    commands, _ = launched
+    run_tool(*COMPARE, '--losses', 'base+CPGLoss:1', '--seeds', 0)
+    assert folders(commands) == ['base_seed_0', 'base+CPGLoss_1_seed_0']
+    commands.clear()
+    losses = ['CPGLoss:1.00+base', 'base', 'base+CPGLoss:1.0', 'base+dict(type="CPGLoss", loss_weight=1)']
+    run_tool(*COMPARE, '--losses', *losses, '--seeds', 0, 4, 0, '--cfg-options', 'train_dataloader.num_workers=1')
+    joined = ['CPGLoss_1+base_seed_0', 'base_seed_4', 'CPGLoss_1+base_seed_4', 'base+CPGLoss_1_seed_4']
+    assert folders(commands) == joined
+    assert len(read_csv('compare_trainings.csv')) == 6
+    assert [row['losses'] for row in read_csv('compare.csv')] == ['CE', 'CPGLoss:1 + CE', 'CE + CPGLoss:1']
+
+
+def test_several_gpus_train_together(launched, run_tool):
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--gpus', 2)
+    folder = 'compare/base_seed_0'
+    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--resume', '--work-dir', folder]]
+
+
+def test_the_default_folder_is_beside_that_of_training(launched, run_tool):
+    run_tool('compare_losses', 'tiny.py', '--losses', 'base', '--seeds', 0, '--cfg-options', 'work_dir=None')
+    assert Path('work_dirs/tiny_compare/compare.md').exists()
+    assert not Path('work_dirs/tiny_compare/compare.png').exists()
+
+
+def test_a_loss_that_the_head_leaves_alone_is_no_result(launched, fails_with):
+    # As in heads that pick their losses by position, DDRHead's and PIDHead's.
+    _, changes = launched
+    changes['base+CPGLoss_seed_0'] = lambda row, val: ({key: row[key] for key in row.keys() - {'decode.loss_cpg'}}, val)
+    message = fails_with(*COMPARE, '--losses', 'base+CPGLoss', '--seeds', 0)
+    assert 'CE + CPGLoss, seed 0, failed: the head does not use loss_cpg, which is not in the log' in message
+    assert [row['seeds'] for row in read_csv('compare.csv')] == ['1', '0']
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--cfg-options', 'optim_wrapper.optimizer.lr=0.02'], 'optim_wrapper.optimizer.lr: 0.01, 0.02'),
+        (['--cfg-options', 'model.decode_head.loss_decode.avg_non_ignore=False'], 'avg_non_ignore: True, False'),
+        (['--gpus', 2], 'gpus: 1, 2'),
+    ],
+)
+def test_a_work_dir_is_for_one_config(launched, run_tool, fails_with, options, message):
+    commands, _ = launched
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
+    found = fails_with(*COMPARE, '--losses', 'base+CPGLoss', '--seeds', 0, *options)
+    assert "'compare' holds a comparison of another config or with other options (then, now: " in found
+    assert message in found
+    assert folders(commands) == ['base_seed_0']
+
+
+def test_the_seed_of_the_config_does_not_count(launched, run_tool):
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 1, '--cfg-options', 'randomness.seed=7')
+    assert folders(launched[0]) == ['base_seed_0', 'base_seed_1']
+
+
+def test_trainings_of_unknown_origin_are_left_alone(launched, fails_with):
+    Path('compare/base_seed_0').mkdir(parents=True)
+    assert 'no comparison.json' in fails_with(*COMPARE, '--losses', 'base', '--seeds', 0)
+    assert launched[0] == []
+
+
+def test_an_interruption_is_one_line(launched, fails_with):
+    def interrupt(row, val):
+        raise KeyboardInterrupt
+
+    launched[1]['base_seed_0'] = interrupt
+    assert fails_with(*COMPARE, '--losses', 'base+CPGLoss', '--seeds', 0).startswith('Error: Stopped.')
+    assert folders(launched[0]) == ['base_seed_0']
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--losses', 'base+CPGLos'], 'Did you mean CPGLoss?'),
+        (['--losses', 'base+CPGLoss:1,ksize=4'], 'ksize must be odd and in [3, 11], got 4'),
+        (['--losses', 'base+CPGLoss:'], "'' is no weight"),
+        (['--losses', 'base', '--gpus', 0], 'at least 1, but got 0'),
+        (['--losses', 'base', '--cfg-options', 'val_dataloader=None'], 'does not set val_dataloader'),
+        (['--losses', 'base', '--cfg-options', 'model.decode_head.loss_decode=None'], 'FCNHead, sets no loss_decode'),
+        (['--losses', 'base', '--cfg-options', 'train_dataloader.dataset.data_root=none'], "'none'"),
+    ],
+)
+def test_a_mistake_is_one_line(launched, fails_with, options, message):
+    assert message in fails_with(*COMPARE, '--seeds', 0, *options)
+    assert launched[0] == []
+    assert not Path('compare').exists()
+
+
+@pytest.mark.parametrize('seed', ['-1', '4294967296', '1.5', 'one'])
+def test_a_seed_is_a_number(here, run_tool, seed, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        run_tool(*COMPARE, '--losses', 'base', f'--seeds={seed}')
+    assert leaving.value.code == 2
+    assert seed in capsys.readouterr().err
+
+
+EVALUATORS = [
+    ("dict(type='IoUMetric', ignore_index=7)", 7, ['mIoU', 'mBIoU', 'mF_3px']),
+    ("[dict(type='IoUMetric'), dict(type='BoundaryMetric')]", None, ['mIoU', 'mBIoU', 'mF_3px']),
+    (
+        "[dict(type='IoUMetric'), dict(type='mmseg_cpg.BoundaryMetric', tolerances_px=(2, 4), prefix='b')]",
+        None,
+        ['mIoU', 'b/mBIoU', 'b/mF_2px'],
+    ),
+    ("[dict(type='IoUMetric'), dict(type='mmseg_cpg.BoundaryMetric', tolerances_px=[])]", None, ['mIoU', 'mBIoU']),
+]
+
+
+@pytest.mark.parametrize(('evaluator', 'ignore_index', 'keys'), EVALUATORS)
+def test_validation_measures_boundaries(write_config, launched, run_tool, tmp_path, evaluator, ignore_index, keys):
+    write_config(tmp_path, f"val_evaluator = {evaluator}\ntest_dataloader = dict(dataset=dict(type='None'))\n")
+    launched[1]['base_seed_0'] = lambda row, val: (row, dict.fromkeys(keys, 12.5) | dict(step=0))
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
+    cfg = Config.fromfile('compare/base_seed_0/tiny.py')
+    if ignore_index is not None:
+        added = dict(type='mmseg_cpg.BoundaryMetric', ignore_index=ignore_index, trimap_widths_px=())
+        assert cfg.val_evaluator[1] == added
+    assert len(cfg.val_evaluator) == 2
+    # The tool for tests, which takes the place of an interrupted validation, finds the same.
+    assert cfg.test_dataloader == cfg.val_dataloader
+    assert cfg.test_evaluator == cfg.val_evaluator
+    (row,) = read_csv('compare.csv')
+    assert [row[key] for key in row if key.endswith(', %')] == ['12.5000'] * len(keys)
+
+
+def test_folders_have_names_that_shells_like(here, tools):
+    import importlib
+
+    name = importlib.import_module('compare_losses').folder_name
+    assert name('base+mmseg_cpg.CPGLoss:1.5,ksize=3', 0) == 'base+mmseg_cpg.CPGLoss_1.5,ksize=3_seed_0'
+    odd = [name(f"A,path={path},text='x y'", 0) for path in ('a/b', 'a_b', 'a b')]
+    assert len(set(odd)) == 3
+    assert all(set(each) <= set('abcdefghijklmnopqrstuvwxyzA0123456789_,=-') for each in odd)
+    long = [name(f'A,x={"y" * 200}{end}', 12) for end in 'ab']
+    assert long[0] != long[1]
+    assert max(map(len, long)) < 100
