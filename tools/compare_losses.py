@@ -14,6 +14,7 @@ import copy
 import re
 import signal
 import zlib
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from mmseg_cpg.analysis.comparison_plot import draw_comparison
 from mmseg_cpg.analysis.costs import read_costs
 from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
 from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs, read_scalars
+from mmseg_cpg.evaluation.boundary import BoundarySettings
 from mmseg_cpg.utils.cli import make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.data import require_data
@@ -96,7 +98,7 @@ def prepare(cfg):
     """Make a config measure what is compared: boundaries in each validation, and memory on CPU as well.
 
     Returns:
-        list[Measure]: The scores that its validation then gives.
+        tuple[list[Measure], str]: The scores that its validation then gives, and what the boundary scores are.
     """
     evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, (list, tuple)) else [cfg.val_evaluator]
     boundary = next((each for each in evaluators if builds(each, 'BoundaryMetric')), None)
@@ -108,14 +110,25 @@ def prepare(cfg):
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
     cfg.test_cfg = cfg.get('test_cfg') or dict(type='TestLoop')
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmseg_cpg.PeakMemoryHook')]
-    prefix = f'{boundary["prefix"]}/' if boundary.get('prefix') else ''
-    tolerances = boundary.get('tolerances_px', (TOLERANCE_PX,))
+    return boundary_scores_of(boundary)
+
+
+def boundary_scores_of(metric):
+    """The scores with a BoundaryMetric (config) beside mIoU: Boundary IoU, and the F-score of one tolerance."""
+    names = {field.name for field in fields(BoundarySettings)}
+    settings = BoundarySettings(**{name: value for name, value in metric.items() if name in names})
+    prefix = f'{metric["prefix"]}/' if metric.get('prefix') else ''
+    tolerances = settings.tolerances_px
     shown = [TOLERANCE_PX] if TOLERANCE_PX in tolerances else tolerances[:1]
-    return [
+    scores = [
         Measure('mIoU', 'mIoU', '%'),
         Measure(f'{prefix}mBIoU', 'Boundary IoU', '%'),
         *(Measure(f'{prefix}mF_{px}px', f'F-score {px} px', '%') for px in shown),
     ]
+    width = (
+        f'{100 * settings.width_ratio:g} % of the diagonal' if settings.width_px is None else f'{settings.width_px} px'
+    )
+    return scores, f"Boundary IoU's bands are {width} wide; BoundaryMetric in the config's val_evaluator sets that."
 
 
 def plan(cfg, texts, seeds, work_dir):
@@ -193,7 +206,7 @@ def compare(args):
     work_dir = Path(args.work_dir or f'{cfg.work_dir}_compare')
     jobs = plan(cfg, args.losses, args.seeds, work_dir)
     require_data(cfg, 'train_dataloader', 'val_dataloader')
-    scores = prepare(cfg)
+    scores, band = prepare(cfg)
     if cfg.get('randomness'):
         cfg.randomness.pop('seed', None)  # --seeds says it
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
@@ -207,7 +220,7 @@ def compare(args):
             if not finished:
                 faults[job.folder] = launcher.train(config_of(cfg, job), job.folder)
             trainings = [read_training(each, faults.get(each.folder)) for each in jobs]
-            comparison = Comparison(Path(args.config).stem, trainings, scores, [own])
+            comparison = Comparison(Path(args.config).stem, trainings, scores, [band, own])
             write_report(comparison, work_dir)
     print(comparison.table().markdown())
     print(f'Written to {work_dir}.')

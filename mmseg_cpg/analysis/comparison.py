@@ -1,6 +1,7 @@
 """The tables of a comparison of losses over several seeds."""
 
 import math
+from textwrap import shorten
 from typing import NamedTuple
 
 from .costs import WARM_UP_ITERS
@@ -8,6 +9,7 @@ from .intervals import estimate
 from .tables import Table
 
 NOTHING = '–'
+STATE_LETTERS = 120
 
 
 class Measure(NamedTuple):
@@ -137,7 +139,7 @@ class Comparison(NamedTuple):
             [
                 each.losses,
                 str(each.seed),
-                each.state,
+                shorten(each.state.replace('|', '/'), STATE_LETTERS),  # a message may hold what ends a cell
                 *(_number(each.values.get(measure.key), measure.digits) for measure in self.measures),
                 _number(each.values.get('data_ms'), 1),
                 each.folder,

@@ -93,6 +93,14 @@ def test_the_notes_say_what_few_seeds_mean(count, note):
     assert len(notes) == (4 if note else 3)
 
 
+def test_a_long_message_fits_its_cell():
+    comparison = make(base=[None])
+    comparison.trainings[0] = comparison.trainings[0]._replace(state=f'failed: a | b{" and so on" * 50}')
+    state = comparison.list_of_trainings().rows[0][2]
+    assert state.startswith('failed: a / b and so on')
+    assert len(state) <= 120
+
+
 def test_the_plot_shows_what_is_better_worse_and_undecided():
     comparison = make(
         base=[10.0, 20.0, 30.0], up=[11.0, 21.1, 31.0], down=[9.0, 18.9, 29.0], open=[8.0, 22.0, 30.0], lost=[None] * 3

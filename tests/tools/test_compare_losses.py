@@ -269,7 +269,7 @@ def test_a_seed_is_a_number(here, run_tool, seed, capsys):
 
 EVALUATORS = [
     ("dict(type='IoUMetric', ignore_index=7)", 7, ['mIoU', 'mBIoU', 'mF_3px']),
-    ("[dict(type='IoUMetric'), dict(type='BoundaryMetric')]", None, ['mIoU', 'mBIoU', 'mF_3px']),
+    ("[dict(type='IoUMetric'), dict(type='BoundaryMetric', width_px=5)]", None, ['mIoU', 'mBIoU', 'mF_3px']),
     (
         "[dict(type='IoUMetric'), dict(type='mmseg_cpg.BoundaryMetric', tolerances_px=(2, 4), prefix='b')]",
         None,
@@ -292,6 +292,8 @@ def test_validation_measures_boundaries(write_config, launched, run_tool, tmp_pa
     # The tool for tests, which takes the place of an interrupted validation, finds the same.
     assert cfg.test_dataloader == cfg.val_dataloader
     assert cfg.test_evaluator == cfg.val_evaluator
+    width = '5 px' if 'width_px=5' in evaluator else '2 % of the diagonal'
+    assert f"Boundary IoU's bands are {width} wide" in Path('compare/compare.md').read_text()
     (row,) = read_csv('compare.csv')
     assert [row[key] for key in row if key.endswith(', %')] == ['12.5000'] * len(keys)
 
