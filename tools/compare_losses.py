@@ -160,17 +160,17 @@ def config_of(cfg, job):
     """The config of a training."""
     cfg = copy.deepcopy(cfg)
     choose_losses(cfg, job.choice)
-    cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': job.seed}
+    cfg.randomness.seed = job.seed
     return cfg
 
 
-def read_training(job, fault):
-    """Read how a training stands, and what it gave if it is finished (Training)."""
+def read_training(job, fault=None):
+    """Read how a training stands, or why it failed here, and what it gave if it is finished (Training)."""
     runs = read_runs(job.folder)
     state, values = runs[-1].state if runs else 'not run', {}
     if state == FINISHED:
         logged = {key.rpartition('.')[2] for key in read_scalars(runs[-1])}
-        unused = [name for name in job.loss_names if name not in logged]
+        unused = [name for name in job.loss_names if 'loss' in logged and name not in logged]
         if unused:
             state = f'failed: the head does not use {", ".join(unused)}, which is not in the log'
         else:
@@ -207,21 +207,22 @@ def compare(args):
     jobs = plan(cfg, args.losses, args.seeds, work_dir)
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     scores, band = prepare(cfg)
-    if cfg.get('randomness'):
-        cfg.randomness.pop('seed', None)  # --seeds says it
+    # --seeds says the seed.
+    cfg.randomness = {key: value for key, value in (cfg.get('randomness') or {}).items() if key != 'seed'}
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
-    faults = {}
     with claim(work_dir, 'comparison', '*_seed_*', cfg, args.gpus) as lock:
         launcher = Launcher(TOOLS, args.gpus, lock)
-        for number, job in enumerate(jobs, 1):
+        trainings = [read_training(job) for job in jobs]
+        comparison = Comparison(Path(args.config).stem, trainings, scores, [band, own])
+        for index, job in enumerate(jobs):
             finished = is_finished(job.folder)
             state = 'is finished' if finished else 'trains'
-            print(f'{job.title}, seed {job.seed} ({number} of {len(jobs)}) {state} in {job.folder}.', flush=True)
+            print(f'{job.title}, seed {job.seed} ({index + 1} of {len(jobs)}) {state} in {job.folder}.', flush=True)
             if not finished:
-                faults[job.folder] = launcher.train(config_of(cfg, job), job.folder)
-            trainings = [read_training(each, faults.get(each.folder)) for each in jobs]
-            comparison = Comparison(Path(args.config).stem, trainings, scores, [band, own])
-            write_report(comparison, work_dir)
+                fault = launcher.train(config_of(cfg, job), job.folder)
+                trainings[index] = read_training(job, fault)
+                write_report(comparison, work_dir)
+        write_report(comparison, work_dir)
     print(comparison.table().markdown())
     print(f'Written to {work_dir}.')
     failed = [each for each in trainings if not each.values]

@@ -19,6 +19,7 @@ import torch
 from mmengine.config import Config, config
 from mmseg.models.losses import DiceLoss
 from mmseg.registry import MODELS
+from yapf.yapflib import yapf_api
 
 from mmseg_cpg.analysis import trainings
 
@@ -48,8 +49,9 @@ def logged(folder):
 def here(write_config, tmp_path, monkeypatch):
     """A config in the current folder, tiny.py."""
     monkeypatch.chdir(tmp_path)
-    # Formatting configs takes longer than training with them.
-    monkeypatch.setattr(config, 'FormatCode', lambda text, **options: (text, True))
+    # Formatting configs takes longer than training with them. Where MMEngine looks for this depends on its version.
+    for module in (config, yapf_api):
+        monkeypatch.setattr(module, 'FormatCode', lambda text, **options: (text, True), raising=False)
     write_config(tmp_path)
     return tmp_path
 
