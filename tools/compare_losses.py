@@ -39,14 +39,14 @@ losses:
   base                      those of the config's final head: the baseline, which is always trained
   base+CPGLoss:1.5          one more beside them, with a weight
   base+CPGLoss:2,ksize=5    with options, separated by commas
-  FocalLoss                 this one alone, in their place
+  TverskyLoss               this one alone, in their place
   "base+dict(type='CPGLoss', ksize=3)"    as in a config
 
 Every name in the MODELS registry will do; custom_imports in the config brings in your own. In a cascade the losses are
 those of the last head. Put losses with brackets or quotation marks between quotation marks.
 
 example:
-  python tools/compare_losses.py CONFIG --losses base+CPGLoss:1 base+DiceLoss:0.5 FocalLoss --seeds 0 1 2
+  python tools/compare_losses.py CONFIG --losses base+CPGLoss:1 base+DiceLoss:0.5 TverskyLoss --seeds 0 1 2
 """
 
 

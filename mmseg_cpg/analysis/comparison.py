@@ -5,7 +5,7 @@ from textwrap import shorten
 from typing import NamedTuple
 
 from .costs import WARM_UP_ITERS
-from .intervals import estimate
+from .intervals import Estimate, estimate
 from .tables import Table
 
 NOTHING = '–'
@@ -92,9 +92,12 @@ class Comparison(NamedTuple):
         return None if losses == self.baseline else estimate([*self.differences(losses, measure).values()])
 
     def extra_cost(self, losses, measure):
-        """The mean difference of a cost in percent of the baseline's (int), None where there is none."""
+        """The difference of a cost in percent of the baseline's mean (Estimate), None where there is none."""
         found, theirs = self.difference(losses, measure), self.mean(self.baseline, measure)
-        return round(100 * found.mean / theirs.mean) if found and theirs.mean > 0 else None
+        if found is None or theirs.mean <= 0:
+            return None
+        factor = 100 / theirs.mean
+        return Estimate(factor * found.mean, found.margin and factor * found.margin, found.count)
 
     def table(self):
         """The losses as a table to read."""
@@ -111,7 +114,7 @@ class Comparison(NamedTuple):
             for measure in COSTS:
                 extra = self.extra_cost(losses, measure)
                 text = _text(self.mean(losses, measure), measure.digits)
-                row.append(text if extra is None else f'{text} ({extra:+d} %)')
+                row.append(f'{text} ({extra.text(0, "+")} %)' if extra else text)
             rows.append(row)
         notes = [*self._explain(), *self.notes]
         return Table('compare', f'{self.name}: losses compared', columns, rows, notes)

@@ -80,7 +80,7 @@ def _draw_panel(axes, comparison, shown, measure):
 def _label(comparison, losses):
     """The losses, and in a last line what they cost."""
     extra = {measure.title: comparison.extra_cost(losses, measure) for measure in COSTS}
-    costs = ', '.join(f'{title} {percent:+d} %' for title, percent in extra.items() if percent is not None)
+    costs = ', '.join(f'{title} {percent.text(0, "+")} %' for title, percent in extra.items() if percent)
     return '\n'.join([*textwrap.wrap(losses.replace(',', ', '), LABEL_LETTERS), *filter(None, [costs])])
 
 

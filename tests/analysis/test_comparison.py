@@ -64,7 +64,7 @@ def test_scores_that_are_no_number_are_none():
 
 def test_costs_are_shown_with_what_they_add():
     comparison = make(base=[10.0, 10.0], a=[11.0, 12.0])
-    assert comparison.table().rows[1][-2:] == ['115.0 ± 63.5 (+15 %)', '100 ± 0 (+0 %)']
+    assert comparison.table().rows[1][-2:] == ['115.0 ± 63.5 (+15 ± 64 %)', '100 ± 0 (+0 ± 0 %)']
     assert comparison.table().rows[0][-2:] == ['100.0 ± 0.0', '100 ± 0']
 
 
@@ -108,7 +108,9 @@ def test_the_plot_shows_what_is_better_worse_and_undecided():
     figure = draw_comparison(comparison)
     assert [axes.get_title() for axes in figure.axes] == ['mIoU\nbase: 20.00 %', 'F-score 3 px\nbase: 40.00 %']
     axes = figure.axes[0]
-    assert [label.get_text().splitlines()[0] for label in axes.get_yticklabels()] == ['up', 'down', 'open']
+    labels = [label.get_text().splitlines() for label in axes.get_yticklabels()]
+    assert [losses for losses, _ in labels] == ['up', 'down', 'open']
+    assert labels[2][1] == 'step +0 ± 25 %, memory +0 ± 0 %'
     dots = [line for line in axes.lines if line.get_marker() == 'o']
     assert [to_hex(dot.get_color()) for dot in dots] == [BETTER, WORSE, to_hex(UNCLEAR)]
     assert [float(dot.get_xdata()[0]) for dot in dots] == pytest.approx([3.1 / 3, -3.1 / 3, 0])
