@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURES = {
     'deeplabv3_r50': ['R-50-D8', 'DeepLabV3'],
+    'deeplabv3_r101': ['R-101-D8', 'DeepLabV3'],
     'ocrnet_hr48': ['HRNetV2p-W48', 'OCRNet'],
     'lraspp_m-v3': ['M-V3-D8', 'LRASPP'],
     'mobilenet-v3-d8_lraspp': ['M-V3-D8', 'LRASPP'],
@@ -22,6 +23,7 @@ DATASETS = {
     'ade20k': 'ADE20K',
     'cocostuff': 'COCO-Stuff 10k',
     'coco-stuff10k': 'COCO-Stuff 10k',
+    'voc12aug': 'Pascal VOC 2012 + Aug',
 }
 # By the folder that holds a collection's metafile; folders named FOLDER_... belong to it, too.
 COLLECTIONS = {
@@ -39,7 +41,7 @@ COLLECTIONS = {
     'cpg': {
         'Name': 'CPG',
         'License': 'Apache License 2.0',
-        'Metadata': {'Training Data': list(dict.fromkeys(DATASETS.values()))},
+        'Metadata': {'Training Data': ['Cityscapes', 'ADE20K', 'COCO-Stuff 10k']},
         'Paper': {
             'Title': 'Convolution-based Probability Gradient Loss for Semantic Segmentation',
             'URL': 'https://arxiv.org/abs/2404.06704',
@@ -58,6 +60,28 @@ COLLECTIONS = {
         'README': 'configs/gradnet/README.md',
         'Frameworks': ['PyTorch'],
     },
+    'locally_adaptive': {
+        'Name': 'Locally Adaptive Loss',
+        'License': 'Apache License 2.0',
+        'Metadata': {'Training Data': ['Pascal VOC 2012 + Aug']},
+        'Paper': {
+            'Title': 'Locally Adaptive Learning Loss for Semantic Image Segmentation',
+            'URL': 'https://arxiv.org/abs/1802.08290',
+        },
+        'README': 'configs/locally_adaptive/README.md',
+        'Frameworks': ['PyTorch'],
+    },
+    'semeda': {
+        'Name': 'SEMEDA',
+        'License': 'Apache License 2.0',
+        'Metadata': {'Training Data': ['Cityscapes']},
+        'Paper': {
+            'Title': 'SEMEDA: Enhancing Segmentation Precision with Semantic Edge Aware Loss',
+            'URL': 'https://arxiv.org/abs/1905.01892',
+        },
+        'README': 'configs/semeda/README.md',
+        'Frameworks': ['PyTorch'],
+    },
 }
 
 
@@ -71,7 +95,7 @@ def model(path):
     name = path.stem
     networks = [network for network in ARCHITECTURES if name.startswith(network)]
     datasets = [dataset for key, dataset in DATASETS.items() if f'_{key}' in name]
-    batch = re.search(r'_(\d+)xb(\d+)-', name) or re.search(r'(\d+) GPUs x (\d+) image', path.read_text('utf-8'))
+    batch = re.search(r'_(\d+)xb(\d+)-', name) or re.search(r'(\d+) GPUs? x (\d+) image', path.read_text('utf-8'))
     if not (len(networks) == len(datasets) == 1 and batch):
         raise ValueError(
             f'{path}: expected NETWORK_DATASET_... with a network of {list(ARCHITECTURES)}, a dataset of '
@@ -79,7 +103,7 @@ def model(path):
         )
     return {
         'Name': name,
-        'In Collection': COLLECTIONS[path.parent.name.split('_')[0]]['Name'],
+        'In Collection': next(COLLECTIONS[key]['Name'] for key in COLLECTIONS if path.parent.name.startswith(key)),
         'Config': path.relative_to(ROOT).as_posix(),
         'Metadata': {
             'Training Data': datasets[0],

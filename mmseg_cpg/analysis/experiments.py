@@ -96,7 +96,8 @@ def deviations(cfg, experiment, num_gpus):
     """
     recipe = paper.RECIPES[experiment.network, experiment.dataset]
     unit, total = length_of(cfg)
-    main_loss = next(node for node in dicts(losses_of(final_head(cfg.model))) if builds(node, 'CrossEntropyLoss'))
+    losses = losses_of(final_head(cfg.model))
+    main_loss = next(node for node in dicts(losses) if builds(node, 'CrossEntropyLoss'))
     loader, optim_wrapper = cfg.get('train_dataloader') or {}, cfg.get('optim_wrapper') or {}
     crop = next((node.crop_size for node in dicts(loader) if builds(node, 'RandomCrop')), ())
     compared = [
@@ -111,7 +112,7 @@ def deviations(cfg, experiment, num_gpus):
         compared.append(('total batch {}', batch, recipe.total_batch))
     policies = {loss.get('ignore_policy', 'exclude') for loss, _ in cpg_losses(cfg.model)}
     compared += [('void policy {}', policy, 'as_background') for policy in policies]
-    for loss in dicts(head.loss_decode):
+    for loss in dicts(losses):
         if builds(loss, 'RMILoss'):
             compared.append(('RMI weight {}', loss.get('loss_weight', 1.0), paper.RMI_LOSS_WEIGHT))
             compared.append(('RMI preset {}', loss.get('preset', 'official'), 'official'))
