@@ -85,10 +85,8 @@ class _SquaredError(torch.autograd.Function):
 
         ids = like_label(torch.int16 if options.num_ids <= 2**15 else torch.int32)
         near, counted = like_label(torch.int8), like_label(torch.int8)
-        blocks = -(-label.numel() // kernels.BLOCK.value)
-        invalid = near.new_empty(blocks)
         num_tiles = batch * -(-height // kernels.TILE_Y.value) * -(-width // kernels.TILE_X.value)
-        tiles = near.new_empty(num_tiles)
+        tiles, invalid = near.new_empty(num_tiles), near.new_empty(num_tiles)
         # The sigmoid needs neither maximum nor sum, and the kernels read neither.
         stats = (counted, counted) if options.use_sigmoid else [like_label(torch.float32) for _ in range(2)]
         entries = torch.empty(num_tiles, dtype=torch.int32, device=label.device)
@@ -96,9 +94,9 @@ class _SquaredError(torch.autograd.Function):
         scratch = entries.new_empty(programs * (_patch_size(radius) + _patch_size(0)))
         size = (height, width)
         with _device_of(logits):
-            kernels.scan_label_kernel[(blocks,)](
+            kernels.scan_label_kernel[(num_tiles,)](
                 label, ids, near, invalid,
-                options.ignore_index, options.num_ids, label.numel(), *size, *label.stride(),
+                options.ignore_index, options.num_ids, *size, *label.stride(),
                 radius, options.exclude, **STREAMING,
             )  # fmt: skip
             torch._assert_async((invalid == 0).all())

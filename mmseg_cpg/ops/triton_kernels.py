@@ -46,20 +46,29 @@ def _is_edge(one, other, EXCLUDE: tl.constexpr):
 
 
 @triton.jit
+def _tile_origin(tile, height, width):
+    """Image, and row and column of the first pixel."""
+    columns = tl.cdiv(width, TILE_X)
+    rows = tl.cdiv(height, TILE_Y)
+    line = tile // columns
+    return (line // rows).to(tl.int64), line % rows * TILE_Y, tile % columns * TILE_X
+
+
+@triton.jit
 def scan_label_kernel(
     label, ids, near, invalid,
-    ignore_index, num_classes, num_pixels, height, width, label_b, label_y, label_x,
+    ignore_index, num_classes, height, width, label_b, label_y, label_x,
     RADIUS: tl.constexpr, EXCLUDE: tl.constexpr,
 ):  # fmt: skip
-    program = tl.program_id(0)
-    pixel = program.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = pixel < num_pixels
-    line = pixel // width
-    x = (pixel % width).to(tl.int32)
-    y = line % height
-    image = label + line // height * label_b
-    row = image + y * label_y
-    below = image + tl.minimum(y + 1, height - 1) * label_y
+    tile = tl.program_id(0)
+    image, top, left = _tile_origin(tile, height, width)
+    lane = tl.arange(0, BLOCK)
+    y = top + lane // TILE_X
+    x = left + lane % TILE_X
+    inside = (y < height) & (x < width)
+    pixel = image * height * width + y * width + x
+    row = label + image * label_b + y.to(tl.int64) * label_y
+    below = label + image * label_b + tl.minimum(y + 1, height - 1).to(tl.int64) * label_y
     bits = tl.zeros([BLOCK], tl.int32)
     first = tl.maximum(x - 2 * RADIUS, 0).to(tl.int64) * label_x
     right = _class_id(tl.load(row + first, mask=inside, other=0), ignore_index, num_classes)
@@ -78,16 +87,7 @@ def scan_label_kernel(
     tl.store(ids + pixel, own_id.to(ids.dtype.element_ty), mask=inside)
     tl.store(near + pixel, bits.to(tl.int8), mask=inside)
     is_invalid = inside & (own_id < 0) & (own != ignore_index)
-    tl.store(invalid + program, tl.max(is_invalid.to(tl.int8), 0))
-
-
-@triton.jit
-def _tile_origin(tile, height, width):
-    """Image, and row and column of the first pixel."""
-    columns = tl.cdiv(width, TILE_X)
-    rows = tl.cdiv(height, TILE_Y)
-    line = tile // columns
-    return (line // rows).to(tl.int64), line % rows * TILE_Y, tile % columns * TILE_X
+    tl.store(invalid + tile, tl.max(is_invalid.to(tl.int8), 0))
 
 
 @triton.jit
