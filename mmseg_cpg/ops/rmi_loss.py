@@ -89,8 +89,8 @@ def rmi_loss(
 
     ``'official'`` has the defaults of the code's class ``RMILoss``. (Its command line pools by averages of 2 x 2 unless
     told otherwise; the script that trains the paper's networks asks for 4 x 4.) The border of ``'paper'``, and what
-    void pixels do in it, are our choice. Its xi and its means are as others quote the paper, whose section on them was not
-    at hand.
+    void pixels do in it, are our choice. Its xi and its means are as others quote the paper, whose section on them was
+    not at hand.
 
     Different from the official code, whose gradient this is up to rounding:
 
