@@ -10,11 +10,11 @@ import math
 from numbers import Real
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import check_avg_factor, check_factor, check_pixels, check_reduction
-from .boundary import flat_nonzero, window_extremum
+from .autograd import refuse_second_derivative
+from .boundary import dilate, flat_nonzero
 from .boundary_distance import boundary_distance
 from .chunks import chunk_slices
 from .dtypes import compute_dtype
@@ -144,8 +144,7 @@ def _predicted_boundary(logits: Tensor, void: Tensor, boundary_ratio: float) -> 
         _neighbour_divergence_(divergence[image], logits[image], void[image])
     highest = divergence.flatten(1).topk(_most_pixels(logits, boundary_ratio) + 1).values
     boundary = divergence > highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD)
-    boundary, near_void = (window_extremum(torch.maximum, F.pad(each, [1] * 4), 3) for each in (boundary, void))
-    return boundary & ~near_void
+    return dilate(boundary, 3) & ~dilate(void, 3)
 
 
 def _neighbour_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> None:
@@ -205,10 +204,7 @@ class _DirectionError(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                'the Active Boundary Loss can be differentiated once only (create_graph=True was asked for)'
-            )
+        refuse_second_derivative('active_boundary_loss')
         grad_logits = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_output.device)
         pixels, gradients = ctx.saved_tensors[: len(grad_logits)], ctx.saved_tensors[len(grad_logits) :]
         for image, (pixel, gradient) in enumerate(zip(pixels, gradients, strict=True)):

@@ -233,8 +233,8 @@ def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:
 
 
 def window_extremum(extremum, values: Tensor, ksize: int) -> Tensor:
-    """``extremum`` over every whole ksize x ksize window of (B, H, W): (B, H - ksize + 1, W - ksize + 1)."""
-    return _running(extremum, _running(extremum, values, ksize, 1), ksize, 2)
+    """``extremum`` over every whole ksize x ksize window of (..., H, W): (..., H - ksize + 1, W - ksize + 1)."""
+    return _running(extremum, _running(extremum, values, ksize, -2), ksize, -1)
 
 
 def dilate(mask: Tensor, ksize: int) -> Tensor:

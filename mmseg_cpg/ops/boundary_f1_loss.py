@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import check_pixels
+from .autograd import refuse_second_derivative
 from .boundary import running_steps
 from .chunks import chunk_slices
 from .dtypes import compute_dtype
@@ -111,8 +112,7 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError('boundary_f1_loss can be differentiated once only (create_graph=True was asked for)')
+        refuse_second_derivative('boundary_f1_loss')
         logits, ids, void = ctx.saved_tensors
         grad_logits = torch.zeros_like(logits, memory_format=torch.contiguous_format)
         for image, into in enumerate(grad_logits):

@@ -6,13 +6,13 @@ Algorithms 1 and 2; lambda: ``threshold``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
 from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .boundary import window_extremum
 
 EDGE_SIDES = ('above', 'below')
 _WINDOW_PX = 3
@@ -105,13 +105,6 @@ def gradient_layer(features: Tensor, threshold: float = 0.1, edge_side: str = 'a
 
 def _windows_with_edge(features: Tensor, threshold: float, edge_side: str) -> Tensor:
     # One entry for each window, H - 2 by W - 2.
-    contrast = _over_windows(torch.maximum, features) - _over_windows(torch.minimum, features)
+    highest, lowest = (window_extremum(each, features, _WINDOW_PX) for each in (torch.maximum, torch.minimum))
+    contrast = highest - lowest
     return contrast >= threshold if edge_side == 'above' else contrast < threshold
-
-
-def _over_windows(extremum: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
-    # Rows, then columns: on CPU a multiple faster than pooling.
-    for dim in (-2, -1):
-        first, *others = (values.narrow(dim, k, values.shape[dim] - _WINDOW_PX + 1) for k in range(_WINDOW_PX))
-        values = reduce(extremum, others, first)
-    return values

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .autograd import refuse_second_derivative
 from .chunks import chunk_slices
 from .dtypes import compute_dtype
 
@@ -62,8 +63,7 @@ class _PooledCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_error: Tensor) -> tuple[Tensor, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError('the locally adaptive loss can be differentiated once only (create_graph=True)')
+        refuse_second_derivative('locally_adaptive_loss')
         logits, label, log_probability, inverse_count = ctx.saved_tensors
         # Of L^S with respect to the sum over the window, but for softmax(f) - y.
         factor = (grad_error * inverse_count).masked_fill_(label == VOID, 0)

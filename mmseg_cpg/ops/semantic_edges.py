@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import check_label, void_mask
-from .boundary import boundary_targets
+from .boundary import boundary_targets, dilate
 
 EDGE_KSIZE = 3
 
@@ -58,9 +58,7 @@ def semantic_edges(label: Tensor, num_classes: int, *, ignore_index: int = 255) 
     image, position = targets.pixel.long() // image_px, targets.pixel.long() % image_px
     edges = torch.zeros(len(label), num_classes, *label.shape[1:], dtype=torch.bool, device=label.device)
     edges.view(-1)[(image * num_classes + targets.category.long()) * image_px + position] = True
-    void = void_mask(label, ignore_index).float()
-    near_void = F.max_pool2d(void, EDGE_KSIZE, stride=1, padding=EDGE_KSIZE // 2) if len(label) else void
-    return edges, near_void == 0
+    return edges, ~dilate(void_mask(label, ignore_index), EDGE_KSIZE)
 
 
 def balanced_bce(logits: Tensor, edges: Tensor, counted: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import check_avg_factor, check_factor, check_pixels, check_reduction
+from .autograd import refuse_second_derivative
 from .boundary import dilate
 from .chunks import chunk_slices
 from .dtypes import compute_dtype
@@ -114,8 +115,7 @@ class _SquaredDifference(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError('sobel_loss can be differentiated once only (create_graph=True was asked for)')
+        refuse_second_derivative('sobel_loss')
         logits, ids, counted, read, class_weight = ctx.saved_tensors
         ksize, factor = ctx.ksize, grad_output * (2 / _denominator(ctx.ksize) ** 2)
         grad_logits = torch.empty_like(logits, memory_format=torch.contiguous_format)

@@ -55,7 +55,7 @@ class _SquaredError(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        refuse_second_derivative('sparse')
+        refuse_second_derivative('the sparse CPG loss', "; implementation='dense' can be differentiated twice")
         logits, error = ctx.saved_tensors
         targets, pairs = ctx.targets, ctx.pairs
         grad_error = error * (grad_output * (2 / _denominator(targets)))
