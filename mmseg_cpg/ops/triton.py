@@ -116,7 +116,7 @@ class _SquaredError(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor, _) -> tuple[Tensor, None, None, None]:
-        refuse_second_derivative('triton')
+        refuse_second_derivative('the triton CPG loss', "; implementation='dense' can be differentiated twice")
         logits, *saved = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         if not gradient.numel():
