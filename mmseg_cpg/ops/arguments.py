@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 
 import numpy as np
@@ -28,10 +29,18 @@ def check_label(label: np.ndarray | Tensor) -> Tensor:
     return label if label.dtype in _PLAIN_DTYPES else label.long()
 
 
+def check_int(name: str, value: int, lowest: float = -math.inf) -> int:
+    """Return ``value`` as an int, or raise TypeError, or ValueError where it is below ``lowest``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f'{name} must be an int, got {value!r} ({type(value).__name__})')
+    if value < lowest:
+        raise ValueError(f'{name} must be >= {lowest}, got {value}')
+    return int(value)
+
+
 def check_ignore_index(ignore_index: int) -> None:
     """Raise TypeError unless ``ignore_index`` is an int."""
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
-        raise TypeError(f'ignore_index must be an int, got {ignore_index!r}')
+    check_int('ignore_index', ignore_index)
 
 
 def check_ids(name: str, ids: Tensor, num_classes: int, alternative: str = '') -> int:

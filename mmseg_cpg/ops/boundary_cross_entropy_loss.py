@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_avg_factor, check_factor, check_pixels, check_reduction
+from .arguments import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
 from .boundary import boundary_targets, dilate
 from .dtypes import compute_dtype
 from .reduction import reduce_error
@@ -68,7 +66,7 @@ def boundary_cross_entropy_loss(
         >>> label = torch.randint(19, (2, 64, 64))
         >>> boundary_cross_entropy_loss(logits, label).backward()
     """
-    width_px = check_width_px(width_px)
+    width_px = check_int('width_px', width_px, 1)
     check_reduction(reduction)
     ids, void = check_pixels(logits, label, ignore_index)
     weight = check_factor('weight', weight, tuple(label.shape), logits)
@@ -86,12 +84,3 @@ def boundary_cross_entropy_loss(
     return reduce_error(
         error.masked_fill(~band, 0), band.sum(), weight=weight, avg_factor=avg_factor, reduction=reduction
     )
-
-
-def check_width_px(width_px: int) -> int:
-    """Return ``width_px`` as an int, or raise TypeError or ValueError."""
-    if isinstance(width_px, bool) or not isinstance(width_px, Integral):
-        raise TypeError(f'width_px must be an int, got {width_px!r} ({type(width_px).__name__})')
-    if width_px < 1:
-        raise ValueError(f'width_px must be at least 1, got {width_px}')
-    return int(width_px)

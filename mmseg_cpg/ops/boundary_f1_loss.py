@@ -7,13 +7,12 @@ theta0, theta: window sizes in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_pixels
+from .arguments import check_int, check_pixels
 from .autograd import refuse_second_derivative
 from .boundary import running_steps
 from .chunks import chunk_slices
@@ -86,10 +85,8 @@ def boundary_f1_loss(
 def check_thetas(theta0: int, theta: int) -> tuple[int, int]:
     """Return both window sizes as ints, or raise TypeError or ValueError."""
     for name, value, lowest in (('theta0', theta0, 3), ('theta', theta, 1)):
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise TypeError(f'{name} must be an int, got {value!r} ({type(value).__name__})')
-        if value < lowest or value % 2 == 0:
-            raise ValueError(f'{name} must be odd and at least {lowest}, got {value}')
+        if check_int(name, value, lowest) % 2 == 0:
+            raise ValueError(f'{name} must be odd, got {value}')
     return int(theta0), int(theta)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import cache
 from math import lcm
-from numbers import Integral
+
+from .arguments import check_int
 
 MIN_KSIZE, MAX_KSIZE = 3, 11
 
@@ -20,11 +21,10 @@ def check_ksize(ksize: int) -> int:
         TypeError: ``ksize`` is not an integer.
         ValueError: ``ksize`` is even or outside [3, 11]; above 11 the numerators no longer fit int32.
     """
-    if isinstance(ksize, bool) or not isinstance(ksize, Integral):
-        raise TypeError(f'ksize must be an int, got {ksize!r} ({type(ksize).__name__})')
+    ksize = check_int('ksize', ksize)
     if not MIN_KSIZE <= ksize <= MAX_KSIZE or ksize % 2 == 0:
         raise ValueError(f'ksize must be odd and in [{MIN_KSIZE}, {MAX_KSIZE}], got {ksize}')
-    return int(ksize)
+    return ksize
 
 
 @cache

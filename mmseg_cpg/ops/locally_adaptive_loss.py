@@ -1,21 +1,15 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from .arguments import check_avg_factor, check_factor, check_pixels, check_reduction
+from .arguments import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
 from .kernels import check_ksize
 from .reduction import reduce_error
 from .selective_pooling import VOID, pooled_cross_entropy
-
-
-def check_stride(stride: int) -> None:
-    """Raise ValueError unless ``stride`` is an int >= 1."""
-    if isinstance(stride, bool) or not isinstance(stride, Integral) or stride < 1:
-        raise ValueError(f'stride must be an int >= 1, got {stride!r}')
 
 
 def check_power(power: float) -> None:
@@ -103,7 +97,7 @@ def locally_adaptive_loss(
         >>> locally_adaptive_loss(logits, label, ksize=5).backward()
     """
     ksize = check_ksize(ksize)
-    check_stride(stride)
+    check_int('stride', stride, 1)
     check_power(power)
     check_reduction(reduction)
     label, void = check_pixels(logits, label, ignore_index)

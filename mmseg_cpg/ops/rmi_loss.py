@@ -6,7 +6,6 @@ K the scatter matrix of P's and Y's points together; xi the ridge.
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .arguments import check_avg_factor, check_factor, check_pixels, check_reduction
+from .arguments import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
 from .chunks import chunk_slices
 from .dtypes import compute_dtype
 from .reduction import reduce_error
@@ -157,11 +156,8 @@ def check_preset(preset: str, radius: int, pool_size: int | None) -> RMIPreset:
     settings = PRESETS[preset]
     if pool_size is not None:
         settings = settings._replace(pool_size=pool_size)
-    for name, value in (('radius', radius), ('pool_size', settings.pool_size)):
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise TypeError(f'{name} must be an int, got {value!r}')
-        if value < 1:
-            raise ValueError(f'{name} must be >= 1, got {value}')
+    check_int('radius', radius, 1)
+    check_int('pool_size', settings.pool_size, 1)
     return settings
 
 

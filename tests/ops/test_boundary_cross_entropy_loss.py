@@ -99,7 +99,7 @@ def test_nan_in_the_band_is_seen_and_elsewhere_inert(num_classes):
 @pytest.mark.parametrize(
     ('changes', 'error', 'message'),
     [
-        (dict(width_px=0), ValueError, 'width_px must be at least 1, got 0'),
+        (dict(width_px=0), ValueError, 'width_px must be >= 1, got 0'),
         (dict(width_px=1.5), TypeError, 'width_px must be an int, got 1.5'),
         (dict(ignore_policy='ignore'), ValueError, "ignore_policy must be one of .*, got 'ignore'"),
         (dict(reduction='max'), ValueError, "reduction must be one of .*, got 'max'"),

@@ -133,9 +133,9 @@ def test_second_derivative_is_refused():
 @pytest.mark.parametrize(
     ('changes', 'error', 'message'),
     [
-        (dict(theta0=1), ValueError, 'theta0 must be odd and at least 3, got 1'),
-        (dict(theta0=4), ValueError, 'theta0 must be odd and at least 3, got 4'),
-        (dict(theta=2), ValueError, 'theta must be odd and at least 1, got 2'),
+        (dict(theta0=1), ValueError, 'theta0 must be >= 3, got 1'),
+        (dict(theta0=4), ValueError, 'theta0 must be odd, got 4'),
+        (dict(theta=2), ValueError, 'theta must be odd, got 2'),
         (dict(theta=5.0), TypeError, 'theta must be an int, got 5.0'),
     ],
 )

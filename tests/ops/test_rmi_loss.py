@@ -223,7 +223,6 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(preset='default'), ValueError, "preset must be one of .*'official', 'paper'.*, got 'default'"),
         (dict(radius=0), ValueError, 'radius must be >= 1, got 0'),
         (dict(radius=1.5), TypeError, 'radius must be an int, got 1.5'),
-        (dict(radius=True), TypeError, 'radius must be an int, got True'),
         (dict(pool_size=0), ValueError, 'pool_size must be >= 1, got 0'),
         (dict(pool_size='3'), TypeError, "pool_size must be an int, got '3'"),
         (dict(reduction='none'), ValueError, "reduction must be 'mean' or 'sum', got 'none': no term"),

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryDistance, active_boundary_loss, stack_distances
 from mmseg_cpg.ops.active_boundary_loss import check_boundary_options
-from mmseg_cpg.ops.arguments import check_label, check_logits, check_reduction
+from mmseg_cpg.ops.arguments import check_label, check_logits
 
 from .precomputable import PrecomputableLoss
 
@@ -47,47 +49,22 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_abl',
     ) -> None:
-        super().__init__(loss_weight, loss_name)
+        super().__init__(loss_weight, loss_name, reduction)
         check_boundary_options(boundary_ratio, max_distance, label_smoothing)
-        check_reduction(reduction)
         self.boundary_ratio = boundary_ratio
         self.max_distance = max_distance
         self.label_smoothing = label_smoothing
-        self.reduction = reduction
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
-    ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.active_boundary_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W).
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight (Tensor, optional): Factor of each pixel, (B, H, W).
-            avg_factor (float | Tensor, optional): Divisor in place of the number of counted pixels.
-            reduction_override (str, optional): Takes the place of ``reduction``.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
-        """
-        check_logits(pred, check_label(target))
-        made = self._take_precomputed((tuple(target.shape), ignore_index), 'label shape, ignore_index')
-        return self.loss_weight * active_boundary_loss(
-            pred,
-            target,
+    def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
+        check_logits(logits, check_label(label))
+        made = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')
+        return active_boundary_loss(
+            logits,
+            label,
             ignore_index=ignore_index,
             boundary_ratio=self.boundary_ratio,
             max_distance=self.max_distance,
             label_smoothing=self.label_smoothing,
-            weight=weight,
-            avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
             distance=None if made is None else made.distance,
+            **options,
         )

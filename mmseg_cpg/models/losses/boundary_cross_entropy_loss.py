@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import boundary_cross_entropy_loss
-from mmseg_cpg.ops.arguments import check_reduction
+from mmseg_cpg.ops.arguments import check_int
 from mmseg_cpg.ops.boundary import check_ignore_policy
-from mmseg_cpg.ops.boundary_cross_entropy_loss import check_width_px
 
 from .base import SegmentationLoss
 
@@ -38,45 +39,14 @@ class BoundaryCrossEntropyLoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_boundary_ce',
     ) -> None:
-        super().__init__(loss_weight, loss_name)
-        check_width_px(width_px)
+        super().__init__(loss_weight, loss_name, reduction)
+        check_int('width_px', width_px, 1)
         check_ignore_policy(ignore_policy)
-        check_reduction(reduction)
         self.width_px = width_px
         self.ignore_policy = ignore_policy
         self.class_weight = get_class_weight(class_weight)
-        self.reduction = reduction
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
-    ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.boundary_cross_entropy_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W).
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight (Tensor, optional): Factor of each pixel, (B, H, W).
-            avg_factor (float | Tensor, optional): Divisor in place of the number of pixels in the band.
-            reduction_override (str, optional): Takes the place of ``reduction``.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
-        """
-        return self.loss_weight * boundary_cross_entropy_loss(
-            pred,
-            target,
-            self.width_px,
-            ignore_index=ignore_index,
-            ignore_policy=self.ignore_policy,
-            weight=weight,
-            class_weight=self.class_weight,
-            avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
+    def compute(self, logits: Tensor, label: Tensor, **options: Any) -> Tensor:
+        return boundary_cross_entropy_loss(
+            logits, label, self.width_px, ignore_policy=self.ignore_policy, class_weight=self.class_weight, **options
         )

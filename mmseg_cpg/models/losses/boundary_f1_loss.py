@@ -15,7 +15,8 @@ class BoundaryF1Loss(SegmentationLoss):
 
     (MMSegmentation's own ``BoundaryLoss`` is something else, a loss for PIDNet's boundary branch.) Use it beside a
     pixel-wise loss. :func:`mmseg_cpg.ops.boundary_f1_loss` has the equations, and what void pixels and absent classes
-    do.
+    do. Pixel weights, for example OHEM's, ``avg_factor`` and other reductions than 'mean' are refused: no term of a
+    score belongs to one pixel.
 
     Args:
         theta0 (int): Odd size in pixels of the window that finds boundaries, at least 3. Defaults to 3.
@@ -28,35 +29,15 @@ class BoundaryF1Loss(SegmentationLoss):
     def __init__(
         self, theta0: int = 3, theta: int = 5, loss_weight: float = 1.0, loss_name: str = 'loss_boundary_f1'
     ) -> None:
-        super().__init__(loss_weight, loss_name)
+        super().__init__(loss_weight, loss_name, 'mean')
         check_thetas(theta0, theta)
         self.theta0 = theta0
         self.theta = theta
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
+    def compute(
+        self, logits: Tensor, label: Tensor, *, ignore_index: int, weight: None, avg_factor: None, reduction: str
     ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.boundary_f1_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W).
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight, avg_factor, reduction_override: Must be None: a score has no terms of single pixels.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, float32.
-        """
-        self._refuse(
-            f'{type(self).__name__} has no terms of single pixels',
-            weight=weight,
-            avg_factor=avg_factor,
-            reduction_override=reduction_override,
-        )
-        return self.loss_weight * boundary_f1_loss(pred, target, self.theta0, self.theta, ignore_index=ignore_index)
+        reason = 'no term of BoundaryF1Loss belongs to one pixel'
+        override = None if reduction == self.reduction else reduction
+        self._refuse(reason, weight=weight, avg_factor=avg_factor, reduction_override=override)
+        return boundary_f1_loss(logits, label, self.theta0, self.theta, ignore_index=ignore_index)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -9,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryTargets, cpg_loss, stack_targets
-from mmseg_cpg.ops.arguments import check_label, check_logits, check_reduction
+from mmseg_cpg.ops.arguments import check_label, check_logits
 from mmseg_cpg.ops.boundary import check_ignore_policy
 from mmseg_cpg.ops.implementation import choose_implementation
 from mmseg_cpg.ops.kernels import check_ksize
@@ -55,10 +56,9 @@ class CPGLoss(PrecomputableLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_cpg',
     ) -> None:
-        super().__init__(loss_weight, loss_name)
+        super().__init__(loss_weight, loss_name, reduction)
         check_ksize(ksize)
         check_ignore_policy(ignore_policy)
-        check_reduction(reduction)
         self.ksize = ksize
         self.use_sigmoid = use_sigmoid
         self.ignore_policy = ignore_policy
@@ -67,7 +67,6 @@ class CPGLoss(PrecomputableLoss):
             class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
         # A buffer, so that it need not be copied to the device in every step.
         self.register_buffer('class_weight', class_weight, persistent=False)
-        self.reduction = reduction
         self._told_implementation = False
         self._told_empty = False
         self._empty_batches = ZeroStreak()
@@ -77,44 +76,21 @@ class CPGLoss(PrecomputableLoss):
         """What the log says that these losses use."""
         return f'{super().describe_targets(targets)}, of ksize {", ".join(map(str, sorted(t.ksize for t in targets)))}'
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
-    ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.cpg_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W).
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight (Tensor, optional): Factor of each pixel, (B, H, W).
-            avg_factor (float | Tensor, optional): Divisor in place of the number of boundary entries.
-            reduction_override (str, optional): Takes the place of ``reduction``.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
-        """
-        check_logits(pred, check_label(target))
+    def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
+        check_logits(logits, check_label(label))
         loss = cpg_loss(
-            pred,
-            target,
+            logits,
+            label,
             self.ksize,
             ignore_index=ignore_index,
             ignore_policy=self.ignore_policy,
             use_sigmoid=self.use_sigmoid,
-            weight=weight,
             class_weight=self.class_weight,
-            avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
-            targets=self._targets(pred, target, ignore_index),
+            targets=self._targets(logits, label, ignore_index),
+            **options,
         )
         self._watch_for_empty_batches(loss)
-        return self.loss_weight * loss
+        return loss
 
     @torch.compiler.disable
     def _targets(self, logits: Tensor, label: Tensor, ignore_index: int) -> BoundaryTargets | None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import locally_adaptive_loss
-from mmseg_cpg.ops.arguments import check_reduction
+from mmseg_cpg.ops.arguments import check_int
 from mmseg_cpg.ops.kernels import check_ksize
-from mmseg_cpg.ops.locally_adaptive_loss import check_power, check_stride
+from mmseg_cpg.ops.locally_adaptive_loss import check_power
 
 from .base import SegmentationLoss
 
@@ -38,46 +40,13 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_locally_adaptive',
     ) -> None:
-        super().__init__(loss_weight, loss_name)
+        super().__init__(loss_weight, loss_name, reduction)
         check_ksize(ksize)
-        check_stride(stride)
+        check_int('stride', stride, 1)
         check_power(power)
-        check_reduction(reduction)
         self.ksize = ksize
         self.stride = stride
         self.power = power
-        self.reduction = reduction
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
-    ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.locally_adaptive_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W) with C >= 3.
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight (Tensor, optional): Factor of each pixel, (B, H, W), >= 0.
-            avg_factor (float | Tensor, optional): Divisor in place of the number of images with valid pixels.
-            reduction_override (str, optional): Takes the place of ``reduction``.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, or (B, ceil(H / stride), ceil(W / stride)) for reduction 'none', float32.
-        """
-        return self.loss_weight * locally_adaptive_loss(
-            pred,
-            target,
-            self.ksize,
-            stride=self.stride,
-            power=self.power,
-            ignore_index=ignore_index,
-            weight=weight,
-            avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
-        )
+    def compute(self, logits: Tensor, label: Tensor, **options: Any) -> Tensor:
+        return locally_adaptive_loss(logits, label, self.ksize, stride=self.stride, power=self.power, **options)

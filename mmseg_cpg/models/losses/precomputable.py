@@ -27,8 +27,8 @@ class PrecomputableLoss(SegmentationLoss):
     stack_targets: ClassVar[Callable]
     transform: ClassVar[str]
 
-    def __init__(self, loss_weight: float, loss_name: str) -> None:
-        super().__init__(loss_weight, loss_name)
+    def __init__(self, loss_weight: float, loss_name: str, reduction: str) -> None:
+        super().__init__(loss_weight, loss_name, reduction)
         self.precomputed: tuple = ()
         self._told_misfit = False
 

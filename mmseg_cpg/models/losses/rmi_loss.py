@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -16,7 +18,8 @@ class RMILoss(SegmentationLoss):
 
     Use it beside a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True, ...),
     dict(type='RMILoss', loss_weight=0.5)]``; the cross-entropy that the official code adds is not part of it.
-    :func:`mmseg_cpg.ops.rmi_loss` has the equations, what the presets set, and what void pixels and NaN do.
+    :func:`mmseg_cpg.ops.rmi_loss` has the equations, what the presets set, and what void pixels and NaN do. Pixel
+    weights, for example OHEM's, and reduction 'none' are refused: no term belongs to one pixel.
 
     Args:
         preset (str): ``'official'``, the defaults of the official code, or ``'paper'``, the paper's text. Defaults to
@@ -40,48 +43,22 @@ class RMILoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_rmi',
     ) -> None:
-        super().__init__(loss_weight, loss_name)
+        super().__init__(loss_weight, loss_name, reduction)
         check_preset(preset, radius, pool_size)
         check_region_reduction(reduction)
         self.preset = preset
         self.radius = radius
         self.pool_size = pool_size
         self.class_weight = get_class_weight(class_weight)
-        self.reduction = reduction
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
-    ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.rmi_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W).
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight (None): Factors of pixels, for example OHEM's, are refused: no term belongs to one pixel.
-            avg_factor (float | Tensor, optional): Divisor in place of the number of images.
-            reduction_override (str, optional): Takes the place of ``reduction``.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, float32.
-        """
-        if weight is not None:
-            got = f'shape {tuple(weight.shape)}' if isinstance(weight, Tensor) else repr(weight)
-            raise ValueError(f'weight must be None, since no term of RMILoss belongs to one pixel, got {got}')
-        return self.loss_weight * rmi_loss(
-            pred,
-            target,
+    def compute(self, logits: Tensor, label: Tensor, *, weight: None, **options: Any) -> Tensor:
+        self._refuse('no term of RMILoss belongs to one pixel', weight=weight)
+        return rmi_loss(
+            logits,
+            label,
             self.preset,
             radius=self.radius,
             pool_size=self.pool_size,
-            ignore_index=ignore_index,
             class_weight=self.class_weight,
-            avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
+            **options,
         )

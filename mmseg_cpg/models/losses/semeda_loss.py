@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.models.edge_network import load_edge_layers
-from mmseg_cpg.ops.arguments import check_reduction
 from mmseg_cpg.ops.semeda_loss import check_distance, check_layers, semeda_loss
 
 from .base import SegmentationLoss
@@ -48,15 +48,13 @@ class SEMEDALoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_semeda',
     ) -> None:
-        super().__init__(loss_weight, loss_name)
+        super().__init__(loss_weight, loss_name, reduction)
         check_distance(distance)
-        check_reduction(reduction)
         if not isinstance(checkpoint, str):
             raise TypeError(f'checkpoint must be the path of a trained edge network, got {checkpoint!r}')
         network = load_edge_layers(checkpoint)
         self.layers = check_layers(layers, len(network))
         self.distance = distance
-        self.reduction = reduction
         self.num_layers = len(network)
         # Not as modules: heads that initialize every convolution in them would do so with these.
         for index, (weight, bias) in enumerate(network):
@@ -68,36 +66,5 @@ class SEMEDALoss(SegmentationLoss):
         """(weight, bias) of the edge network's layers."""
         return [(getattr(self, f'weight{i}'), getattr(self, f'bias{i}')) for i in range(self.num_layers)]
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
-    ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.semeda_loss.semeda_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W).
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight (Tensor, optional): Factor of each pixel, (B, H, W).
-            avg_factor (float | Tensor, optional): Divisor in place of the number of pixels that are not void.
-            reduction_override (str, optional): Takes the place of ``reduction``.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
-        """
-        return self.loss_weight * semeda_loss(
-            pred,
-            target,
-            self.network,
-            layers=self.layers,
-            distance=self.distance,
-            ignore_index=ignore_index,
-            weight=weight,
-            avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
-        )
+    def compute(self, logits: Tensor, label: Tensor, **options: Any) -> Tensor:
+        return semeda_loss(logits, label, self.network, layers=self.layers, distance=self.distance, **options)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import sobel_loss
-from mmseg_cpg.ops.arguments import check_reduction
 from mmseg_cpg.ops.kernels import check_ksize
 
 from .base import SegmentationLoss
@@ -34,42 +35,10 @@ class SobelLoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_sobel',
     ) -> None:
-        super().__init__(loss_weight, loss_name)
+        super().__init__(loss_weight, loss_name, reduction)
         check_ksize(ksize)
-        check_reduction(reduction)
         self.ksize = ksize
         self.class_weight = get_class_weight(class_weight)
-        self.reduction = reduction
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-        ignore_index: int = 255,
-    ) -> Tensor:
-        """Compute the loss; see :func:`mmseg_cpg.ops.sobel_loss` for what is raised.
-
-        Args:
-            pred (Tensor): Logits, (B, C, H, W).
-            target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
-            weight (Tensor, optional): Factor of each pixel, (B, H, W).
-            avg_factor (float | Tensor, optional): Divisor in place of the number of terms.
-            reduction_override (str, optional): Takes the place of ``reduction``.
-            ignore_index (int): Id of void pixels. Defaults to 255.
-
-        Returns:
-            Tensor: Scalar, or (B, H, W) for reduction 'none', float32.
-        """
-        return self.loss_weight * sobel_loss(
-            pred,
-            target,
-            self.ksize,
-            ignore_index=ignore_index,
-            weight=weight,
-            class_weight=self.class_weight,
-            avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
-        )
+    def compute(self, logits: Tensor, label: Tensor, **options: Any) -> Tensor:
+        return sobel_loss(logits, label, self.ksize, class_weight=self.class_weight, **options)

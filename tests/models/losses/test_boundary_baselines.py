@@ -62,9 +62,9 @@ def test_arguments_reach_boundary_f1_loss():
         (dict(reduction_override='none'), "'none'"),
     ],
 )
-def test_a_score_has_no_terms_of_pixels(arguments, got):
+def test_no_term_of_a_score_belongs_to_one_pixel(arguments, got):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f'{name} must be None, since BoundaryF1Loss has no terms .*, got {got}'):
+    with pytest.raises(ValueError, match=f'{name} must be None, since no term of BoundaryF1Loss .*, got {got}'):
         BoundaryF1Loss()(LOGITS, LABEL, **arguments)
 
 
