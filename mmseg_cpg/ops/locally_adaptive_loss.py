@@ -18,6 +18,7 @@ def check_power(power: float) -> None:
         raise ValueError(f'power must be a finite number >= 1, got {power!r}')
 
 
+@torch.compiler.disable
 def locally_adaptive_loss(
     logits: Tensor,
     label: Tensor,

@@ -10,7 +10,7 @@ from mmseg_cpg import EdgeNetwork
 from mmseg_cpg.models.edge_network import load_edge_layers, save_edge_network
 from mmseg_cpg.ops.semantic_edges import balanced_bce, one_hot_map, semantic_edges
 from mmseg_cpg.ops.semeda_loss import edge_features
-from tests.ops.test_cpg_loss import blobs
+from tests.inputs import blobs
 
 NUM_CLASSES = 3
 PREPROCESSOR = dict(type='SegDataPreProcessor', size=(24, 24))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mmseg_cpg.ops import boundary, boundary_targets, sobel_numerators, stack_targets
 from mmseg_cpg.ops.boundary import window_extremum
-from tests import oracle
+from tests.oracles import cpg_loss as oracle
 
 KSIZES = [3, 5, 7, 9, 11]
 

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_cpg.ops import boundary_cross_entropy_loss
-from tests import oracle_boundary_cross_entropy_loss as oracle
-from tests.ops.test_cpg_loss import assert_close, blobs, random_logits
+from tests.inputs import blobs, random_logits
+from tests.ops.test_cpg_loss import assert_close
+from tests.oracles import boundary_cross_entropy_loss as oracle
 
 
 def oracle_loss(logits, label, width_px, ignore_policy='exclude', weight=None, class_weight=None):

@@ -4,8 +4,8 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from mmseg_cpg.ops import BoundaryDistance, boundary_distance, stack_distances
-from tests import oracle_active_boundary_loss as oracle
-from tests.ops.test_cpg_loss import blobs
+from tests.inputs import blobs
+from tests.oracles import active_boundary_loss as oracle
 
 
 @pytest.mark.parametrize('shape', [(1, 1, 1), (1, 1, 9), (2, 7, 1), (1, 2, 2), (2, 17, 23)])

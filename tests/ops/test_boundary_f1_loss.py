@@ -1,13 +1,12 @@
-import importlib
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mmseg_cpg.ops import boundary_f1_loss
-from tests import oracle_boundary_f1_loss as oracle
-from tests.ops.test_cpg_loss import assert_close, blobs, random_logits
+from tests.inputs import blobs, random_logits
+from tests.ops.test_cpg_loss import assert_close
+from tests.oracles import boundary_f1_loss as oracle
 
 # The score is made of sums of y^b, differences of probabilities that carry a few roundings of 6e-8 each. With logits
 # of size 2 these are around 0.1, so that errors stay far below this bound.
@@ -104,30 +103,6 @@ def test_nan_is_seen():
     logits = random_logits(label, 3).detach()
     logits[0, 1, 4, 4] = float('nan')
     assert boundary_f1_loss(logits, label).isnan()
-
-
-def test_chunks_make_no_difference(monkeypatch):
-    label = blobs((2, 20, 15), 5, void=0.01)
-    logits = random_logits(label, 5)
-    expected = boundary_f1_loss(logits, label)
-    (expected_gradient,) = torch.autograd.grad(expected, logits)
-    for module in ('boundary_f1_loss', 'probability'):
-        monkeypatch.setattr(
-            importlib.import_module(f'mmseg_cpg.ops.{module}'),
-            'chunk_slices',
-            lambda n, *_: [slice(i, min(i + 2, n)) for i in range(0, n, 2)],
-        )
-    loss = boundary_f1_loss(logits, label)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert_close(loss.detach(), expected.detach(), tolerance=1e-6)
-    assert_close(gradient, expected_gradient, tolerance=1e-6)
-
-
-def test_second_derivative_is_refused():
-    label = blobs((1, 9, 9), 3)
-    logits = random_logits(label, 3)
-    with pytest.raises(RuntimeError, match='can be differentiated once only'):
-        torch.autograd.grad(boundary_f1_loss(logits, label), logits, create_graph=True)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import mmseg_cpg.ops
 from mmseg_cpg.ops import boundary_targets, sparse
-from tests import oracle
+from tests.inputs import blobs, random_logits
+from tests.oracles import cpg_loss as oracle
 
 IMPLEMENTATIONS = ['dense', 'sparse', 'triton']
 POLICIES = ['exclude', 'as_background']
@@ -16,21 +17,6 @@ POLICIES = ['exclude', 'as_background']
 # this bound, unless terms cancel: then the error is measured against their size before they do (CANCELLATION).
 RELATIVE_ERROR = 2e-5
 CANCELLATION = 16 * torch.finfo(torch.float32).eps
-
-
-def blobs(shape, num_classes, void=0.0, seed=0):
-    """Random label of 5-pixel cells with single void pixels."""
-    rng = np.random.default_rng(seed)
-    batch, height, width = shape
-    label = rng.integers(0, num_classes, (batch, -(-height // 5), -(-width // 5)))
-    label = label.repeat(5, 1).repeat(5, 2)[:, :height, :width]
-    return torch.from_numpy(np.where(rng.random(shape) < void, 255, label))
-
-
-def random_logits(label, num_classes, scale=2.0, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(label), num_classes, *label.shape[1:])
-    return (scale * torch.randn(shape, generator=generator)).to(dtype).requires_grad_()
 
 
 def oracle_loss(logits, label, ksize, ignore_policy='exclude', use_sigmoid=False, weight=None, class_weight=None):

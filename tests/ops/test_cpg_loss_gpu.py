@@ -7,7 +7,8 @@ import torch
 
 from mmseg_cpg import CPGLoss
 from mmseg_cpg.ops import boundary_targets, cpg_loss
-from tests.ops.test_cpg_loss import POLICIES, assert_close, blobs, random_logits
+from tests.inputs import blobs, random_logits
+from tests.ops.test_cpg_loss import POLICIES, assert_close
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')]
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmseg_cpg.ops.dense import probability_gradient
-from tests import oracle
+from tests.oracles import cpg_loss as oracle
 
 
 @pytest.mark.parametrize('ksize', [3, 5, 7])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmseg_cpg.ops import gradient_features, gradient_layer
-from tests import oracle_gradient_layer as oracle
+from tests.oracles import gradient_layer as oracle
 
 # Differences of float64 numbers below 10 in another order of additions: a few units in the last place.
 ATOL = 1e-14

@@ -1,7 +1,7 @@
 import pytest
 
 from mmseg_cpg.ops import sobel_numerators
-from tests import oracle
+from tests.oracles import cpg_loss as oracle
 
 
 @pytest.mark.parametrize(('ksize', 'denominator'), [(3, 2), (5, 20), (7, 780), (9, 132600), (11, 157661400)])

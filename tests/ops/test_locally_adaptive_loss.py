@@ -1,13 +1,15 @@
 import math
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_cpg.ops import locally_adaptive_loss
-from tests import oracle_locally_adaptive_loss as oracle
+from tests import inputs
+from tests.inputs import random_logits
+from tests.oracles import locally_adaptive_loss as oracle
 
 # Standard scores carry a few roundings of 6e-8 and are bounded by sqrt(C - 1); a window adds up to 121 of them, whose
 # weights' sum over xi is at most 2, and softmax and power add a few roundings each: L^S is off by about 1e-6 and its
@@ -15,20 +17,8 @@ from tests import oracle_locally_adaptive_loss as oracle
 ABSOLUTE_ERROR = 2e-6
 RELATIVE_ERROR = 2e-5
 
-
-def blobs(shape, num_classes, void=0.0, seed=0):
-    """Random label of 3-pixel cells with single void pixels."""
-    rng = np.random.default_rng(seed)
-    batch, height, width = shape
-    label = rng.integers(0, num_classes, (batch, -(-height // 3), -(-width // 3)))
-    label = label.repeat(3, 1).repeat(3, 2)[:, :height, :width]
-    return torch.from_numpy(np.where(rng.random(shape) < void, 255, label))
-
-
-def random_logits(label, num_classes, scale=2.0, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(label), num_classes, *label.shape[1:])
-    return (scale * torch.randn(shape, generator=generator)).to(dtype).requires_grad_()
+# Cells that the windows reach beyond.
+blobs = partial(inputs.blobs, cell=3)
 
 
 def oracle_loss(logits, label, *args, **options):
@@ -241,21 +231,6 @@ def test_memory_formats():
         assert_close(gradient, expected_gradient)
 
 
-def test_parts_of_an_image_make_no_difference(monkeypatch):
-    label = blobs((2, 20, 15), 5, void=0.05)
-    logits = random_logits(label, 5)
-    results = []
-    for step in (10**6, 7):
-        monkeypatch.setattr(
-            'mmseg_cpg.ops.selective_pooling.chunk_slices',
-            lambda length, *_, s=step: [slice(i, min(i + s, length)) for i in range(0, length, s)],
-        )
-        loss = locally_adaptive_loss(logits, label, 7)
-        results.append((loss.detach(), *torch.autograd.grad(loss, logits)))
-    assert_close(results[0][0], results[1][0], relative=1e-6)
-    assert_close(results[0][1], results[1][1], relative=1e-6)
-
-
 def test_memory_does_not_grow_with_the_window():
     label = blobs((4, 48, 64), 19)
     logits = random_logits(label, 19)
@@ -272,28 +247,6 @@ def test_memory_does_not_grow_with_the_window():
     assert peaks[1] <= 1.01 * peaks[0]
     # Of large images cross-entropy's 3; the chunks' own memory counts for a small one.
     assert peaks[0] <= 4
-
-
-def test_backward_can_be_repeated_but_not_differentiated():
-    label = blobs((1, 9, 9), 3)
-    logits = random_logits(label, 3)
-    loss = locally_adaptive_loss(logits, label)
-    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    (second,) = torch.autograd.grad(loss, logits)
-    assert torch.equal(first, second)
-    loss = logits.square().sum() + locally_adaptive_loss(logits, label)
-    with pytest.raises(RuntimeError, match='can be differentiated once only'):
-        torch.autograd.grad(loss, logits, create_graph=True)
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
-def test_inputs_are_left_alone(dtype):
-    label = blobs((1, 9, 9), 3, void=0.1)
-    logits = random_logits(label, 3, dtype=dtype)
-    before = logits.detach().clone(), label.clone()
-    locally_adaptive_loss(logits, label).backward()
-    assert torch.equal(logits, before[0])
-    assert torch.equal(label, before[1])
 
 
 LABEL = torch.tensor([[[0, 0, 1, 1]] * 4])

@@ -9,26 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_cpg.ops import rmi_loss
-from tests import oracle_rmi_loss as oracle
+from tests.inputs import blobs, random_logits
+from tests.oracles import rmi_loss as oracle
 
 PRESETS = ['official', 'paper']
 # Value of the loss less the paper's, for each class: -log(xi) / 2.
 CONSTANT = {'official': -log(5e-4) / 2, 'paper': -log(1e-6) / 2}
-
-
-def blobs(shape, num_classes, void=0.0, seed=0, cell=5):
-    """Random label of square cells with single void pixels."""
-    rng = np.random.default_rng(seed)
-    batch, height, width = shape
-    label = rng.integers(0, num_classes, (batch, -(-height // cell), -(-width // cell)))
-    label = label.repeat(cell, 1).repeat(cell, 2)[:, :height, :width]
-    return torch.from_numpy(np.where(rng.random(shape) < void, 255, label))
-
-
-def random_logits(label, num_classes, scale=2.0, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(label), num_classes, *label.shape[1:])
-    return (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype).requires_grad_()
 
 
 def oracle_loss(logits, label, preset, **options):
@@ -92,7 +78,7 @@ def test_float32_logits(case):
 @pytest.mark.parametrize('num_classes', [1, 3])
 def test_weights_and_reductions(num_classes):
     label = blobs((2, 20, 26), max(num_classes, 2), void=0.02)
-    logits = random_logits(label, num_classes)
+    logits = random_logits(label, num_classes, dtype=torch.float64)
     class_weight = [0.5, 2.0, 0.0][:num_classes]
     expected, expected_gradient = oracle_loss(logits, label, 'official', class_weight=class_weight)
     for options, divisor in [
@@ -112,7 +98,7 @@ def test_weights_and_reductions(num_classes):
 @pytest.mark.parametrize('num_classes', [1, 3])
 def test_gradcheck(preset, num_classes):
     label = blobs((1, 11, 12), max(num_classes, 2), void=0.02)
-    logits = random_logits(label, num_classes)
+    logits = random_logits(label, num_classes, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda logits: rmi_loss(logits, label, preset, radius=2), logits)
 
 
@@ -140,7 +126,7 @@ def test_what_predictions_cost(preset):
 @pytest.mark.parametrize('size', [(1, 1), (1, 40), (5, 5), (11, 3)])
 def test_image_smaller_than_a_square_is_zero_with_zero_gradient(preset, size):
     label = blobs((2, *size), 3, cell=1)
-    logits = random_logits(label, 3, scale=1e300)
+    logits = random_logits(label, 3, scale=1e300, dtype=torch.float64)
     loss = rmi_loss(logits, label, preset, radius=4)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss == 0
@@ -161,7 +147,7 @@ def test_log_det_of_singular_matrices(size):
 def test_nan_logits_are_seen_unless_void():
     label = blobs((1, 24, 24), 3)
     label[:, 15:] = 255
-    logits = random_logits(label, 3, dtype=torch.float32).detach()
+    logits = random_logits(label, 3).detach()
     expected = rmi_loss(logits, label)
     logits[:, 1, 20, 20] = torch.nan
     assert torch.equal(rmi_loss(logits, label), expected)
@@ -172,45 +158,6 @@ def test_nan_logits_are_seen_unless_void():
     assert loss.isnan()
     assert gradient[:, 1].isnan().any()
     assert gradient[:, [0, 2]].isfinite().all()
-
-
-@pytest.mark.parametrize('preset', PRESETS)
-def test_chunks_make_no_difference(preset, monkeypatch):
-    label = blobs((3, 20, 22), 4, void=0.02)
-    logits = random_logits(label, 4)
-    results = []
-    for chunk in (100, 5):
-        monkeypatch.setattr(
-            modules['mmseg_cpg.ops.rmi_loss'],
-            'chunk_slices',
-            lambda n, *_, c=chunk: [slice(i, min(i + c, n)) for i in range(0, n, c)],
-        )
-        loss = rmi_loss(logits, label, preset)
-        results.append((loss.detach(), *torch.autograd.grad(loss, logits)))
-    assert_close(results[0][0], results[1][0], 1e-12)
-    assert_close(results[0][1], results[1][1], 1e-12)
-
-
-def test_backward_can_be_repeated():
-    label = blobs((1, 20, 20), 3)
-    logits = random_logits(label, 3)
-    loss = rmi_loss(logits, label)
-    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    (second,) = torch.autograd.grad(loss, logits)
-    assert torch.equal(first, second)
-
-
-def test_compiled_model():
-    label = blobs((1, 20, 20), 3)
-    layer = torch.nn.Conv2d(4, 3, 1)
-    images = torch.randn(1, 4, 20, 20, generator=torch.Generator().manual_seed(0))
-
-    def step(images):
-        return rmi_loss(layer(images), label)
-
-    (expected,) = torch.autograd.grad(step(images), layer.weight)
-    (gradient,) = torch.autograd.grad(torch.compile(step, backend='aot_eager')(images), layer.weight)
-    assert torch.equal(gradient, expected)
 
 
 LABEL = torch.tensor([[[0, 0, 1, 1]] * 4])

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_cpg.ops.semantic_edges import balanced_bce, one_hot_map, semantic_edges
-from tests import oracle_semeda as oracle
-from tests.ops.test_cpg_loss import blobs
+from tests.inputs import blobs
+from tests.oracles import semeda_loss as oracle
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_cpg.ops.semeda_loss import semeda_loss
-from tests import oracle_semeda as oracle
-from tests.ops.test_cpg_loss import blobs, random_logits
+from tests.inputs import blobs, random_logits
+from tests.oracles import semeda_loss as oracle
 
 # A feature is the sum of up to 55 products and carries some 10 roundings of 6e-8 of its size before terms cancel, its
 # gradient twice as many; the networks below have weights and so features of the size of 1.

@@ -1,5 +1,3 @@
-import importlib
-
 import numpy as np
 import pytest
 import torch
@@ -8,15 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_cpg.ops import cpg_loss, sobel_loss
-from tests import oracle, oracle_sobel_loss
-from tests.ops.test_cpg_loss import CANCELLATION, assert_close, blobs, random_logits
+from tests.inputs import blobs, random_logits
+from tests.ops.test_cpg_loss import CANCELLATION, assert_close
+from tests.oracles import sobel_loss as oracle
+from tests.oracles.cpg_loss import squared_error
 
 
 def oracle_loss(logits, label, ksize, weight=None, class_weight=None):
     """Mean loss, its gradient, the gradient's size before cancellation, in float64, N and e."""
-    entries = oracle_sobel_loss.entries(label.numpy(), ksize, logits.shape[1])
+    entries = oracle.entries(label.numpy(), ksize, logits.shape[1])
     upstream = np.ones(label.shape) if weight is None else weight.numpy()
-    error, gradient, size = oracle.squared_error(
+    error, gradient, size = squared_error(
         logits.detach().double().numpy(), entries, ksize, False, class_weight, upstream
     )
     count = max(len(entries), 1)
@@ -101,24 +101,6 @@ def test_noise_away_from_every_boundary_costs():
     assert sobel_loss(logits, label, reduction='sum').item() == 2 * 4 * (0.25 + 1 + 0.25)
 
 
-@pytest.mark.parametrize('chunk', [1, 3])
-def test_chunks_make_no_difference(chunk, monkeypatch):
-    label = blobs((2, 20, 15), 5, void=0.005)
-    logits = random_logits(label, 5)
-    expected = sobel_loss(logits, label, 5)
-    (expected_gradient,) = torch.autograd.grad(expected, logits)
-    for module in ('sobel_loss', 'probability'):
-        monkeypatch.setattr(
-            importlib.import_module(f'mmseg_cpg.ops.{module}'),
-            'chunk_slices',
-            lambda n, *_: [slice(i, min(i + chunk, n)) for i in range(0, n, chunk)],
-        )
-    loss = sobel_loss(logits, label, 5)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert_close(loss.detach(), expected.detach(), tolerance=1e-6)
-    assert_close(gradient, expected_gradient, tolerance=CANCELLATION)
-
-
 def test_nan_in_the_loss_is_seen_and_elsewhere_inert():
     label = blobs((1, 16, 16), 3)
     label[:, :, 10:12] = 255
@@ -133,13 +115,6 @@ def test_nan_in_the_loss_is_seen_and_elsewhere_inert():
     loss = sobel_loss(logits, label)
     assert torch.equal(loss, expected)
     assert torch.autograd.grad(loss, logits)[0].isfinite().all()
-
-
-def test_second_derivative_is_refused():
-    label = blobs((1, 9, 9), 3)
-    logits = random_logits(label, 3)
-    with pytest.raises(RuntimeError, match='can be differentiated once only'):
-        torch.autograd.grad(sobel_loss(logits, label), logits, create_graph=True)
 
 
 @pytest.mark.parametrize(

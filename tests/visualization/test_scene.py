@@ -5,7 +5,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_cpg.visualization import Line, Prediction, choose_line
-from tests import oracle
+from tests.oracles import cpg_loss as oracle
 
 
 def sample_of(logits, label):

@@ -14,7 +14,7 @@ from mmseg_cpg import BoundaryDistanceFromLabel, BoundaryMaskFromLabel
 from mmseg_cpg.ops import boundary_distance, boundary_targets, stack_distances
 from mmseg_cpg.structures import unpack_boundary
 from tests.datasets.transforms.test_boundary_mask_from_label import CROP, preprocess, sample
-from tests.ops.test_cpg_loss import blobs
+from tests.inputs import blobs
 
 PACKED = dict(type='mmseg_cpg.BoundaryDistanceFromLabel', pad_size=CROP)
 

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from mmseg_cpg.evaluation.boundary.boundary_fscore import count_boundary_fscore
 from mmseg_cpg.evaluation.boundary.label_maps import prepare_maps
-from tests.evaluation import oracle
 from tests.evaluation.label_maps import NUM_CLASSES, VOID, pairs
+from tests.oracles import boundary_metric as oracle
 
 
 def count(pred, label, tolerances_px, num_classes=2):

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from mmseg_cpg.evaluation.boundary.boundary_iou import count_boundary_iou
 from mmseg_cpg.evaluation.boundary.label_maps import prepare_maps
-from tests.evaluation import oracle
 from tests.evaluation.label_maps import NUM_CLASSES, VOID, pairs
+from tests.oracles import boundary_metric as oracle
 
 
 def count(pred, label, width_px, num_classes=2):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, width_in_px
-from tests.evaluation import oracle
 from tests.evaluation.label_maps import NUM_CLASSES, VOID, pairs
+from tests.oracles import boundary_metric as oracle
 
 ROOT = Path(__file__).resolve().parents[3]
 ALL = BoundarySettings(width_px=1, trimap_widths_px=[1, 2], tolerances_px=[1, 2])

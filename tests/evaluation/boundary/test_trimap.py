@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from mmseg_cpg.evaluation.boundary.label_maps import prepare_maps
 from mmseg_cpg.evaluation.boundary.trimap import count_trimaps
-from tests.evaluation import oracle
 from tests.evaluation.label_maps import NUM_CLASSES, VOID, pairs
+from tests.oracles import boundary_metric as oracle
 
 
 def count(pred, label, widths_px, num_classes=2):

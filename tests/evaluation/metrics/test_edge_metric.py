@@ -4,8 +4,8 @@ import torch
 from mmseg.registry import METRICS
 
 import mmseg_cpg  # noqa: F401
-from tests import oracle_semeda as oracle
-from tests.ops.test_cpg_loss import blobs
+from tests.inputs import blobs
+from tests.oracles import semeda_loss as oracle
 
 NUM_CLASSES = 3
 

@@ -2,13 +2,16 @@
 
 import copy
 import pickle
+import sys
+from functools import partial
 
 import pytest
 import torch
 from mmseg.registry import MODELS
 
-import mmseg_cpg  # noqa: F401
+import mmseg_cpg
 from mmseg_cpg.models.losses.base import SegmentationLoss
+from tests.inputs import blobs, random_logits
 from tests.models.losses.tiny_edge_network import tiny_edge_network
 
 NUM_CLASSES = 4
@@ -35,20 +38,15 @@ def loss(request):
     return MODELS.build(request.param)
 
 
-def label_of_blobs(batch=2, height=25, width=30, seed=0):
+def label_of_blobs():
     """Classes in 5-pixel cells, single void pixels, and a void region."""
-    generator = torch.Generator().manual_seed(seed)
-    cells = torch.randint(NUM_CLASSES, (batch, -(-height // 5), -(-width // 5)), generator=generator)
-    label = cells.repeat_interleave(5, 1).repeat_interleave(5, 2)[:, :height, :width].contiguous()
-    label[torch.rand(label.shape, generator=generator) < 0.01] = 255
-    label[:, : height // 4, : width // 4] = 255
+    label = blobs((2, 25, 30), NUM_CLASSES, void=0.01)
+    label[:, :6, :7] = 255
     return label
 
 
-def logits_for(label, scale=2.0, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(len(label), NUM_CLASSES, *label.shape[1:], generator=generator)
-    return logits.requires_grad_()
+def logits_for(label, scale=2.0):
+    return random_logits(label, NUM_CLASSES, scale, seed=1)
 
 
 def value_and_gradient(loss, logits, label, **options):
@@ -238,9 +236,79 @@ def test_bad_loss_weight_is_refused_when_the_model_is_built(config, loss_weight)
 
 
 @pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
-def test_name_in_the_log(config):
-    assert MODELS.build(config).loss_name.startswith('loss_')
-    assert MODELS.build(dict(config, loss_name='loss_other')).loss_name == 'loss_other'
+def test_built_by_dotted_name_too(config):
+    loss = MODELS.build(dict(config, type=f'mmseg_cpg.{config["type"]}', loss_name='loss_other'))
+    assert type(loss) is getattr(mmseg_cpg, config['type'])
+    assert loss.loss_name == 'loss_other'
+
+
+@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+def test_bad_reduction_is_refused_when_the_model_is_built(config):
+    if config['type'] == 'BoundaryF1Loss':
+        pytest.skip('a score has no choice of reductions')
+    with pytest.raises(ValueError, match=r"reduction must be .*, got 'median'"):
+        MODELS.build(dict(config, reduction='median'))
+
+
+def test_names_in_the_log_differ():
+    names = {config['type']: MODELS.build(config).loss_name for config in LOSSES.values()}
+    assert all(name.startswith('loss_') for name in names.values())
+    assert len({*names.values()}) == len(names)
+
+
+def test_checkpoints_are_those_of_a_model_without_the_loss(loss):
+    assert not loss.state_dict()
+    assert not [*loss.parameters()]
+
+
+@pytest.mark.parametrize('step', [1, 7])
+def test_parts_that_are_worked_on_at_a_time_make_no_difference(loss, step, monkeypatch):
+    label = label_of_blobs()
+    logits = logits_for(label).detach().double().requires_grad_()  # sums in another order: some 1e-16 of their terms
+    expected, expected_gradient = value_and_gradient(loss, logits, label)
+    for name, module in sys.modules.items():
+        if name.startswith('mmseg_cpg.ops.') and hasattr(module, 'chunk_slices'):
+            monkeypatch.setattr(module, 'chunk_slices', partial(slices_of, step))
+    value, gradient = value_and_gradient(loss, logits, label)
+    torch.testing.assert_close(value, expected, rtol=1e-10, atol=0)
+    assert (gradient - expected_gradient).norm() <= 1e-8 * expected_gradient.norm()
+
+
+def slices_of(step, length, *_):
+    return [slice(start, min(start + step, length)) for start in range(0, max(length, 1), step)]
+
+
+def test_backward_can_be_repeated(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    value = loss(logits, label)
+    (first,) = torch.autograd.grad(value, logits, retain_graph=True)
+    (second,) = torch.autograd.grad(value, logits)
+    assert torch.equal(first, second)
+
+
+def test_a_second_derivative_is_there_or_refused(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    try:
+        (gradient,) = torch.autograd.grad(loss(logits, label), logits, create_graph=True)
+    except RuntimeError as error:
+        assert 'can be differentiated once only' in str(error)
+    else:
+        assert gradient.requires_grad
+
+
+def test_compiled_model(loss):
+    label = label_of_blobs()
+    layer = torch.nn.Conv2d(3, NUM_CLASSES, 1)
+    images = torch.randn(2, 3, *label.shape[1:], generator=torch.Generator().manual_seed(0))
+
+    def step(images):
+        return loss(layer(images), label)
+
+    (expected,) = torch.autograd.grad(step(images), layer.weight)
+    (gradient,) = torch.autograd.grad(torch.compile(step, backend='aot_eager')(images), layer.weight)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_copies_work(loss):

@@ -1,22 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from mmseg.registry import MODELS
 
 from mmseg_cpg import RMILoss
 from mmseg_cpg.ops import rmi_loss
 
 LABEL = torch.tensor([[[0, 0, 1, 1] * 4] * 6 + [[2, 2, 2, 2] * 4] * 9])
 LOGITS = torch.randn(1, 3, 15, 16, generator=torch.Generator().manual_seed(0))
-
-
-def test_built_by_name_and_by_dotted_name():
-    for name in ('RMILoss', 'mmseg_cpg.RMILoss'):
-        loss = MODELS.build(dict(type=name, loss_weight=2.0))
-        assert isinstance(loss, RMILoss)
-        assert not loss.state_dict()
-        assert loss.loss_name == 'loss_rmi'
-        assert torch.equal(loss(LOGITS, LABEL), 2 * rmi_loss(LOGITS, LABEL))
 
 
 def test_arguments_reach_the_function(tmp_path):

@@ -27,13 +27,6 @@ def is_untouched(loss):
     return all(torch.equal(*pair) for one in zip(loss.network, trained, strict=True) for pair in zip(*one, strict=True))
 
 
-def test_built_by_name_and_by_dotted_name():
-    for name in ('SEMEDALoss', 'mmseg_cpg.SEMEDALoss'):
-        loss = MODELS.build(dict(SEMEDA, type=name, loss_weight=2.0))
-        assert isinstance(loss, SEMEDALoss)
-        assert torch.equal(loss(LOGITS, LABEL), 2 * semeda_loss(LOGITS, LABEL, load_edge_layers(CHECKPOINT)))
-
-
 def test_arguments_reach_the_function():
     weight = torch.rand(LABEL.shape, generator=torch.Generator().manual_seed(1))
     label = LABEL.masked_fill(LABEL == 255, 7)
@@ -139,7 +132,6 @@ def test_a_file_without_an_edge_network_is_refused(tmp_path):
     [
         (dict(checkpoint=None), TypeError),
         (dict(distance='cosine'), ValueError),
-        (dict(reduction='median'), ValueError),
         (dict(layers=[5]), ValueError),
     ],
 )

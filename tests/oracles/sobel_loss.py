@@ -1,8 +1,8 @@
-"""The terms of the Sobel loss as plain loops, independent of the package; oracle.squared_error adds them up."""
+"""The terms of the Sobel loss as plain loops, independent of the package; cpg_loss.squared_error adds them up."""
 
 from fractions import Fraction
 
-from tests import oracle
+from tests.oracles.cpg_loss import kernels
 
 
 def entries(label, ksize, num_classes, ignore_index=255):
@@ -22,7 +22,7 @@ def entries(label, ksize, num_classes, ignore_index=255):
                     continue
                 for channel in range(num_classes):
                     c = 1 if num_classes == 1 else channel
-                    for direction, kernel in enumerate(oracle.kernels(ksize)):
+                    for direction, kernel in enumerate(kernels(ksize)):
                         inside = (kernel[offset] for offset, label_id in window.items() if label_id == c)
                         found[b, channel, direction, i, j] = sum(inside, Fraction(0))
     return found

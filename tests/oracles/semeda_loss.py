@@ -5,7 +5,7 @@ Slow and meant to be read beside the definitions in the docstrings of the packag
 
 import numpy as np
 
-from tests.oracle import boundary
+from tests.oracles.cpg_loss import boundary
 
 
 def shifted(maps, v, u):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.oracle import probability
+from tests.oracles.cpg_loss import probability
 
 
 def boundary_f1_loss(logits, label, theta0=3, theta=5, ignore_index=255):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.oracle import boundary, probability
+from tests.oracles.cpg_loss import boundary, probability
 
 
 def band(label, width_px, num_classes, ignore_index=255, ignore_policy='exclude'):
