@@ -25,64 +25,44 @@ DATASETS = {
     'coco-stuff10k': 'COCO-Stuff 10k',
     'voc12aug': 'Pascal VOC 2012 + Aug',
 }
-# By the folder that holds a collection's metafile; folders named FOLDER_... belong to it, too.
+# By the folder that holds a collection's metafile, its name and paper; folders named FOLDER_... belong to it, too.
 COLLECTIONS = {
-    'abl': {
-        'Name': 'ABL',
-        'License': 'Apache License 2.0',
-        'Metadata': {'Training Data': ['Cityscapes']},
-        'Paper': {
-            'Title': 'Active Boundary Loss for Semantic Segmentation',
-            'URL': 'https://arxiv.org/abs/2102.02696',
-        },
-        'README': 'configs/abl/README.md',
-        'Frameworks': ['PyTorch'],
-    },
-    'cpg': {
-        'Name': 'CPG',
-        'License': 'Apache License 2.0',
-        'Metadata': {'Training Data': ['Cityscapes', 'ADE20K', 'COCO-Stuff 10k']},
-        'Paper': {
-            'Title': 'Convolution-based Probability Gradient Loss for Semantic Segmentation',
-            'URL': 'https://arxiv.org/abs/2404.06704',
-        },
-        'README': 'configs/cpg/README.md',
-        'Frameworks': ['PyTorch'],
-    },
-    'gradnet': {
-        'Name': 'GraDNet',
-        'License': 'Apache License 2.0',
-        'Metadata': {'Training Data': ['Cityscapes', 'ADE20K']},
-        'Paper': {
-            'Title': 'Pixel-level semantic segmentation based on gradient features',
-            'URL': 'https://doi.org/10.1117/12.2661794',
-        },
-        'README': 'configs/gradnet/README.md',
-        'Frameworks': ['PyTorch'],
-    },
-    'locally_adaptive': {
-        'Name': 'Locally Adaptive Loss',
-        'License': 'Apache License 2.0',
-        'Metadata': {'Training Data': ['Pascal VOC 2012 + Aug']},
-        'Paper': {
-            'Title': 'Locally Adaptive Learning Loss for Semantic Image Segmentation',
-            'URL': 'https://arxiv.org/abs/1802.08290',
-        },
-        'README': 'configs/locally_adaptive/README.md',
-        'Frameworks': ['PyTorch'],
-    },
-    'semeda': {
-        'Name': 'SEMEDA',
-        'License': 'Apache License 2.0',
-        'Metadata': {'Training Data': ['Cityscapes']},
-        'Paper': {
-            'Title': 'SEMEDA: Enhancing Segmentation Precision with Semantic Edge Aware Loss',
-            'URL': 'https://arxiv.org/abs/1905.01892',
-        },
-        'README': 'configs/semeda/README.md',
-        'Frameworks': ['PyTorch'],
-    },
+    'abl': ('ABL', 'Active Boundary Loss for Semantic Segmentation', 'https://arxiv.org/abs/2102.02696'),
+    'cpg': (
+        'CPG',
+        'Convolution-based Probability Gradient Loss for Semantic Segmentation',
+        'https://arxiv.org/abs/2404.06704',
+    ),
+    'gradnet': (
+        'GraDNet',
+        'Pixel-level semantic segmentation based on gradient features',
+        'https://doi.org/10.1117/12.2661794',
+    ),
+    'locally_adaptive': (
+        'Locally Adaptive Loss',
+        'Locally Adaptive Learning Loss for Semantic Image Segmentation',
+        'https://arxiv.org/abs/1802.08290',
+    ),
+    'semeda': (
+        'SEMEDA',
+        'SEMEDA: Enhancing Segmentation Precision with Semantic Edge Aware Loss',
+        'https://arxiv.org/abs/1905.01892',
+    ),
 }
+
+
+def collection(folder, models):
+    """Return the entry of the collection whose folder this is."""
+    name, title, url = COLLECTIONS[folder]
+    trained_on = {model['Metadata']['Training Data'] for model in models}
+    return {
+        'Name': name,
+        'License': 'Apache License 2.0',
+        'Metadata': {'Training Data': [each for each in dict.fromkeys(DATASETS.values()) if each in trained_on]},
+        'Paper': {'Title': title, 'URL': url},
+        'README': f'configs/{folder}/README.md',
+        'Frameworks': ['PyTorch'],
+    }
 
 
 def model(path):
@@ -103,7 +83,7 @@ def model(path):
         )
     return {
         'Name': name,
-        'In Collection': next(COLLECTIONS[key]['Name'] for key in COLLECTIONS if path.parent.name.startswith(key)),
+        'In Collection': next(COLLECTIONS[key][0] for key in COLLECTIONS if path.parent.name.startswith(key)),
         'Config': path.relative_to(ROOT).as_posix(),
         'Metadata': {
             'Training Data': datasets[0],
@@ -119,9 +99,9 @@ def index_files():
     files = {}
     folders = (folder for name in COLLECTIONS for folder in sorted((ROOT / 'configs').glob(f'{name}*')))
     for folder in folders:
-        content = {'Collections': [COLLECTIONS[folder.name]]} if folder.name in COLLECTIONS else {}
-        content['Models'] = [model(path) for path in sorted(folder.glob('*.py'))]
-        files[folder / 'metafile.yaml'] = content
+        models = [model(path) for path in sorted(folder.glob('*.py'))]
+        collections = [collection(folder.name, models)] if folder.name in COLLECTIONS else []
+        files[folder / 'metafile.yaml'] = {**({'Collections': collections} if collections else {}), 'Models': models}
     imports = [path.relative_to(ROOT).as_posix() for path in files]
     return {**files, ROOT / 'model-index.yml': {'Import': imports}}
 

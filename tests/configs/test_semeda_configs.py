@@ -31,7 +31,7 @@ def test_only_the_semeda_term_is_added(path, tmp_path):
     head.loss_decode, semeda = head.loss_decode
     assert plain(cfg.to_dict()) == plain(stock.to_dict())
     assert semeda.type == 'mmseg_cpg.SEMEDALoss'
-    assert f'[{path.name}]({path.name})' in README
+    assert f'[{path.stem}]({path.name})' in README
 
 
 @pytest.mark.parametrize('path', SEMEDA, ids=lambda path: path.stem)
