@@ -24,7 +24,7 @@ from mmseg_cpg.analysis.costs import read_costs
 from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
 from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs, read_scalars
 from mmseg_cpg.evaluation.boundary import BoundarySettings
-from mmseg_cpg.utils.cli import make_config_parser, parse_args
+from mmseg_cpg.utils.cli import add_gpus, make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.errors import UserError, one_line_errors
@@ -79,10 +79,7 @@ def build_parser():
         '--work-dir',
         help='folder for the trainings, the tables and the plot (default: work_dirs/CONFIG_NAME_compare)',
     )
-    parser.add_argument(
-        '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
-    )
-    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
+    add_gpus(parser)
     return parser
 
 
@@ -193,8 +190,6 @@ def write_report(comparison, work_dir):
 
 def compare(args):
     """Train with each loss and seed, and report after each."""
-    if args.gpus < 1:
-        raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {args.gpus}.')
     cfg = load_config(args)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader', 'val_evaluator')
     head = final_head(cfg.model)

@@ -18,7 +18,7 @@ from mmseg_cpg.analysis import paper
 from mmseg_cpg.analysis.sweep import Point, Sweep, lambda_caveat, paper_sweep
 from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
 from mmseg_cpg.analysis.work_dirs import read_runs
-from mmseg_cpg.utils.cli import make_config_parser, parse_args
+from mmseg_cpg.utils.cli import add_gpus, make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.errors import UserError, one_line_errors
 from mmseg_cpg.utils.parts import cpg_losses
@@ -40,10 +40,7 @@ def build_parser():
         '--work-dir',
         help='folder for the trainings, the table and the plot (default: work_dirs/CONFIG_NAME_sweep)',
     )
-    parser.add_argument(
-        '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
-    )
-    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
+    add_gpus(parser)
     return parser
 
 
@@ -94,8 +91,6 @@ def write_report(sweep, work_dir):
 
 def run_sweep(args):
     """Train with each weight, and report after each."""
-    if args.gpus < 1:
-        raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {args.gpus}.')
     cfg = load_config(args)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader', 'val_evaluator')
     ksizes = sorted({loss.get('ksize', 3) for loss, _ in cpg_losses(cfg.model)})

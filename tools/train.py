@@ -6,7 +6,7 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 from mmengine.device import get_device
 
 from mmseg_cpg.utils.checkpoint import require_checkpoint, resume_from
-from mmseg_cpg.utils.cli import build_runner, make_parser, parse_args
+from mmseg_cpg.utils.cli import add_resume, build_runner, make_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
 from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.distributed import leave_together
@@ -17,13 +17,7 @@ from mmseg_cpg.utils.precompute import precompute_boundaries, require_boundary_t
 def build_parser():
     parser = make_parser('Train a segmentor.')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='continue from this checkpoint; without a value from the latest one in the work dir',
-    )
+    add_resume(parser)
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr',

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 
 from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
 from mmseg_cpg.utils.checkpoint import require_checkpoint, resume_from
-from mmseg_cpg.utils.cli import build_runner, make_parser, parse_args
+from mmseg_cpg.utils.cli import add_resume, build_runner, make_parser, parse_args
 from mmseg_cpg.utils.config import apply_command_line, read_config
 from mmseg_cpg.utils.data import require_data
 from mmseg_cpg.utils.distributed import leave_together
@@ -27,13 +27,7 @@ def build_parser():
         '--work-dir',
         help=f'folder for {FILE_NAME}, logs and checkpoints (default: work_dirs/CONFIG_NAME_edge_network)',
     )
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='continue from this checkpoint; without a value from the latest one in the work dir',
-    )
+    add_resume(parser)
     return parser
 
 

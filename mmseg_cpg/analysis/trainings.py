@@ -123,8 +123,11 @@ def claim(work_dir, purpose, trainings, cfg, num_gpus):
         TextIO: A locked file. A process that inherits it holds the lock as well.
 
     Raises:
-        UserError: If it is in use, or holds trainings of another config, or on another number of GPUs.
+        UserError: If it is in use, or holds trainings of another config, or on another number of GPUs, or that number
+            is none.
     """
+    if num_gpus < 1:
+        raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {num_gpus}.')
     record = work_dir / f'{purpose}.json'
     asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': num_gpus}))
     if not record.exists() and any(work_dir.glob(trainings)):

@@ -37,6 +37,25 @@ def make_parser(description):
     return parser
 
 
+def add_resume(parser):
+    """Add ``--resume`` to the parser of a tool that trains."""
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint; without a value from the latest one in the work dir',
+    )
+
+
+def add_gpus(parser):
+    """Add ``--gpus`` to the parser of a tool that starts trainings."""
+    parser.add_argument(
+        '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
+    )
+    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
+
+
 def parse_args(parser, argv=None):
     """Parse a command line, and set ``LOCAL_RANK`` as MMEngine expects it."""
     try:

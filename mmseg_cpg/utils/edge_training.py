@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from .config import require_keys
 from .errors import UserError
-from .parts import builds, dicts
+from .parts import builds, dicts, final_head
 
 SETTINGS = Path(__file__).parents[1] / '.mim/configs/semeda/_base_/edge_network.py'
 # What a run needs to know of its surroundings, which is the same for both networks.
@@ -29,8 +29,7 @@ def edge_network_config(cfg):
     """
     require_keys(cfg, 'model', 'train_dataloader')
     edge_cfg = Config.fromfile(SETTINGS)
-    head = cfg.model.get('decode_head')
-    head = head[-1] if isinstance(head, list) else head
+    head = final_head(cfg.model)
     if 'num_classes' not in (head or {}):
         raise UserError(f"Config '{cfg.filename}' does not set model.decode_head.num_classes.")
     ignore_index = head.get('ignore_index', 255)

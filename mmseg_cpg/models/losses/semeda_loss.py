@@ -17,7 +17,7 @@ class SEMEDALoss(SegmentationLoss):
     """Semantic edge aware loss (Chen, Dapogny & Cord, Pattern Recognition 2020) for ``loss_decode``.
 
     Use it beside a pixel-wise loss, with an edge network that ``tools/train_edge_network.py`` has trained on the labels
-    of the same data set. :func:`mmseg_cpg.ops.semeda_loss.semeda_loss` has the definition, what void pixels do, and
+    of the same data set. :func:`mmseg_cpg.ops.semeda_loss` has the definition, what void pixels do, and
     what is known of the paper and what is chosen here.
 
     The edge network stays as it is: its weights are no parameters, so that neither optimizer nor ``init_weights``
