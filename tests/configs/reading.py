@@ -11,6 +11,9 @@ ABL = sorted(CONFIGS.glob('abl/*.py'))
 CPG = sorted(CONFIGS.glob('cpg/*.py'))
 CPG_STOCK = sorted(CONFIGS.glob('cpg_stock/*.py'))
 GRADNET = sorted(CONFIGS.glob('gradnet/*.py'))
+LOCALLY_ADAPTIVE = sorted(CONFIGS.glob('locally_adaptive/*.py'))
+SEMEDA = sorted(CONFIGS.glob('semeda/*.py'))
+ALL = [*ABL, *CPG, *CPG_STOCK, *GRADNET, *LOCALLY_ADAPTIVE, *SEMEDA]
 
 read = cache(Config.fromfile)
 

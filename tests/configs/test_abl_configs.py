@@ -42,12 +42,6 @@ def test_precomputed_already(path):
 
 
 @pytest.mark.parametrize('path', ABL, ids=lambda path: path.stem)
-def test_dumped_config_reloads_unchanged(path):
-    cfg = load(path)
-    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
-
-
-@pytest.mark.parametrize('path', ABL, ids=lambda path: path.stem)
 def test_header_names_the_command(path):
     name = path.stem.replace('_abl', '')
     assert f"MMSegmentation's {name} with " in header_of(path)

@@ -252,12 +252,6 @@ def test_variant_differs_from_baseline_in_the_added_terms_alone(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_dumped_config_reloads_unchanged(name):
-    cfg = load(name)
-    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
-
-
-@pytest.mark.parametrize('name', NAMES)
 def test_header_names_command_and_paper_cell(name):
     network, dataset, _, rmi = parse_name(name)
     total_batch, gpus, _, _ = SCHEDULES[network, dataset]

@@ -45,12 +45,6 @@ def test_only_the_cpg_term_is_added(path, tmp_path):
 
 
 @pytest.mark.parametrize('path', CPG_STOCK, ids=lambda path: path.stem)
-def test_dumped_config_reloads_unchanged(path):
-    cfg = load(path)
-    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
-
-
-@pytest.mark.parametrize('path', CPG_STOCK, ids=lambda path: path.stem)
 def test_header_names_the_command(path):
     name, ksize = parse_name(path)
     header = header_of(path)

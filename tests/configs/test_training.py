@@ -13,9 +13,11 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
-from tests.configs.reading import ABL, CPG, CPG_STOCK, GRADNET, load
+from mmseg_cpg.models.edge_network import EdgeNetwork, save_edge_network
+from mmseg_cpg.utils.data import datasets_of
+from mmseg_cpg.utils.parts import losses as losses_in
+from tests.configs.reading import ALL, CPG, load
 
-PATHS = [*ABL, *CPG, *CPG_STOCK, *GRADNET]
 # Images and labels under data/, {} being a number, and the labels' values.
 TREES = [
     (
@@ -49,7 +51,16 @@ TREES = [
         range(172),
     ),
 ]
+# Of Pascal VOC, whose splits are lists of names.
+VOC = 'VOCdevkit/VOC2012'
+SPLITS = {'train': 'SegmentationClass', 'aug': 'SegmentationClassAug', 'val': 'SegmentationClass'}
+TREES += [
+    (f'{VOC}/JPEGImages/{split}_{{:06}}.jpg', f'{VOC}/{labels}/{split}_{{:06}}.png', [*range(21), 255])
+    for split, labels in SPLITS.items()
+]
 IMAGES = 4  # of each tree
+# What a config's name says of the losses beside the usual ones, as they are called in the log.
+NAMED_LOSSES = {'abl': 'abl', 'cpg': 'cpg', 'lad': 'locally_adaptive', 'rmi': 'rmi', 'semeda': 'semeda'}
 CROP_PX = 64
 
 
@@ -66,6 +77,10 @@ def data(tmp_path_factory):
             label = rng.choice(values, (5, 10)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
             cv2.imwrite(str(image_path), np.stack([label, label.T.reshape(label.shape), 255 - label], -1))
             cv2.imwrite(str(label_path), label)
+    lists = folder / 'data' / VOC / 'ImageSets' / 'Segmentation'
+    lists.mkdir(parents=True)
+    for split in SPLITS:
+        (lists / f'{split}.txt').write_text(''.join(f'{split}_{number:06}\n' for number in range(IMAGES)))
     return folder
 
 
@@ -91,7 +106,7 @@ def shrink(cfg, work_dir):
     cfg.model.data_preprocessor.size = (CROP_PX, CROP_PX)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.merge(dict(num_workers=0, persistent_workers=False))
-        for step in loader.dataset.pipeline:
+        for step in (step for dataset in datasets_of(loader.dataset) for step in dataset.pipeline):
             if 'scale' in step:
                 step.scale = (2 * CROP_PX, CROP_PX)
             if 'crop_size' in step:
@@ -108,10 +123,19 @@ def shrink(cfg, work_dir):
     return Config(cfg.to_dict(), format_python_code=False)
 
 
-@pytest.mark.parametrize('path', PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
+def test_dumped_config_reloads_unchanged(path):
+    cfg = load(path)
+    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_trains(path, data, tmp_path, monkeypatch):
     monkeypatch.chdir(data)
     cfg = shrink(load(path), tmp_path)
+    for loss, _ in losses_in(cfg.model, 'SEMEDALoss'):
+        loss.checkpoint = str(tmp_path / 'edge_network.pth')
+        save_edge_network(EdgeNetwork(cfg.model.decode_head.num_classes), loss.checkpoint)
     runner = Runner.from_cfg(cfg)
     if 'lraspp' in path.stem:
         # Its window is as large as the features of a crop of 385 px, whatever the crop.
@@ -120,15 +144,15 @@ def test_trains(path, data, tmp_path, monkeypatch):
 
     (log,) = tmp_path.glob('*/*.log')
     assert log.read_text().count('The learning rate is for a total batch of') == (path in CPG)
-    assert len(runner.train_dataloader.dataset) == IMAGES
+    assert len(runner.train_dataloader.dataset) == IMAGES * len([*datasets_of(cfg.train_dataloader.dataset)])
     scalars = {name: history.data[0] for name, history in runner.message_hub.log_scalars.items()}
     losses = {name: values for name, values in scalars.items() if 'loss' in name}
     assert all(len(values) == 2 and np.isfinite(values).all() for values in losses.values())
     total = sum(values for name, values in losses.items() if name != 'train/loss')
     np.testing.assert_allclose(losses['train/loss'], total, rtol=1e-5)
     final = 'decode_1' if 'ocrnet' in path.stem else 'decode'
-    expected = [f'train/{final}.loss_{kind}' for kind in ('abl', 'cpg', 'rmi') if f'_{kind}' in path.stem]
-    assert [name for name in losses if re.search('abl|cpg|rmi', name)] == expected
+    expected = [f'train/{final}.loss_{loss}' for name, loss in NAMED_LOSSES.items() if f'_{name}' in path.stem]
+    assert [name for name in losses if re.search('|'.join(NAMED_LOSSES.values()), name)] == expected
     assert all((losses[name] > 0).all() for name in expected)
     assert math.isfinite(scalars['val/mIoU'][-1])
     trained = runner.optim_wrapper.optimizer.state
@@ -139,7 +163,7 @@ def test_trains(path, data, tmp_path, monkeypatch):
 
 # The other configs have the same models, other losses aside.
 @pytest.mark.parametrize(
-    'path', [path for path in PATHS if re.search('_baseline|_cpg3_|gradnet', path.stem)], ids=lambda p: p.stem
+    'path', [path for path in ALL if re.search('_baseline|_cpg3_|gradnet', path.stem)], ids=lambda p: p.stem
 )
 def test_model_takes_crops_as_they_are(path):
     cfg = load(path)
