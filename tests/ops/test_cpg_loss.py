@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmseg_cpg.ops
-from mmseg_cpg.ops import boundary_targets, sparse
+from mmseg_cpg.ops import boundary_targets
 from tests.inputs import blobs, random_logits
 from tests.oracles import cpg_loss as oracle
 
@@ -335,49 +335,12 @@ def test_inputs_are_left_alone(implementation):
     assert torch.equal(label, before[1])
 
 
-def test_backward_can_be_repeated():
-    label = blobs((1, 20, 20), 3)
-    logits = random_logits(label, 3)
-    loss = cpg_loss(logits, label, 3)
-    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    (second,) = torch.autograd.grad(loss, logits)
-    assert torch.equal(first, second)
-
-
 def test_second_derivative_is_refused():
     label = blobs((1, 20, 20), 3)
     logits = random_logits(label, 3)
     loss = logits.square().sum() + cpg_loss(logits, label, 3)
     with pytest.raises(RuntimeError, match=r"can be differentiated once only .* implementation='dense'"):
         torch.autograd.grad(loss, logits, create_graph=True)
-
-
-@pytest.mark.parametrize('use_sigmoid', [False, True])
-def test_chunks_make_no_difference(use_sigmoid, monkeypatch):
-    label = blobs((2, 40, 30), 5)
-    logits = random_logits(label, 5)
-    results = []
-    for chunk in (10**6, 7):
-        monkeypatch.setattr(
-            sparse, 'chunk_slices', lambda n, *_, c=chunk: [slice(i, min(i + c, n)) for i in range(0, n, c)]
-        )
-        loss = cpg_loss(logits, label, 5, use_sigmoid=use_sigmoid)
-        results.append((loss.detach(), *torch.autograd.grad(loss, logits)))
-    assert_close(results[0][0], results[1][0], tolerance=1e-6)
-    assert_close(results[0][1], results[1][1], tolerance=1e-6)
-
-
-def test_compiled_model():
-    label = blobs((1, 20, 20), 3)
-    layer = torch.nn.Conv2d(4, 3, 1)
-    images = torch.randn(1, 4, 20, 20, generator=torch.Generator().manual_seed(0))
-
-    def step(images):
-        return cpg_loss(layer(images), label, 3)
-
-    (expected,) = torch.autograd.grad(step(images), layer.weight)
-    (gradient,) = torch.autograd.grad(torch.compile(step, backend='aot_eager')(images), layer.weight)
-    assert torch.equal(gradient, expected)
 
 
 @pytest.mark.parametrize('num_classes', [1, 3])
