@@ -11,6 +11,7 @@ class ZeroStreak:
         self._length = torch.zeros((), dtype=torch.int32)
         self._on_host = self._length
 
+    @torch.inference_mode(False)  # or what it holds could not be written to in training
     def update(self, loss: Tensor) -> int:
         """Take the next loss, of any shape.
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmseg_cpg import CPGLoss
+from mmseg_cpg.models.losses.zero_streak import ZeroStreak
 from mmseg_cpg.ops import cpg_loss
 
 LABEL = torch.tensor([[[0, 0, 1, 1]] * 6 + [[2, 2, 2, 2]] * 4])
@@ -56,3 +57,11 @@ def test_as_background_does_not_warn():
         warnings.simplefilter('error')
         for _ in range(150):
             loss(LOGITS, torch.zeros_like(LABEL))
+
+
+def test_streak_that_began_in_inference_mode_goes_on_in_training():
+    streak = ZeroStreak()
+    with torch.inference_mode():
+        assert streak.update(torch.zeros(())) == 1
+    assert not streak._on_host.is_inference()  # on CUDA the next update writes to it
+    assert streak.update(torch.zeros(())) == 2
