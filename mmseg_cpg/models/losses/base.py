@@ -5,7 +5,9 @@ from abc import ABC, abstractmethod
 from numbers import Real
 from typing import Any
 
+import torch
 import torch.nn as nn
+from mmseg.models.losses.utils import get_class_weight
 from torch import Tensor
 
 from mmseg_cpg.ops.arguments import check_reduction
@@ -20,18 +22,27 @@ class SegmentationLoss(nn.Module, ABC):
         loss_weight (float): Factor of this loss.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
         reduction (str): 'none', 'mean' or 'sum'.
+        class_weight (list[float] | str, optional): Factor of each class, or a file that holds them.
 
     Raises:
-        ValueError: ``loss_weight`` is not a finite number, or there is no such ``reduction``.
+        TypeError: ``loss_name`` is no str.
+        ValueError: ``loss_weight`` is not a finite number, ``class_weight`` is no list of such, or there is no such
+            ``reduction``.
     """
 
-    def __init__(self, loss_weight: float, loss_name: str, reduction: str) -> None:
+    def __init__(
+        self, loss_weight: float, loss_name: str, reduction: str, class_weight: list[float] | str | None = None
+    ) -> None:
         super().__init__()
         if isinstance(loss_weight, bool) or not isinstance(loss_weight, Real) or not math.isfinite(loss_weight):
             raise ValueError(f'loss_weight must be a finite number, got {loss_weight!r}')
+        if not isinstance(loss_name, str):
+            raise TypeError(f'loss_name must be a str, got {loss_name!r}')
         check_reduction(reduction)
         self.loss_weight = loss_weight
         self.reduction = reduction
+        # No buffer: a model in half precision would round it, and make large ones infinite.
+        self.class_weight = _read_class_weight(class_weight)
         self._loss_name = loss_name
 
     @property
@@ -79,9 +90,30 @@ class SegmentationLoss(nn.Module, ABC):
             options: ``ignore_index``, ``weight``, ``avg_factor`` and ``reduction``, as the head has them.
         """
 
+    @torch.inference_mode(False)  # or it could not be trained with afterwards
+    def _class_weight_for(self, logits: Tensor) -> Tensor | None:
+        """The class weights on the logits' device, where they stay, since copying them there waits for it."""
+        if self.class_weight is not None:
+            self.class_weight = self.class_weight.to(logits.device)
+        return self.class_weight
+
     def _refuse(self, reason: str, **arguments: object) -> None:
         """Raise ValueError for what a head may hand to any loss and has no meaning for this one, unless it is None."""
         for name, value in arguments.items():
             if value is not None:
                 got = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else repr(value)
                 raise ValueError(f'{name} must be None, since {reason}, got {got}')
+
+
+def _read_class_weight(class_weight: list[float] | str | None) -> Tensor | None:
+    """The class weights as a float32 tensor on the CPU."""
+    values = get_class_weight(class_weight)
+    if values is None:
+        return None
+    try:
+        weight = torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        weight = torch.empty(0)
+    if weight.dim() != 1 or not weight.numel() or not weight.isfinite().all():
+        raise ValueError(f'class_weight must be a list of finite numbers, one for each class, got {class_weight!r}')
+    return weight

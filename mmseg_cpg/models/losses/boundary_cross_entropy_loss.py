@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -39,14 +38,18 @@ class BoundaryCrossEntropyLoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_boundary_ce',
     ) -> None:
-        super().__init__(loss_weight, loss_name, reduction)
+        super().__init__(loss_weight, loss_name, reduction, class_weight)
         check_int('width_px', width_px, 1)
         check_ignore_policy(ignore_policy)
         self.width_px = width_px
         self.ignore_policy = ignore_policy
-        self.class_weight = get_class_weight(class_weight)
 
     def compute(self, logits: Tensor, label: Tensor, **options: Any) -> Tensor:
         return boundary_cross_entropy_loss(
-            logits, label, self.width_px, ignore_policy=self.ignore_policy, class_weight=self.class_weight, **options
+            logits,
+            label,
+            self.width_px,
+            ignore_policy=self.ignore_policy,
+            class_weight=self._class_weight_for(logits),
+            **options,
         )

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -56,17 +55,12 @@ class CPGLoss(PrecomputableLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_cpg',
     ) -> None:
-        super().__init__(loss_weight, loss_name, reduction)
+        super().__init__(loss_weight, loss_name, reduction, class_weight)
         check_ksize(ksize)
         check_ignore_policy(ignore_policy)
         self.ksize = ksize
         self.use_sigmoid = use_sigmoid
         self.ignore_policy = ignore_policy
-        class_weight = get_class_weight(class_weight)
-        if class_weight is not None:
-            class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
-        # A buffer, so that it need not be copied to the device in every step.
-        self.register_buffer('class_weight', class_weight, persistent=False)
         self._told_implementation = False
         self._told_empty = False
         self._empty_batches = ZeroStreak()
@@ -85,7 +79,7 @@ class CPGLoss(PrecomputableLoss):
             ignore_index=ignore_index,
             ignore_policy=self.ignore_policy,
             use_sigmoid=self.use_sigmoid,
-            class_weight=self.class_weight,
+            class_weight=self._class_weight_for(logits),
             targets=self._targets(logits, label, ignore_index),
             **options,
         )

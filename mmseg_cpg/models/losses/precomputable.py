@@ -27,8 +27,10 @@ class PrecomputableLoss(SegmentationLoss):
     stack_targets: ClassVar[Callable]
     transform: ClassVar[str]
 
-    def __init__(self, loss_weight: float, loss_name: str, reduction: str) -> None:
-        super().__init__(loss_weight, loss_name, reduction)
+    def __init__(
+        self, loss_weight: float, loss_name: str, reduction: str, class_weight: list[float] | str | None = None
+    ) -> None:
+        super().__init__(loss_weight, loss_name, reduction, class_weight)
         self.precomputed: tuple = ()
         self._told_misfit = False
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -43,13 +42,12 @@ class RMILoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_rmi',
     ) -> None:
-        super().__init__(loss_weight, loss_name, reduction)
+        super().__init__(loss_weight, loss_name, reduction, class_weight)
         check_preset(preset, radius, pool_size)
         check_region_reduction(reduction)
         self.preset = preset
         self.radius = radius
         self.pool_size = pool_size
-        self.class_weight = get_class_weight(class_weight)
 
     def compute(self, logits: Tensor, label: Tensor, *, weight: None, **options: Any) -> Tensor:
         self._refuse('no term of RMILoss belongs to one pixel', weight=weight)
@@ -59,6 +57,6 @@ class RMILoss(SegmentationLoss):
             self.preset,
             radius=self.radius,
             pool_size=self.pool_size,
-            class_weight=self.class_weight,
+            class_weight=self._class_weight_for(logits),
             **options,
         )

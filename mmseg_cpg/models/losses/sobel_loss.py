@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmseg.models.losses.utils import get_class_weight
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -35,10 +34,9 @@ class SobelLoss(SegmentationLoss):
         reduction: str = 'mean',
         loss_name: str = 'loss_sobel',
     ) -> None:
-        super().__init__(loss_weight, loss_name, reduction)
+        super().__init__(loss_weight, loss_name, reduction, class_weight)
         check_ksize(ksize)
         self.ksize = ksize
-        self.class_weight = get_class_weight(class_weight)
 
     def compute(self, logits: Tensor, label: Tensor, **options: Any) -> Tensor:
-        return sobel_loss(logits, label, self.ksize, class_weight=self.class_weight, **options)
+        return sobel_loss(logits, label, self.ksize, class_weight=self._class_weight_for(logits), **options)

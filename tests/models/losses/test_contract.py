@@ -1,7 +1,9 @@
 """What every loss here promises to a decode head, whatever the batch holds."""
 
 import copy
+import inspect
 import pickle
+import re
 import sys
 from functools import partial
 
@@ -99,9 +101,10 @@ def test_half_precision_is_computed_in_float32(loss, dtype, autocast):
     assert (gradient.float() - expected_gradient).norm() <= 2 * torch.finfo(dtype).eps * expected_gradient.norm() + 1e-6
 
 
-def test_inputs_are_left_alone(loss):
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_inputs_are_left_alone(loss, dtype):
     label = label_of_blobs()
-    logits = logits_for(label)
+    logits = logits_for(label).detach().to(dtype).requires_grad_()
     before = logits.detach().clone(), label.clone()
     loss(logits, label).backward()
     assert torch.equal(logits, before[0])
@@ -233,6 +236,38 @@ def test_bad_input_is_named(loss, changes, error, message):
 def test_bad_loss_weight_is_refused_when_the_model_is_built(config, loss_weight):
     with pytest.raises(ValueError, match=r'loss_weight must be a finite number, got .*'):
         MODELS.build(dict(config, loss_weight=loss_weight))
+
+
+def takes_class_weight(config):
+    return 'class_weight' in inspect.signature(MODELS.get(config['type'])).parameters
+
+
+CLASS_WEIGHTED = {name: config for name, config in LOSSES.items() if takes_class_weight(config)}
+
+
+@pytest.mark.parametrize('config', CLASS_WEIGHTED.values(), ids=CLASS_WEIGHTED.keys())
+def test_class_weight_stays_exact_in_a_half_precision_model(config):
+    """1e5 is infinite in float16, and 0.8373 is not the same there."""
+    loss = MODELS.build(dict(config, class_weight=[1e5, 0.8373, 1.0, 1.0]))
+    label = label_of_blobs()
+    logits = logits_for(label)
+    expected = loss(logits, label)
+    assert torch.equal(loss.half()(logits, label), expected)
+
+
+@pytest.mark.parametrize('class_weight', [3, [], ['a', 'b'], [1.0, float('nan')], [[1.0, 2.0]]])
+@pytest.mark.parametrize('config', CLASS_WEIGHTED.values(), ids=CLASS_WEIGHTED.keys())
+def test_bad_class_weight_is_refused_when_the_model_is_built(config, class_weight):
+    message = re.escape(f'class_weight must be a list of finite numbers, one for each class, got {class_weight}')
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(dict(config, class_weight=class_weight))
+
+
+@pytest.mark.parametrize('loss_name', [None, 3])
+@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+def test_bad_loss_name_is_refused_when_the_model_is_built(config, loss_name):
+    with pytest.raises(TypeError, match=f'loss_name must be a str, got {loss_name}'):
+        MODELS.build(dict(config, loss_name=loss_name))
 
 
 @pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
