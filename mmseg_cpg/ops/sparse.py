@@ -42,11 +42,11 @@ class _SquaredError(torch.autograd.Function):
     def forward(ctx, logits: Tensor, targets: BoundaryTargets, use_sigmoid: bool) -> Tensor:
         pairs = _Pairs(targets, logits.shape[1])
         support = [] if use_sigmoid else _support(targets)
-        lse = None if use_sigmoid else _log_sum_exp(logits, support)
+        stats = None if use_sigmoid else _softmax_statistics(logits, support)
         error = logits.new_empty(targets.gradient.shape, dtype=compute_dtype(logits))
         for chunk, entries in pairs.chunks():
             pixel, element = pairs.indices(chunk)
-            gradient = correlate(_probability(logits, element, lse, pixel), targets.ksize)
+            gradient = correlate(_probability(logits, element, stats, pixel), targets.ksize)
             error[:, entries] = gradient.flatten(1).index_select(1, pairs.places(chunk, entries))
         error.sub_(targets.gradient).div_(_denominator(targets)).mul_(targets.gradient != 0)
         ctx.save_for_backward(logits, error)
@@ -121,27 +121,29 @@ def _support(targets: BoundaryTargets) -> tuple[Tensor, ...]:
     return mask.nonzero()[:, 1].split(mask.sum(1).tolist())
 
 
-def _log_sum_exp(logits: Tensor, support: tuple[Tensor, ...]) -> Tensor:
-    """log(sum(exp(z))) over the classes at support pixels, (B*H*W,) float64, 0 elsewhere.
+def _softmax_statistics(logits: Tensor, support: tuple[Tensor, ...]) -> Tensor:
+    """max(z) and log(sum(exp(z - max(z)))) over the classes at support pixels, (2, B*H*W), 0 elsewhere.
 
-    In float32 it would lose, at |z| = 1000, all but three digits of exp(z - lse).
+    Apart, since their sum would lose, at |z| = 1000, all but three digits of exp(z - sum) in float32.
     """
-    lse = logits.new_zeros(len(logits), logits.shape[2] * logits.shape[3], dtype=torch.float64)
+    stats = logits.new_zeros(2, len(logits), logits.shape[2] * logits.shape[3], dtype=compute_dtype(logits))
     for image, pixels in enumerate(support):
         for chunk in chunk_slices(len(pixels), logits.shape[1], logits.device):
             pixel = pixels[chunk]
             column = _gather_columns(logits[image], pixel)
             highest = column.amax(0)
-            lse[image, pixel] = column.sub_(highest).exp_().sum(0).log_().double() + highest
-    return lse.view(-1)
+            stats[0, image, pixel] = highest
+            stats[1, image, pixel] = column.sub_(highest).exp_().sum(0).log_()
+    return stats.flatten(1)
 
 
-def _probability(logits: Tensor, element: Tensor, lse: Tensor | None = None, pixel: Tensor | None = None) -> Tensor:
-    """Softmax of single elements from their pixels' log-sum-exp, or their sigmoid where there is none."""
-    logit = logits.take(element)
-    if lse is None:
-        return logit.to(compute_dtype(logits)).sigmoid_()
-    return lse.take(pixel).neg_().add_(logit).to(compute_dtype(logits)).exp_()
+def _probability(logits: Tensor, element: Tensor, stats: Tensor | None = None, pixel: Tensor | None = None) -> Tensor:
+    """Softmax of single elements from their pixels' statistics, or their sigmoid where there are none."""
+    logit = logits.take(element).to(compute_dtype(logits))
+    if stats is None:
+        return logit.sigmoid_()
+    highest, log_sum = stats
+    return logit.sub_(highest.take(pixel)).sub_(log_sum.take(pixel)).exp_()
 
 
 def _softmax_backward_(grad: Tensor, logits: Tensor, pixels: Tensor) -> None:

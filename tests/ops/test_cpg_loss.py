@@ -259,6 +259,17 @@ def test_confident_logits(implementation, scale):
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('scale', [1e4, 1e16, 3e38])
+def test_several_classes_with_the_highest_logit(implementation, scale):
+    """They share the probability, however high the logit is."""
+    label = blobs((1, 20, 20), 3)
+    logits = torch.tensor([1.0, 1.0, -1.0]).view(-1, 1, 1).repeat(1, 1, 20, 20)
+    logits[:, 1, :, 10:] = -1.0
+    expected = cpg_loss(logits * 100, label, 3, implementation='dense')
+    assert_close(cpg_loss(logits * scale, label, 3, implementation=implementation), expected)
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 def test_large_common_offset_of_the_logits(implementation):
     label = blobs((1, 20, 20), 3)
     logits = random_logits(label, 3).detach().round()  # so that adding the offset rounds nothing
