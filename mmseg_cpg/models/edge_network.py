@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os.path as osp
 from collections.abc import Sequence
 from itertools import pairwise
@@ -91,12 +92,21 @@ class EdgeNetwork(BaseModel):
 
         Args:
             data_samples (list[SegDataSample]): With gt_sem_seg, all of one size.
+
+        Raises:
+            UserError: The labels are void, or a layer gives 0 or no number for all of them.
         """
         label = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
         features, counted = self._one_hot(label), ~void_mask(label, self.ignore_index)
         for layer, following in pairwise([*self.layers, self.edges]):
             (features,) = edge_features(features, [(layer.weight, layer.bias)])
             size = features.square().mean(1)[counted].mean().sqrt()
+            if not 0 < size < math.inf:
+                raise UserError(
+                    'The edge network is of no use: a layer that is not 0 or infinite on all labels was expected, but '
+                    f'the root mean square of its features is {size.item()}. The labels are void only, or the training '
+                    'diverged.'
+                )
             features /= size
             layer.weight /= size
             layer.bias /= size
@@ -132,9 +142,11 @@ def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:
             + ('' if osp.basename(path) == FILE_NAME else f', which writes {FILE_NAME} there')
         )
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    weights = checkpoint.get('state_dict', checkpoint)
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
     names = [f'layers.{index}' for index in range(len(weights))]
     layers = [(weights[f'{name}.weight'], weights[f'{name}.bias']) for name in names if f'{name}.weight' in weights]
     if not layers or 'edges.weight' not in weights:
         raise UserError(f"'{path}' holds no edge network: expected a file that tools/train_edge_network.py wrote.")
+    if not all(value.isfinite().all() for layer in layers for value in layer):
+        raise UserError(f"The edge network '{path}' is of no use: some of its weights are not finite.")
     return layers

@@ -10,6 +10,7 @@ from mmseg_cpg import EdgeNetwork
 from mmseg_cpg.models.edge_network import load_edge_layers, save_edge_network
 from mmseg_cpg.ops.semantic_edges import balanced_bce, one_hot_map, semantic_edges
 from mmseg_cpg.ops.semeda_loss import edge_features
+from mmseg_cpg.utils.errors import UserError
 from tests.inputs import blobs
 
 NUM_CLASSES = 3
@@ -74,6 +75,23 @@ def test_features_are_scaled_and_the_same_edges_are_found(network):
     one_hot = one_hot_map(label.masked_fill(void, 0), void, NUM_CLASSES)
     for features in edge_features(one_hot, [(layer.weight, layer.bias) for layer in network.layers]):
         assert features.square().mean(1)[~void].mean().item() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize('value', [-100.0, float('nan')])
+def test_a_network_without_features_is_not_scaled(value):
+    network = EdgeNetwork(NUM_CLASSES)
+    with torch.no_grad():
+        network.layers[0].bias.fill_(value)
+    with pytest.raises(UserError, match=r'root mean square of its features is (0\.0|nan)\.'):
+        network.scale_features(network.data_preprocessor(batch(), True)['data_samples'])
+
+
+def test_void_labels_are_nothing_to_scale_by(network):
+    samples = network.data_preprocessor(batch(), True)['data_samples']
+    for sample in samples:
+        sample.gt_sem_seg.data = torch.full_like(sample.gt_sem_seg.data, 255)
+    with pytest.raises(UserError, match='labels are void only'):
+        network.scale_features(samples)
 
 
 def test_what_is_saved_is_what_the_loss_loads(network, tmp_path):

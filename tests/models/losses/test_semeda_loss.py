@@ -125,6 +125,18 @@ def test_a_file_without_an_edge_network_is_refused(tmp_path):
     torch.save(dict(state_dict=nn.Conv2d(1, 1, 1).state_dict()), path)
     with pytest.raises(UserError, match=r'segmentor.pth. holds no edge network'):
         SEMEDALoss(str(path))
+    torch.save([1], path)
+    with pytest.raises(UserError, match=r'segmentor.pth. holds no edge network'):
+        SEMEDALoss(str(path))
+
+
+def test_a_network_that_is_not_finite_is_refused(tmp_path):
+    checkpoint = torch.load(CHECKPOINT, weights_only=True)
+    checkpoint['state_dict']['layers.1.bias'][0] = float('nan')
+    path = tmp_path / 'diverged.pth'
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=r'diverged.pth. is of no use: some of its weights are not finite'):
+        SEMEDALoss(str(path))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +144,10 @@ def test_a_file_without_an_edge_network_is_refused(tmp_path):
     [
         (dict(checkpoint=None), TypeError),
         (dict(distance='cosine'), ValueError),
+        (dict(distance=['l1']), ValueError),
         (dict(layers=[5]), ValueError),
+        (dict(layers=1), ValueError),
+        (dict(layers=[0.0]), ValueError),
     ],
 )
 def test_bad_arguments_are_refused_when_the_model_is_built(arguments, error):
