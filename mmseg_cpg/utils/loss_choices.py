@@ -177,6 +177,11 @@ def _build(loss):
         raise UserError(f"--losses '{_spell(loss)}': {name} cannot be built: {reason[0]}.") from error
     if not isinstance(getattr(module, 'loss_name', None), str):
         raise UserError(f"--losses: '{name}' is no loss for a decode head's loss_decode: it has no loss_name.")
+    if 'loss' not in module.loss_name:
+        raise UserError(
+            f"--losses '{_spell(loss)}': loss_name must contain 'loss', or MMSegmentation logs the loss without "
+            f"training with it, got '{module.loss_name}'."
+        )
     return module
 
 

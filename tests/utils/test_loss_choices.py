@@ -88,6 +88,7 @@ def test_losses_are_built():
         ('CPGLoss:1,ksize=4', "'CPGLoss:1,ksize=4': CPGLoss cannot be built: ksize must be odd and in [3, 11], got 4."),
         ('CPGLoss:1,k=3', "unexpected keyword argument 'k'"),
         ('torch.nn.CrossEntropyLoss', 'is no loss for a decode head'),
+        ('base+CPGLoss,loss_name=boundary', "loss_name must contain 'loss', or MMSegmentation logs the loss without"),
     ],
 )
 def test_a_loss_that_cannot_be_built_is_named(text, message):
