@@ -34,6 +34,7 @@ def edge_features(features: Tensor, network: Sequence[tuple[Tensor, Tensor]]) ->
         yield features
 
 
+@torch.compiler.disable
 def semeda_loss(
     logits: Tensor,
     label: Tensor,

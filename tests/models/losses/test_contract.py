@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch._dynamo
 from mmseg.registry import MODELS
 
 import mmseg_cpg
@@ -351,3 +352,15 @@ def test_copies_work(loss):
     logits = logits_for(label)
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         assert torch.equal(other(logits, label), loss(logits, label))
+
+
+def test_compiled_gives_the_same_and_does_not_warn(loss):
+    """torch.compile warns of ``item()``, which the checks of the label call on CPU."""
+    label = label_of_blobs()
+    logits = logits_for(label)
+    expected = value_and_gradient(loss, logits, label)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = value_and_gradient(torch.compile(loss, backend='aot_eager'), logits, label)
+    assert all(map(torch.equal, compiled, expected))
+    assert not any('item()' in reason for reason in torch._dynamo.utils.counters['graph_break'])
