@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -142,14 +143,15 @@ def _probability(logits: Tensor, void: Tensor) -> Tensor:
 
 def check_distance(distance: str) -> None:
     """Raise ValueError unless ``distance`` is 'l1' or 'l2'."""
-    if distance not in DISTANCES:
+    if distance not in tuple(DISTANCES):  # which takes what cannot be hashed
         raise ValueError(f'distance must be one of {tuple(DISTANCES)}, got {distance!r}')
 
 
 def check_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:
     """Return the layers to compare, all for None, or raise ValueError."""
-    chosen = tuple(range(num_layers) if layers is None else layers)
-    if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*range(num_layers)}:
+    chosen = tuple(range(num_layers) if layers is None else layers if isinstance(layers, Sequence) else ())
+    are_ints = all(isinstance(layer, Integral) for layer in chosen)
+    if not chosen or not are_ints or len({*chosen}) < len(chosen) or not {*chosen} <= {*range(num_layers)}:
         raise ValueError(
             f"layers must be different indices of the edge network's {num_layers} layers, from 0 on, got {layers}"
         )
