@@ -83,7 +83,7 @@ def test_losses_are_built():
         ('cpg', 'Did you mean CPGLoss?'),
         ('mmseg_cpg.CPGlos', 'Did you mean CPGLoss?'),
         ('HausdorffLoss', 'Did you mean HuasdorffDisstanceLoss?'),
-        ('Nothing', 'The losses there are BoundaryLoss, CPGLoss, CrossEntropyLoss, DiceLoss, '),
+        ('Nothing', 'The losses there are ActiveBoundaryLoss, BoundaryCrossEntropyLoss, '),
         ('no.such.Nothing', 'The losses there are '),
         ('CPGLoss:1,ksize=4', "'CPGLoss:1,ksize=4': CPGLoss cannot be built: ksize must be odd and in [3, 11], got 4."),
         ('CPGLoss:1,k=3', "unexpected keyword argument 'k'"),
