@@ -1,19 +1,25 @@
 """How many boundary entries a plain float32 convolution finds that are none, and what that does to the loss.
 
-    python benchmarks/benchmark_boundary_exactness.py        writes benchmark_boundary_exactness.json beside this file
+    python benchmarks/benchmark_boundary_exactness.py                  writes benchmark_boundary_exactness.json
+    python benchmarks/benchmark_boundary_exactness.py --device cuda    writes benchmark_boundary_exactness_gpu.json
+    python benchmarks/benchmark_boundary_exactness.py --device none    the same, without a GPU: "not measured"
 
 ``conv2d(one_hot) != 0`` marks every entry whose float32 sum does not cancel to 0; the rounding depends on the
 convolution's back end. The surplus entries dilute the mean of the loss: dilution is the exact loss over the plain one.
+
+On CUDA the CPU's counts stand beside those of all settings of cuDNN, with the classes as images of one channel or as
+groups of one convolution; a range is over its benchmark mode and deterministic mode, each on and off.
 """
 
 import argparse
 import json
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measuring import environment
+from measuring import NOT_MEASURED, environment
 from street_labels import street_labels
 
 from mmseg_cpg.ops import cpg_loss, sobel_numerators
@@ -21,27 +27,70 @@ from mmseg_cpg.ops import cpg_loss, sobel_numerators
 NUM_CLASSES = 16
 SIZE_PX = 256
 KSIZES = (3, 5, 7)
+LAYOUTS = ('images', 'images, channels-last', 'groups', 'groups, channels-last')
 
 
 def backends(device):
+    """(name, further settings, layout of the convolution, context) of all ways to compute it on a device."""
     if device == 'cpu':
-        yield 'oneDNN', nullcontext()
-        yield 'native', torch.backends.mkldnn.flags(enabled=False)
+        yield 'oneDNN', {}, 'images', nullcontext()
+        yield 'native', {}, 'images', torch.backends.mkldnn.flags(enabled=False)
         return
-    for tf32 in (True, False):
-        for benchmark in (True, False):
-            name = f'cuDNN, TF32 {"on" if tf32 else "off"}, benchmark {"on" if benchmark else "off"}'
-            yield name, torch.backends.cudnn.flags(enabled=True, benchmark=benchmark, allow_tf32=tf32)
+    cudnn = torch.backends.cudnn
+    for layout in LAYOUTS:
+        yield f'CUDA native, {layout}', {}, layout, cudnn.flags(enabled=False)
+        for tf32, benchmark, deterministic in product((True, False), repeat=3):
+            settings = dict(benchmark=benchmark, deterministic=deterministic)
+            flags = cudnn.flags(enabled=True, allow_tf32=tf32, **settings)
+            yield f'cuDNN, TF32 {"on" if tf32 else "off"}, {layout}', settings, layout, flags
 
 
-def plain_gradient(probability, ksize):
+def plain_gradient(probability, ksize, layout):
     """(B, C, 2, H, W) by one float32 convolution with the kernel's rounded elements."""
     rows, denominator = sobel_numerators(ksize)
     kernel_x = (torch.tensor(rows, dtype=torch.float64) / denominator).float().to(probability.device)
-    planes = probability.flatten(0, 1)[:, None]
-    padded = F.pad(planes, (ksize // 2,) * 4, mode='replicate')
-    gradient = F.conv2d(padded, torch.stack([kernel_x, kernel_x.T])[:, None])
-    return gradient.view(*probability.shape[:2], 2, *probability.shape[2:])
+    weight = torch.stack([kernel_x, kernel_x.T])[:, None]
+    planes = F.pad(probability, (ksize // 2,) * 4, mode='replicate')
+    groups = 1
+    if layout.startswith('groups'):
+        groups = probability.shape[1]
+        weight = weight.repeat(groups, 1, 1, 1)
+    else:
+        planes = planes.flatten(0, 1)[:, None]
+    if layout.endswith('channels-last'):
+        # clone, since to() takes one channel for channels-last already.
+        planes, weight = (each.clone(memory_format=torch.channels_last) for each in (planes, weight))
+    gradient = F.conv2d(planes, weight, groups=groups)
+    return gradient.reshape(*probability.shape[:2], 2, *probability.shape[2:])
+
+
+def measure(device):
+    """Rows for the ways to compute it on a device; with ``device`` None for those of CUDA, without measurements."""
+    label = street_labels(1, NUM_CLASSES, SIZE_PX, SIZE_PX)
+    label[label == 255] = 0  # no void: this is about rounding alone
+    label = label.to(device or 'cpu')
+    logits = torch.randn(1, NUM_CLASSES, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0)).to(label.device)
+    one_hot = F.one_hot(label, NUM_CLASSES).movedim(-1, 1).float()
+    rows = []
+    for ksize in KSIZES:
+        exact = cpg_loss(logits, label, ksize).item()
+        entries = round(cpg_loss(logits, label, ksize, reduction='sum').item() / exact)
+        for name, settings, layout, flags in backends(device):
+            row = {'ksize': ksize, 'backend': name, **settings, 'true_entries': entries}
+            rows.append({**row, 'marked_entries': None, 'dilution': None})
+            if device is None:
+                continue
+            with flags:
+                true, predicted = (plain_gradient(each, ksize, layout) for each in (one_hot, logits.softmax(1)))
+            marked = true != 0
+            plain = (marked * (predicted - true)).square().sum() / marked.sum()
+            rows[-1].update(marked_entries=marked.sum().item(), dilution=round(exact / plain.item(), 2))
+            print(
+                'k={ksize} {backend}: {marked_entries:,} marked, {true_entries:,} true, loss / {dilution}'.format(
+                    **rows[-1]
+                )
+            )
+    return rows
 
 
 def markdown(result):
@@ -50,42 +99,42 @@ def markdown(result):
         '| ksize | convolution | entries marked | true boundary entries | loss too small by |',
         '|---|---|---|---|---|',
     ]
-    for row in result['rows']:
-        lines.append(
-            f'| {row["ksize"]} | {row["backend"]} | {row["marked_entries"]:,} | {row["true_entries"]:,} '
-            f'| {row["dilution"]:.1f} |'
-        )
+    for ksize, backend, entries in dict.fromkeys(map(case_of, result['rows'])):
+        rows = [row for row in result['rows'] if case_of(row) == (ksize, backend, entries)]
+        marked, dilution = (span(rows, key, form) for key, form in (('marked_entries', ',d'), ('dilution', '.1f')))
+        lines.append(f'| {ksize} | {backend} | {marked} | {entries:,} | {dilution} |')
     return '\n'.join(lines)
+
+
+def case_of(row):
+    return row['ksize'], row['backend'], row['true_entries']
+
+
+def span(rows, key, form):
+    """The values of some rows, as one or as from and to."""
+    values = [row[key] for row in rows]
+    if None in values:
+        return NOT_MEASURED
+    return ' to '.join(format(value, form) for value in sorted({min(values), max(values)}))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda', 'none'))
+    parser.add_argument(
+        '--out', type=Path, help='default: benchmark_boundary_exactness.json, or ..._gpu.json, beside this file'
+    )
     args = parser.parse_args()
-    label = street_labels(1, NUM_CLASSES, SIZE_PX, SIZE_PX)
-    label[label == 255] = 0  # no void: this is about rounding alone
-    label = label.to(args.device)
-    logits = torch.randn(1, NUM_CLASSES, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0)).to(args.device)
-    one_hot = F.one_hot(label, NUM_CLASSES).movedim(-1, 1).float()
-    rows = []
-    for ksize in KSIZES:
-        exact = cpg_loss(logits, label, ksize).item()
-        entries = round(cpg_loss(logits, label, ksize, reduction='sum').item() / exact)
-        for name, flags in backends(args.device):
-            with flags:
-                true, predicted = plain_gradient(one_hot, ksize), plain_gradient(logits.softmax(1), ksize)
-            marked = true != 0
-            plain = (marked * (predicted - true)).square().sum() / marked.sum()
-            row = {'ksize': ksize, 'backend': name, 'true_entries': entries, 'marked_entries': marked.sum().item()}
-            row['dilution'] = round(exact / plain.item(), 2)
-            rows.append(row)
-            print(
-                'k={ksize} {backend}: {marked_entries:,} marked, {true_entries:,} true, loss / {dilution}'.format(**row)
-            )
-    result = {'environment': environment(args.device), 'label': [SIZE_PX, SIZE_PX, NUM_CLASSES], 'rows': rows}
-    args.out.write_text(json.dumps(result, indent=1) + '\n')
-    print(markdown(result), f'wrote {args.out}', sep='\n\n')
+    on_gpu = args.device != 'cpu'
+    out = args.out or Path(__file__).with_name(f'benchmark_boundary_exactness{"_gpu" * on_gpu}.json')
+    device = None if args.device == 'none' else args.device
+    result = {
+        'environment': environment(device) if device else NOT_MEASURED,
+        'label': [SIZE_PX, SIZE_PX, NUM_CLASSES],
+        'rows': (measure('cpu') if on_gpu else []) + measure(device),
+    }
+    out.write_text(json.dumps(result, indent=1) + '\n')
+    print(markdown(result), f'wrote {out}', sep='\n\n')
 
 
 if __name__ == '__main__':

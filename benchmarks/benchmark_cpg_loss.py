@@ -1,10 +1,16 @@
 """How long cpg_loss takes and how much memory it needs, against the dense implementation and cross-entropy.
 
-    python benchmarks/benchmark_cpg_loss.py            writes benchmark_cpg_loss.json beside this file
+    python benchmarks/benchmark_cpg_loss.py                  writes benchmark_cpg_loss.json beside this file
+    python benchmarks/benchmark_cpg_loss.py --device cuda    writes benchmark_cpg_loss_gpu.json
+    python benchmarks/benchmark_cpg_loss.py --device none    the same, without a GPU: "not measured"
 
 Forward and backward, all implementations in turn within one run on the same logits; correctness is checked first.
 Times are wall times in ms: median and 20 and 80 % percentiles. Memory is what the allocator held at most beside the
 logits, in units of the logits' bytes, the gradient (1.0) included.
+
+On CUDA these are other cases, with bars, and times of the device. Beside them stand the fewest bytes that the loss can
+move there, and the share of the device's copy bandwidth (bytes read and written by a copy of the logits in the same
+run) that moving so many in the measured time comes to.
 """
 
 import argparse
@@ -14,7 +20,9 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from measuring import environment, measure, peak_memory, setup, size
+from cpg_loss_on_gpu import markdown as markdown_on_gpu
+from cpg_loss_on_gpu import measure_all as measure_on_gpu
+from measuring import NOT_MEASURED, environment, measure, peak_memory, setup, size
 
 from mmseg_cpg.ops import boundary_targets, cpg_loss, dense
 
@@ -121,7 +129,9 @@ def odd_memory(device):
 
 
 def markdown(result):
-    """The tables of the README: (against the dense implementation, growth, memory in odd cases)."""
+    """The tables of the README: (against the dense implementation, growth, memory in odd cases), or that of a GPU."""
+    if 'on_gpu' in result:
+        return (markdown_on_gpu(result['on_gpu']),)
     speed = [
         '| logits | ksize | sparse, ms | dense, ms (÷ sparse) | grouped dense, ms (÷ sparse) '
         '| cross-entropy, ms (÷ sparse) | memory: sparse, dense, grouped, cross-entropy |',
@@ -153,16 +163,26 @@ def markdown(result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--repeats', type=int, default=9, help='counted runs of each case (default: 9)')
-    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda', 'none'))
+    parser.add_argument('--repeats', type=int, help='counted runs of each case (default: 9, on CUDA 30)')
+    parser.add_argument(
+        '--quick', action='store_true', help='the cases of CUDA, tiny and on any device, to see that it works'
+    )
+    parser.add_argument('--out', type=Path, help='default: benchmark_cpg_loss.json, or ..._gpu.json, beside this file')
     args = parser.parse_args()
-    result = {'environment': environment(args.device)}
-    result['against_dense'] = against_dense(args.device, args.repeats)
-    result['growth'] = growth(args.device, args.repeats)
-    result['odd_memory'] = odd_memory(args.device)
-    args.out.write_text(json.dumps(result, indent=1) + '\n')
-    print(*markdown(result), f'wrote {args.out}', sep='\n\n')
+    on_gpu = args.device != 'cpu' or args.quick
+    out = args.out or Path(__file__).with_name(f'benchmark_cpg_loss{"_gpu" * on_gpu}.json')
+    device = None if args.device == 'none' else args.device
+    result = {'environment': environment(device) if device else NOT_MEASURED}
+    if on_gpu:
+        result['on_gpu'] = measure_on_gpu(device, args.repeats or 30, args.quick)
+    else:
+        repeats = args.repeats or 9
+        result['against_dense'] = against_dense(device, repeats)
+        result['growth'] = growth(device, repeats)
+        result['odd_memory'] = odd_memory(device)
+    out.write_text(json.dumps(result, indent=1) + '\n')
+    print(*markdown(result), f'wrote {out}', sep='\n\n')
 
 
 if __name__ == '__main__':

@@ -1,16 +1,26 @@
-"""Time and memory of losses, forward and backward, and where they were measured: what the benchmarks share."""
+"""Time and memory of losses, forward and backward, and where they were measured: what the benchmarks share.
+
+On CUDA the device is kept busy until the host has launched what is timed, so that times are the device's own, as in a
+training step, where the host is ahead; a loss that waits for the device shows it.
+"""
 
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
 from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 
 import torch
 from street_labels import street_labels
+
+NOT_MEASURED = 'not measured'
+# About 5 ms at 2 GHz: more than the host takes to launch a forward and backward.
+_HEAD_START_CYCLES = 10_000_000
 
 
 def setup(shape, device, **options):
@@ -24,24 +34,33 @@ def setup(shape, device, **options):
 def run(loss, logits):
     """One forward and backward: (forward ms, backward ms), wall time on CPU, between events of the stream on CUDA."""
     logits.grad = None
-    if logits.is_cuda:
-        torch.cuda.synchronize()
-    mark = _record_event if logits.is_cuda else time.perf_counter
+    mark, elapsed_ms = clock(logits)
     start = mark()
     value = loss(logits)
     middle = mark()
     value.backward()
     end = mark()
-    if logits.is_cuda:
-        torch.cuda.synchronize()
-        return start.elapsed_time(middle), middle.elapsed_time(end)
-    return 1e3 * (middle - start), 1e3 * (end - middle)
+    return elapsed_ms(start, middle), elapsed_ms(middle, end)
+
+
+def clock(tensor):
+    """What marks a point in time on a tensor's device, and what gives the ms between two of them."""
+    if not tensor.is_cuda:
+        return time.perf_counter, lambda start, end: 1e3 * (end - start)
+    torch.cuda.synchronize()
+    torch.cuda._sleep(_HEAD_START_CYCLES)
+    return _record_event, _between_events_ms
 
 
 def _record_event():
     event = torch.cuda.Event(enable_timing=True)
     event.record()
     return event
+
+
+def _between_events_ms(start, end):
+    end.synchronize()
+    return start.elapsed_time(end)
 
 
 def peak_memory(loss, logits):
@@ -81,21 +100,56 @@ def measure(losses, logits, repeats, limit_s=inf):
         total = [forward + backward for forward, backward in samples]
         low, *_, high = statistics.quantiles(total, n=5)
         rows[name] = {
-            'forward_ms': round(statistics.median(forward for forward, _ in samples), 2),
-            'backward_ms': round(statistics.median(backward for _, backward in samples), 2),
-            'total_ms': round(statistics.median(total), 2),
-            'total_p20_ms': round(low, 2),
-            'total_p80_ms': round(high, 2),
+            'forward_ms': round(statistics.median(forward for forward, _ in samples), 4),
+            'backward_ms': round(statistics.median(backward for _, backward in samples), 4),
+            'total_ms': round(statistics.median(total), 4),
+            'total_p20_ms': round(low, 4),
+            'total_p80_ms': round(high, 4),
             'peak_memory': round(peak_memory(losses[name], logits), 3),
         }
     return rows
+
+
+def kernels(loss, logits):
+    """Time in µs of each of the kernels that one forward and backward runs on the device, by name; none on CPU."""
+    logits.grad = None
+    with torch.profiler.profile() as profile:
+        loss(logits).backward()
+        if logits.is_cuda:
+            torch.cuda.synchronize()
+    times = {}
+    for event in profile.profiler.kineto_results.events():
+        if event.device_type() == torch.autograd.DeviceType.CUDA and not event.name().startswith('Mem'):
+            times.setdefault(event.name(), []).append(round(1e-3 * event.duration_ns(), 1))
+    return times
+
+
+def copy_bandwidth(tensor, repeats=20):
+    """Bytes per second, read and written, of copying a tensor on its device: the median."""
+    target, times = torch.empty_like(tensor), []
+    for repeat in range(repeats + 1):
+        mark, elapsed_ms = clock(tensor)
+        start = mark()
+        target.copy_(tensor)
+        time_ms = elapsed_ms(start, mark())
+        if repeat:  # the first warms up
+            times.append(time_ms)
+    return 2e3 * tensor.numel() * tensor.element_size() / statistics.median(times)
 
 
 def environment(device, *modules):
     """Date, commit, hardware and versions, those of further modules included."""
 
     def first_line(command):
+        if shutil.which(command[0]) is None:
+            return ''
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+
+    def version_of(package):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
 
     lines = Path('/proc/cpuinfo').read_text().splitlines()
     cpu = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
@@ -106,8 +160,22 @@ def environment(device, *modules):
         'threads': torch.get_num_threads(),
         'python': platform.python_version(),
         'torch': torch.__version__,
+        **(
+            {'triton': version_of('triton'), 'cuda': torch.version.cuda, 'cudnn': torch.backends.cudnn.version()}
+            if device == 'cuda'
+            else {}
+        ),
         **{module.__name__: module.__version__ for module in modules},
     }
+
+
+def against(value, bar):
+    """What a bar, the most that a value may be, says to it; both may be None."""
+    if bar is None:
+        return ''
+    if value is None:
+        return f'{bar}: {NOT_MEASURED}'
+    return f'{bar}: met' if value <= bar else f'{bar}: missed by {value - bar:.2f}'
 
 
 def size(shape):

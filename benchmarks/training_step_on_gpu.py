@@ -1,0 +1,224 @@
+"""A training step of the paper's DeepLabv3-R50 on Cityscapes on a GPU, with each loss.
+
+One network and one batch of made-up images on the device serve all: only the final head's losses take turns, step by
+step, so that overheads are differences between neighbours. A step is MMEngine's ``train_step``, optimizer included;
+loading data is no part of it.
+"""
+
+import statistics
+import time
+import warnings
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import torch
+from measuring import NOT_MEASURED, against, clock
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from street_labels import street_labels
+from torch import nn
+
+from mmseg_cpg import BoundaryMaskFromLabel, BoundaryTargetHook
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'cpg'
+CROP = (1024, 2048)
+NUM_CLASSES = 19
+# For a quick look at whether it works: the same network, narrow and shallow.
+QUICK_CROP = (32, 64)
+QUICK_MODEL = dict(
+    backbone=dict(depth=18, base_channels=4, stem_channels=4),
+    decode_head=dict(in_channels=32, channels=8, dilations=(1, 2)),
+    auxiliary_head=dict(in_channels=16, channels=8),
+)
+NAMES = {'baseline': 'BCE', 'cpg3': 'BCE + CPG3', 'cpg5': 'BCE + CPG5', 'cpg7': 'BCE + CPG7', 'bce_rmi': 'BCE + RMI'}
+# Implementation, and whether boundaries are made beforehand; the dense one takes none.
+WAYS = [('triton', False), ('triton', True), ('sparse', False), ('sparse', True), ('dense', False)]
+BASELINE = ('baseline', None, False)
+CASES = [BASELINE, *((f'cpg{k}', *way) for k in (3, 5, 7) for way in WAYS), ('bce_rmi', None, False)]
+# Overhead in percent of the step: the paper's (Table 4, on an A100), and the most that Triton's may be.
+PAPER_PERCENT = {'cpg3': 2.2, 'cpg5': 4.0, 'cpg7': 5.2, 'bce_rmi': 3.5}
+BARS_PERCENT = {'cpg3': 0.7, 'cpg5': 1.0, 'cpg7': 1.5}
+MODULES_THAT_CHOOSE = ('mmseg_cpg.ops.cpg_loss', 'mmseg_cpg.models.losses.cpg_loss')
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / f'deeplabv3_r50_cityscapes_{name}.py')
+
+
+def losses_of(name, device):
+    losses = load(name).model.decode_head.loss_decode
+    return nn.ModuleList(map(MODELS.build, losses if isinstance(losses, list) else [losses])).to(device)
+
+
+def samples_of(label, loss_decode, precomputed):
+    """Data samples of a (B, H, W) label; with the boundaries that a CPG loss needs, if asked for."""
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None].cpu())) for each in label]
+    if precomputed:
+        transform = BoundaryMaskFromLabel(loss_decode[1].ksize, ignore_policy=loss_decode[1].ignore_policy)
+        samples = [transform(dict(data_samples=each))['data_samples'] for each in samples]
+    return [each.to(label.device) for each in samples]
+
+
+@contextmanager
+def forced(implementation):
+    """Let CPG losses run an implementation, whatever they would choose."""
+    with ExitStack() as stack:
+        for name in MODULES_THAT_CHOOSE if implementation else ():
+            answer = mock.Mock(return_value=(implementation, 'the benchmark asks for it'))
+            stack.enter_context(mock.patch.object(import_module(name), 'choose_implementation', answer))
+        yield
+
+
+class Trainer:
+    """A network, its optimizer and a batch; steps with any case's losses."""
+
+    def __init__(self, device, crop, batch_size, amp, options):
+        cfg = load('baseline')
+        cfg.merge_from_dict(dict(model=dict(options, pretrained=None, data_preprocessor=dict(size=crop))))
+        torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark
+        self.model = MODELS.build(cfg.model)
+        self.model.init_weights()
+        self.model.to(device).train()
+        if amp:
+            cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+        self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        logger = MMLogger.get_instance('benchmark_training_step', log_level='ERROR')
+        self.runner = SimpleNamespace(model=self.model, logger=logger)
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randint(256, (batch_size, 3, *crop), generator=generator, dtype=torch.uint8).to(device)
+        self.label = street_labels(batch_size, NUM_CLASSES, *crop).to(device)
+        self.hook = BoundaryTargetHook()
+
+    def prepare(self, name, implementation, precomputed):
+        """A function that makes a step with these losses."""
+        loss_decode = losses_of(name, self.images.device)
+        batch = dict(inputs=list(self.images), data_samples=samples_of(self.label, loss_decode, precomputed))
+
+        def step():
+            self.model.decode_head.loss_decode = loss_decode
+            self.hook.before_train(self.runner) if precomputed else self.hook.after_train(self.runner)
+            with forced(implementation):
+                self.model.train_step(batch, self.optim_wrapper)
+
+        return step
+
+
+def host_waits(step):
+    """How often the host waits for the device in a step."""
+    torch.cuda.set_sync_debug_mode('warn')
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return sum('synchronizing CUDA operation' in str(each.message) for each in caught)
+
+
+def examine(step, is_cuda):
+    """Warm up, and what is measured apart from times: (peak memory in GB, host synchronisations), None on CPU."""
+    step()
+    if not is_cuda:
+        return {'peak_memory_gb': None, 'host_synchronisations': None}
+    torch.cuda.reset_peak_memory_stats()
+    waits = host_waits(step)
+    return {'peak_memory_gb': round(1e-9 * torch.cuda.max_memory_allocated(), 2), 'host_synchronisations': waits}
+
+
+def timed_ms(step, tensor):
+    """How long a step takes on a tensor's device."""
+    mark, elapsed_ms = clock(tensor)
+    start = mark()
+    step()
+    return elapsed_ms(start, mark())
+
+
+def quantiles(values, unit):
+    low, *_, high = statistics.quantiles(values, n=5)
+    return {unit: round(statistics.median(values), 3), f'p20_{unit}': round(low, 3), f'p80_{unit}': round(high, 3)}
+
+
+def measure_cases(trainer, rounds, limit_s):
+    """Measurements of all cases, or why there is none, after so many rounds or, at least four, so much time."""
+    is_cuda = trainer.images.is_cuda
+    steps, rows = {}, {}
+    for case in CASES:
+        try:
+            step = trainer.prepare(*case)
+            rows[case] = examine(step, is_cuda)
+            steps[case] = step
+        except (RuntimeError, ValueError) as error:  # no Triton, or no room for the dense implementation
+            if case == BASELINE:
+                raise
+            rows[case] = {'fails': str(error).splitlines()[0]}
+            print(case, rows[case]['fails'], flush=True)
+    times = {case: [] for case in steps}
+    deadline = time.monotonic() + limit_s
+    while len(times[BASELINE]) < rounds and (len(times[BASELINE]) < 4 or time.monotonic() < deadline):
+        for case, step in steps.items():
+            times[case].append(timed_ms(step, trainer.images))
+    for case, of_case in times.items():
+        rows[case]['step'] = quantiles(of_case, 'ms')
+        overhead = [100 * (own / base - 1) for own, base in zip(of_case, times[BASELINE], strict=True)]
+        rows[case]['overhead'] = quantiles(overhead, 'percent')
+    return rows
+
+
+def measure_all(device, batch_size, rounds, limit_s, quick=False):
+    """Rows for all cases, AMP off and on; with ``device`` None without what takes a GPU."""
+    rows = []
+    for amp in (False, True) if device in ('cuda', None) else (False,):  # AmpOptimWrapper refuses CPU
+        measured = {}
+        if device:
+            crop, options = (QUICK_CROP, QUICK_MODEL) if quick else (CROP, {})
+            measured = measure_cases(Trainer(device, crop, batch_size, amp, options), rounds, limit_s)
+        for case in CASES:
+            name, implementation, precomputed = case
+            row = {
+                'amp': amp,
+                'losses': NAMES[name],
+                'implementation': implementation,
+                'precomputed': precomputed,
+                'paper_percent': PAPER_PERCENT.get(name),
+                'bar_percent': BARS_PERCENT.get(name) if implementation == 'triton' else None,
+                'measured': measured.get(case),
+            }
+            rows.append(row)
+            print(cells(row), flush=True)
+    return rows
+
+
+def cells(row):
+    """A row of the table."""
+    names = [row['losses']]
+    if row['implementation']:
+        names += [row['implementation'], 'precomputed' if row['precomputed'] else 'on the fly']
+    measured, paper = row['measured'], row['paper_percent']
+    overhead = (measured or {}).get('overhead', {}).get('percent')
+    values = [', '.join(names), 'on' if row['amp'] else 'off']
+    if measured is None or 'fails' in measured:
+        values += [NOT_MEASURED if measured is None else 'fails'] * 2
+    else:
+        values.append('{ms:.1f} ({p20_ms:.1f} to {p80_ms:.1f})'.format(**measured['step']))
+        values.append('{percent:+.2f} ({p20_percent:+.2f} to {p80_percent:+.2f})'.format(**measured['overhead']))
+    values += ['' if paper is None else f'{paper:+}', against(overhead, row['bar_percent'])]
+    for key in ('host_synchronisations', 'peak_memory_gb'):
+        value = (measured or {}).get(key)
+        values.append(NOT_MEASURED if value is None else str(value))
+    return f'| {" | ".join(values)} |'
+
+
+def markdown(rows):
+    """The table of the README."""
+    head = (
+        'losses', 'AMP', 'step, ms (20 to 80 %)', 'overhead, % of the step', "the paper's, %", 'bar, %',
+        'host synchronisations', 'peak memory, GB',
+    )  # fmt: skip
+    return '\n'.join(['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|', *map(cells, rows)])
