@@ -5,7 +5,6 @@ import threading
 import pytest
 import torch
 
-from mmseg_cpg import CPGLoss
 from mmseg_cpg.ops import boundary_targets, cpg_loss
 from tests.inputs import blobs, random_logits
 from tests.ops.test_cpg_loss import POLICIES, assert_close
@@ -21,6 +20,15 @@ def on_gpu(label, logits):
 def case():
     label = blobs((2, 200, 301), 19, void=0.003)
     return on_gpu(label, random_logits(label, 19))
+
+
+@pytest.fixture
+def CPGLoss():
+    """The module, which needs MMSegmentation; all else here does not."""
+    pytest.importorskip('mmseg')
+    from mmseg_cpg import CPGLoss
+
+    return CPGLoss
 
 
 @pytest.fixture
@@ -83,7 +91,7 @@ def test_dtypes_and_memory_formats(case, dtype, memory_format):
 
 @pytest.mark.usefixtures('no_synchronisation')
 @pytest.mark.parametrize('precomputed', [False, True])
-def test_loss_waits_for_nothing(case, precomputed):
+def test_loss_waits_for_nothing(case, precomputed, CPGLoss):
     label, logits = case
     loss = CPGLoss(ksize=5, class_weight=[1.0] * 19).cuda()
     torch.cuda.set_sync_debug_mode('default')
@@ -162,7 +170,7 @@ def test_cuda_graph(case):
         assert torch.equal(one, other)
 
 
-def test_compiled_model(case):
+def test_compiled_model(case, CPGLoss):
     label, _ = case
     layer = torch.nn.Conv2d(4, 19, 1).cuda()
     images = torch.randn(2, 4, *label.shape[1:], device='cuda')
@@ -176,7 +184,7 @@ def test_compiled_model(case):
     torch.testing.assert_close(gradient, expected)
 
 
-def test_mixed_precision_training_step(case):
+def test_mixed_precision_training_step(case, CPGLoss):
     label, _ = case
     layer = torch.nn.Conv2d(4, 19, 1).cuda()
     optimizer, scaler = torch.optim.SGD(layer.parameters(), 0.1), torch.amp.GradScaler('cuda')
@@ -207,7 +215,7 @@ def test_logits_of_more_than_2_to_the_31_elements():
     assert not gradient[:-1].any()
 
 
-def test_warns_of_batches_without_boundary(case):
+def test_warns_of_batches_without_boundary(case, CPGLoss):
     label, logits = case
     loss = CPGLoss()
     with pytest.warns(UserWarning, match='no boundary'):
