@@ -1,9 +1,7 @@
 """The README's snippets run, and its numbers are those of the JSON files in benchmarks/."""
 
-import importlib
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,6 @@ from mmseg_cpg import BoundaryTargetHook, CPGLoss
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
 SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    yield importlib.import_module
-    for name in [name for name, module in sys.modules.items() if 'benchmarks' in str(getattr(module, '__file__', ''))]:
-        del sys.modules[name]
 
 
 def test_there_are_snippets():
