@@ -13,6 +13,7 @@ loss that fails on an input, or takes longer than the limit for one run, is publ
 import argparse
 import json
 import signal
+import tempfile
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import OHEMPixelSampler
 from mmseg.utils import register_all_modules
 
+from mmseg_cpg.models.edge_network import EdgeNetwork, save_edge_network
 from mmseg_cpg.models.losses.base import SegmentationLoss
 
 CASES = [(1, 19, 512, 1024), (1, 150, 512, 512), (1, 171, 512, 512)]
@@ -68,6 +70,10 @@ class FocalLossOfOneHot(torch.nn.Module):
         return self.focal(pred, one_hot.movedim(3, 1).contiguous(), ignore_index=ignore_index)
 
 
+# An untrained edge network costs what a trained one does; measure_case writes one for each number of classes.
+FOLDER = tempfile.TemporaryDirectory()  # gone when the script ends
+EDGE_NETWORK = str(Path(FOLDER.name, 'edge_network.pth'))
+
 # Configs or modules by the name in the table. Losses of this package that are not among them are added, see `losses`.
 LOSSES = {
     BASELINE: CROSS_ENTROPY,
@@ -80,6 +86,7 @@ LOSSES = {
     'LovaszLoss': dict(type='LovaszLoss', reduction='none'),
     'TverskyLoss': dict(type='TverskyLoss'),
     **{f'CPGLoss, ksize {ksize}': dict(type='CPGLoss', ksize=ksize) for ksize in (3, 5, 7)},
+    'SEMEDALoss': dict(type='SEMEDALoss', checkpoint=EDGE_NETWORK),
 }
 
 
@@ -135,6 +142,9 @@ def check(loss, logits, label, here, limit_s):
 def measure_case(shape, device, repeats, limit_s):
     """A row for each loss, by its name: its measurements, or why it has none."""
     logits, label = setup(shape, device)
+    network = EdgeNetwork(shape[1])
+    network.init_weights()
+    save_edge_network(network, EDGE_NETWORK)
     working, rows = {}, {}
     for name, config in losses().items():
         here = isinstance(config, dict) and issubclass(MODELS.get(config['type']), SegmentationLoss)

@@ -55,7 +55,7 @@ def _device_obstacle(device: torch.device) -> str:
 
         logits = torch.zeros(1, 2, 8, 8, device=device)
         triton_squared_error(logits, logits[:, 0].long(), 3, 255, 'exclude', False, None)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:
         return f'{type(error).__name__}: {error}'.splitlines()[0]
