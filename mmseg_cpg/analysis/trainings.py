@@ -52,7 +52,12 @@ class Launcher(NamedTuple):
         """
         folder.mkdir(exist_ok=True)
         config = folder / osp.basename(cfg.filename)
-        cfg.dump(config)
+        try:
+            cfg.dump(config)
+        except SyntaxError as error:  # what MMEngine makes of a Ctrl-C that meets it here
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
         fault = self._launch('train', [config], ['--resume', '--work-dir', folder])
         if fault is None and not is_finished(folder):
             # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.

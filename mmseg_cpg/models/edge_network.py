@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os.path as osp
+import pickle
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -141,12 +142,16 @@ def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:
             f'python tools/train_edge_network.py CONFIG --work-dir {osp.dirname(path) or "."}'
             + ('' if osp.basename(path) == FILE_NAME else f', which writes {FILE_NAME} there')
         )
-    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    expected = f'expected the {FILE_NAME} that tools/train_edge_network.py writes'
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise UserError(f"'{path}' holds no edge network: {expected}.") from error
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
     names = [f'layers.{index}' for index in range(len(weights))]
     layers = [(weights[f'{name}.weight'], weights[f'{name}.bias']) for name in names if f'{name}.weight' in weights]
     if not layers or 'edges.weight' not in weights:
-        raise UserError(f"'{path}' holds no edge network: expected a file that tools/train_edge_network.py wrote.")
+        raise UserError(f"'{path}' holds no edge network: {expected}.")
     if not all(value.isfinite().all() for layer in layers for value in layer):
         raise UserError(f"The edge network '{path}' is of no use: some of its weights are not finite.")
     return layers

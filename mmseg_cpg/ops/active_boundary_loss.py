@@ -143,7 +143,8 @@ def _predicted_boundary(logits: Tensor, void: Tensor, boundary_ratio: float) -> 
     for image in range(len(logits)):
         _neighbour_divergence_(divergence[image], logits[image], void[image])
     highest = divergence.flatten(1).topk(_most_pixels(logits, boundary_ratio) + 1).values
-    boundary = divergence > highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD)
+    # Not '>': where the divergence is NaN the loss has to be, too.
+    boundary = ~(divergence <= highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD))
     return dilate(boundary, 3) & ~dilate(void, 3)
 
 

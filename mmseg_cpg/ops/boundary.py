@@ -130,7 +130,7 @@ def boundary_targets(
             asynchronous device assertion).
 
     Example:
-        >>> targets = boundary_targets(np.array([[0, 0, 1, 1]]), ksize=3)
+        >>> targets = boundary_targets(torch.tensor([[0, 0, 1, 1]]), ksize=3)
         >>> targets.pixel.tolist(), targets.category.tolist(), targets.gradient[0].tolist()
         ([1, 2, 1, 2], [0, 0, 1, 1], [-4, -4, 4, 4])
     """

@@ -225,3 +225,11 @@ LOGITS = random_logits(LABEL, 3).detach()
 def test_bad_input_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         active_boundary_loss(LOGITS, LABEL, **options)
+
+
+def test_nan_logits_that_are_not_void_are_seen():
+    label = torch.zeros(1, 20, 20, dtype=torch.int64)
+    label[..., 10:] = 1
+    for logits in (torch.full((1, 2, 20, 20), float('nan')), torch.randn(1, 2, 20, 20)):
+        logits[0, 0, 5, 5] = float('nan')
+        assert active_boundary_loss(logits, label).isnan()
