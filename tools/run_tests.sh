@@ -15,5 +15,5 @@ ruff check .
 ruff format --check .
 # Two processes with a thread each take half the time of one with two.
 export OMP_NUM_THREADS=1
-python -m pytest -n 2 --dist loadfile "$@"
+python -m pytest -n 2 --dist worksteal "$@"
 echo "All tests passed; they ran in $venv and left nothing behind."
