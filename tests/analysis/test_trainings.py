@@ -52,3 +52,15 @@ def test_what_it_says_is_shown(train, capfd):
     out, err = capfd.readouterr()
     assert out.startswith('out\n')
     assert err == 'warning\n\ufffd\n'
+
+
+def test_ctrl_c_while_the_config_is_written(train, monkeypatch):
+    def interrupted(*_):
+        try:
+            raise KeyboardInterrupt
+        except:  # noqa: E722  as in MMEngine
+            raise SyntaxError('Failed to format the config file')  # noqa: B904
+
+    monkeypatch.setattr(Config, 'dump', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train('pass')
