@@ -12,9 +12,9 @@ import torch
 from mmseg.utils import register_all_modules
 
 from mmseg_cpg import CPGLoss
-from tests import oracle
 from tests.conftest import BENCHMARKS
 from tests.ops.test_cpg_loss import blobs, random_logits
+from tests.oracles import cpg_loss as oracle
 
 
 @pytest.fixture

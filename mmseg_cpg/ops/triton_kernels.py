@@ -35,6 +35,7 @@ IS_READ, IS_COUNTED = tl.constexpr(1), tl.constexpr(2)
 
 @triton.jit
 def _class_id(value, ignore_index, num_classes):
+    value = value.to(tl.int64)  # unsigned dtypes have no -1
     is_class = (value >= 0) & (value < num_classes) & (value != ignore_index)
     return tl.where(is_class, value, -1).to(tl.int32)
 
@@ -82,7 +83,7 @@ def scan_label_kernel(
         bits |= tl.where(is_edge, READ_EDGE, 0)
         if offset >= -RADIUS and offset <= RADIUS:
             bits |= tl.where(is_edge, NEAR_EDGE, 0) | tl.where(here < 0, NEAR_VOID, 0)
-    own = tl.load(row + x.to(tl.int64) * label_x, mask=inside, other=0)
+    own = tl.load(row + x.to(tl.int64) * label_x, mask=inside, other=0).to(tl.int64)
     own_id = _class_id(own, ignore_index, num_classes)
     tl.store(ids + pixel, own_id.to(ids.dtype.element_ty), mask=inside)
     tl.store(near + pixel, bits.to(tl.int8), mask=inside)
