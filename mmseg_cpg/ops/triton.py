@@ -53,6 +53,8 @@ def triton_squared_error(
     """
     # The kernels compare in int64; what lies outside it is no label.
     ignore_index = ignore_index if -(2**63) <= ignore_index < 2**63 else -(2**63)
+    if class_weight is not None:
+        class_weight = class_weight.contiguous()  # the kernels know the strides of logits and label alone
     options = _Options(ksize, ignore_index, ignore_policy == 'exclude', use_sigmoid, max(logits.shape[1], 2))
     return _SquaredError.apply(logits, label, class_weight, options)
 

@@ -297,6 +297,18 @@ def test_half_precision_is_computed_in_float32(implementation, dtype, autocast):
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+def test_class_weight_of_any_stride(implementation):
+    label = blobs((1, 8, 17), 3)
+    logits = random_logits(label, 3)
+    class_weight = torch.tensor([0.5, 7.0, 2.0, 7.0, 1.5])[::2]
+    expected, expected_gradient, _, _ = oracle_loss(logits, label, 3, class_weight=[0.5, 2.0, 1.5])
+    loss = cpg_loss(logits, label, 3, class_weight=class_weight, implementation=implementation)
+    assert_close(loss.detach(), expected)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert_close(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 def test_memory_formats(implementation):
     label = blobs((2, 8, 30), 4)
     logits = random_logits(label, 4).detach()
