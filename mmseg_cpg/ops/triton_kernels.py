@@ -56,6 +56,15 @@ def _tile_origin(tile, height, width):
 
 
 @triton.jit
+def _tile_pixels(top, left, height, width):
+    """Row and column of each pixel of a tile, and whether the image has it."""
+    lane = tl.arange(0, BLOCK)
+    y = top + lane // TILE_X
+    x = left + lane % TILE_X
+    return y, x, (y < height) & (x < width)
+
+
+@triton.jit
 def scan_label_kernel(
     label, ids, near, invalid,
     ignore_index, num_classes, height, width, label_b, label_y, label_x,
@@ -63,10 +72,7 @@ def scan_label_kernel(
 ):  # fmt: skip
     tile = tl.program_id(0)
     image, top, left = _tile_origin(tile, height, width)
-    lane = tl.arange(0, BLOCK)
-    y = top + lane // TILE_X
-    x = left + lane % TILE_X
-    inside = (y < height) & (x < width)
+    y, x, inside = _tile_pixels(top, left, height, width)
     pixel = image * height * width + y * width + x
     row = label + image * label_b + y.to(tl.int64) * label_y
     below = label + image * label_b + tl.minimum(y + 1, height - 1).to(tl.int64) * label_y
@@ -99,10 +105,7 @@ def softmax_kernel(
 ):  # fmt: skip
     tile = tl.program_id(0)
     image, top, left = _tile_origin(tile, height, width)
-    place = tl.arange(0, BLOCK)
-    y = top + place // TILE_X
-    x = left + place % TILE_X
-    inside = (y < height) & (x < width)
+    y, x, inside = _tile_pixels(top, left, height, width)
     pixel = image * height * width + y * width + x
     bits = tl.zeros([BLOCK], tl.int32)
     for offset in tl.static_range(-2 * RADIUS, 2 * RADIUS + 1):
@@ -254,9 +257,8 @@ def error_kernel(
     while tile < num_tiles:
         image, top, left = _tile_origin(tile, height, width)
         first = image * height * width
-        y = top + lane // TILE_X
-        x = left + lane % TILE_X
-        tl.store(error + first + y * width + x, 0.0, mask=(y < height) & (x < width))
+        y, x, inside = _tile_pixels(top, left, height, width)
+        tl.store(error + first + y * width + x, 0.0, mask=inside)
         number = tl.zeros([BLOCK], tl.int32)
         if (tl.load(tiles + tile) & IS_COUNTED) != 0:
             length = _list_counted(places, counted + first, top, left, height, width, 0)
@@ -396,9 +398,7 @@ def class_gradient_kernel(
     while tile < num_tiles:
         image, top, left = _tile_origin(tile, height, width)
         first = image * height * width
-        y = top + lane // TILE_X
-        x = left + lane % TILE_X
-        inside = (y < height) & (x < width)
+        y, x, inside = _tile_pixels(top, left, height, width)
         pixel = y * width + x
         total = tl.zeros([BLOCK], tl.float32)
         length = 0
@@ -465,10 +465,7 @@ def gradient_kernel(
 ):  # fmt: skip
     tile = tl.program_id(0).to(tl.int64)
     image, top, left = _tile_origin(tl.program_id(0), height, width)
-    lane = tl.arange(0, BLOCK)
-    y = top + lane // TILE_X
-    x = left + lane % TILE_X
-    inside = (y < height) & (x < width)
+    y, x, inside = _tile_pixels(top, left, height, width)
     pixel = image * height * width + y * width + x
     total = tl.zeros([BLOCK], tl.float32)
     if not SIGMOID:
