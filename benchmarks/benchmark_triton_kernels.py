@@ -2,9 +2,9 @@
 
     python benchmarks/benchmark_triton_kernels.py        writes benchmark_triton_kernels.json beside this file
 
-Kernels are compiled for sm_80 (A100) and sm_90 (H100, H200) with the options that the package launches them with: every
-kernel size of the paper, softmax and sigmoid, both void policies, and every dtype, class weight and binary logits at
-ksize 3. Takes a minute or two; needs triton, and no GPU.
+The loss is called as in training, and each kernel that it launches is compiled as Triton would compile it there, for
+sm_80 (A100) and sm_90 (H100, H200), but not run. What Triton takes for constant or aligned, for example a stride of 1,
+depends on the arguments, so that odd ones are among the cases. Takes a minute or two; needs triton, and no GPU.
 """
 
 import argparse
@@ -14,117 +14,125 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 os.environ.pop('TRITON_INTERPRET', None)  # interpreted kernels cannot be compiled
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
 
-from mmseg_cpg.ops import sobel_numerators, triton_kernels
-from mmseg_cpg.ops.triton import BY_CLASS, STREAMING
+from mmseg_cpg.ops.triton import triton_squared_error
 
 ARCHITECTURES = (80, 90)
 KSIZES = (3, 5, 7)
-LAUNCHED_WITH = {
-    'scan_label_kernel': STREAMING,
-    'softmax_kernel': STREAMING,
-    'error_kernel': BY_CLASS,
-    'class_gradient_kernel': BY_CLASS,
-    'gradient_kernel': STREAMING,
-}
-POINTERS = dict(
-    label='*i64', ids='*i16', near='*i8', invalid='*i8', counted='*i8', tiles='*i8', written='*i8', entries='*i32',
-    scratch='*i32', slots='*fp32', highest='*fp32', inverse_sum='*fp32', error='*fp32', grad_output='*fp32',
-    folded='*fp32', shared='*fp32',
-)  # fmt: skip
+USUAL = dict(
+    logits=(4, 19, 1024, 2048),
+    dtype='float32',
+    memory_format='contiguous_format',
+    label='int64',
+    ksize=3,
+    ignore_index=255,
+    ignore_policy='exclude',
+    use_sigmoid=False,
+    class_weight=False,
+)
+BINARY = dict(logits=(4, 1, 1024, 2048), use_sigmoid=True)
+CASES = [
+    *(
+        dict(ksize=ksize, use_sigmoid=use_sigmoid, ignore_policy=policy)
+        for policy in ('exclude', 'as_background')
+        for use_sigmoid in (False, True)
+        for ksize in KSIZES
+    ),
+    dict(dtype='float16'),
+    dict(dtype='bfloat16'),
+    dict(class_weight=True),
+    dict(memory_format='channels_last'),
+    dict(label='uint8'),
+    dict(label='int32'),
+    BINARY,
+    dict(BINARY, class_weight=True),
+    # Nothing is aligned; sizes and ids of 1, which Triton takes for constants; offsets beyond 32 bits.
+    dict(logits=(3, 7, 21, 37)),
+    dict(logits=(1, 3, 1, 9)),
+    dict(logits=(2, 3, 9, 1)),
+    dict(logits=(1, 1, 1, 1), use_sigmoid=True),
+    dict(ignore_index=1),
+    dict(ignore_index=2**40),
+    dict(logits=(1, 2**15 + 1, 2, 2)),
+    dict(logits=(2, 171, 4096, 4096), dtype='float16'),
+]
 REGISTERS_OF_PROCESSOR, PROGRAMS_OF_PROCESSOR = 65536, 32
 
 
-def variants():
-    """Kernel name and the settings that it is compiled with; a kernel has those that its arguments name."""
-    softmax = dict(ksize=3, sigmoid=False, exclude=True, dtype='fp32', class_weight=False, binary=False)
-    for name in LAUNCHED_WITH:
-        arguments = getattr(triton_kernels, name).arg_names
-        chosen = [dict(softmax, ksize=ksize) for ksize in KSIZES] if 'RADIUS' in arguments else [softmax]
-        if 'SIGMOID' in arguments:
-            chosen += [dict(each, sigmoid=True) for each in chosen]
-        if 'EXCLUDE' in arguments:
-            chosen += [dict(each, exclude=False) for each in chosen]
-        if 'logits' in arguments:
-            chosen += [dict(softmax, dtype=dtype) for dtype in ('fp16', 'bf16')]
-        if 'class_weight' in arguments:
-            chosen += [dict(softmax, class_weight=True), dict(softmax, sigmoid=True, binary=True)]
-        for settings in chosen:
-            yield name, settings
+class AbsentGPU:
+    """What Triton asks its driver before it compiles; for it each architecture is a device of its own."""
+
+    def __init__(self, architecture):
+        self.architecture = architecture
+
+    def get_current_target(self):
+        return GPUTarget('cuda', self.architecture, 32)
+
+    def get_current_device(self):
+        return self.architecture
+
+    def get_current_stream(self, device):
+        return 0
 
 
-def compile_kernel(name, architecture, *, ksize, sigmoid, exclude, dtype, class_weight, binary):
-    kernel = getattr(triton_kernels, name)
-    constants = dict(
-        RADIUS=ksize // 2,
-        DENOMINATOR=sobel_numerators(ksize)[1],
-        EXCLUDE=exclude,
-        SIGMOID=sigmoid,
-        FIRST=int(binary),
-        HAS_CLASS_WEIGHT=class_weight,
-    )
-    pointers = dict(POINTERS, logits=f'*{dtype}', gradient=f'*{dtype}')
-    if class_weight:
-        pointers['class_weight'] = '*fp32'
-    else:
-        constants['class_weight'] = None
-    constants = {argument: value for argument, value in constants.items() if argument in kernel.arg_names}
-    # Strides of images are those that exceed 32 bits first.
-    signature = {
-        argument: pointers.get(argument)
-        or ('constexpr' if argument in constants else 'i64' if argument.endswith('_b') else 'i32')
-        for argument in kernel.arg_names
-    }
-    source = ASTSource(
-        kernel,
-        signature=signature,
-        constexprs={(kernel.arg_names.index(argument),): value for argument, value in constants.items()},
-    )
-    return triton.compile(source, target=GPUTarget('cuda', architecture, 32), options=LAUNCHED_WITH[name])
+def compile_kernels(*, logits, dtype, memory_format, label, class_weight, **options):
+    """(name, compiled kernel) of each launch in a forward and backward."""
+    compiled, run = [], JITFunction.run
+
+    def compile_only(kernel, *arguments, warmup, **launch):
+        compiled.append((kernel.fn.__name__, run(kernel, *arguments, warmup=True, **launch)))
+
+    # Tensors that nobody writes to take no memory.
+    batch, num_classes, *size = logits
+    logits = torch.empty(logits, dtype=getattr(torch, dtype), memory_format=getattr(torch, memory_format))
+    label = torch.empty((batch, *size), dtype=getattr(torch, label))
+    class_weight = torch.ones(num_classes) if class_weight else None
+    with mock.patch.object(JITFunction, 'run', compile_only), mock.patch.object(torch, '_assert_async'):
+        error, _ = triton_squared_error(logits.requires_grad_(), label, class_weight=class_weight, **options)
+        torch.autograd.grad(error, logits, torch.empty_like(error))
+    return compiled
 
 
 def resources(compiled):
-    """Registers and bytes of stack (spilled registers) of a thread, and bytes of shared memory of a program."""
+    """What a thread and a program of a compiled kernel need; spilled registers are on a thread's stack."""
     tool = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
         Path(file.name).write_bytes(compiled.asm['cubin'])
         usage = subprocess.run([tool, '-res-usage', file.name], capture_output=True, text=True, check=True).stdout
     registers, stack = (int(re.search(rf'\b{field}:(\d+)', usage)[1]) for field in ('REG', 'STACK'))
-    return dict(registers=registers, spilled_bytes=stack, shared_bytes=compiled.metadata.shared)
+    threads = 32 * compiled.metadata.num_warps
+    # The hardware gives registers to a warp in units of 8 a thread.
+    by_registers = REGISTERS_OF_PROCESSOR // (-(-registers // 8) * 8 * threads)
+    return dict(
+        num_warps=compiled.metadata.num_warps,
+        registers=registers,
+        spilled_bytes=stack,
+        shared_bytes=compiled.metadata.shared,
+        programs_per_processor=min(by_registers, PROGRAMS_OF_PROCESSOR, 2048 // threads),
+    )
 
 
 def measure():
-    rows = []
-    for name, settings in variants():
-        for architecture in ARCHITECTURES:
-            row = dict(kernel=name, architecture=f'sm_{architecture}', **settings, **LAUNCHED_WITH[name])
-            row.update(resources(compile_kernel(name, architecture, **settings)))
-            threads = 32 * row['num_warps']
-            # The hardware gives registers to a warp in units of 8 a thread.
-            by_registers = REGISTERS_OF_PROCESSOR // (-(-row['registers'] // 8) * 8 * threads)
-            row['programs_per_processor'] = min(by_registers, PROGRAMS_OF_PROCESSOR, 2048 // threads)
-            rows.append(row)
-            print(row, flush=True)
-    return rows
-
-
-def markdown(result):
-    """The table of the README: the variants of three kernel sizes, float32, on sm_90."""
-    lines = ['| kernel | ksize | registers | spilled, bytes | programs on a processor |', '|---|---|---|---|---|']
-    shown = dict(sigmoid=False, exclude=True, dtype='fp32', class_weight=False, binary=False, architecture='sm_90')
-    for row in result['rows']:
-        if all(row[key] == value for key, value in shown.items()):
-            lines.append(
-                f'| `{row["kernel"]}` | {row["ksize"]} | {row["registers"]} | {row["spilled_bytes"]} '
-                f'| {row["programs_per_processor"]} |'
-            )
-    return '\n'.join(lines)
+    """A row for each kernel that is compiled, with the first case that needs it."""
+    rows = {}
+    for architecture in ARCHITECTURES:
+        triton.runtime.driver.set_active(AbsentGPU(architecture))
+        for case in CASES:
+            case = {**USUAL, **case}
+            for name, compiled in compile_kernels(**case):
+                if compiled.hash not in rows:
+                    row = dict(kernel=name, architecture=f'sm_{architecture}', **case, **resources(compiled))
+                    rows[compiled.hash] = row
+                    print(row, flush=True)
+    return [*rows.values()]
 
 
 def main():
@@ -133,7 +141,7 @@ def main():
     args = parser.parse_args()
     result = dict(triton=triton.__version__, rows=measure())
     args.out.write_text(json.dumps(result, indent=1) + '\n')
-    print(markdown(result))
+    print(f'wrote {args.out}')
 
 
 if __name__ == '__main__':
