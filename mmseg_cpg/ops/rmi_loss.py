@@ -6,6 +6,7 @@ K the scatter matrix of P's and Y's points together; xi the ridge.
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -104,7 +105,8 @@ def rmi_loss(
 
     Use it beside a pixel-wise loss: pooling and xi aside it knows neither sign nor scale of P, and its gradient is 0
     where P is constant. As in the official code P and Y are 0 at void pixels; their logits change nothing and get
-    gradient 0. An image without an R x R square has loss 0. NaN logits that are not void make the loss NaN.
+    gradient 0. Images without an R x R square have loss 0, of which a warning tells. NaN logits that are not void make
+    the loss NaN.
 
     P is computed in float32 (float64 for float64 logits), also under autocast, the matrices in float64. A few maps are
     worked on at a time, and again in backward, so that little memory is needed beside the logits and their gradient.
@@ -173,6 +175,11 @@ def _information_lost(logits: Tensor, ids: Tensor, settings: RMIPreset, radius: 
     batch, num_classes, *size = logits.shape
     height, width = (settings.pooled_size(pixels) - radius + 1 for pixels in size)
     if min(height, width) < 1:
+        warnings.warn(
+            f'The RMI loss of images of {size[0]} x {size[1]} pixels is 0: pooled by {settings.pool_size} '
+            f'they have no square of {radius} x {radius} pixels.',
+            stacklevel=3,
+        )
         return logits.flatten(2)[..., :0].sum(2, dtype=torch.float64)
     index = torch.arange(batch * num_classes, device=logits.device)
     image = index.div(num_classes, rounding_mode='floor')
