@@ -104,18 +104,14 @@ def semeda_loss(
         >>> network = [(torch.randn(32, 19, 3, 3), torch.zeros(32)), (torch.randn(32, 32, 3, 3), torch.zeros(32))]
         >>> semeda_loss(logits, label, network).backward()
     """
-    layers = check_layers(layers, len(network))
     check_distance(distance)
     check_reduction(reduction)
     ids, void = check_pixels(logits, label, ignore_index)
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     num_classes = max(logits.shape[1], 2)
-    if network[0][0].shape[1] != num_classes:
-        raise ValueError(
-            f'the edge network must be for the {num_classes} classes of the logits, '
-            f'got one for {network[0][0].shape[1]}: it has to be trained on labels of this dataset'
-        )
+    _check_network(network, num_classes)
+    layers = check_layers(layers, len(network))
 
     dtype, power = compute_dtype(logits), DISTANCES[distance]
     with torch.autocast(logits.device.type, enabled=False):
@@ -139,6 +135,19 @@ def _probability(logits: Tensor, void: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], 1)  # softmax(0, z) = (1 - sigmoid(z), sigmoid(z))
     return logits.softmax(1).masked_fill(void[:, None], 0)
+
+
+def _check_network(network: Sequence[tuple[Tensor, Tensor]], num_classes: int) -> None:
+    """Raise ValueError unless ``network`` is a list of (weight, bias) for this number of classes."""
+    layers = [[layer] if isinstance(layer, Tensor) else layer for layer in network]
+    shapes = [[tuple(part.shape) for part in layer if isinstance(part, Tensor)] for layer in layers]
+    if not shapes or any([len(shape) for shape in layer] != [4, 1] for layer in shapes):
+        raise ValueError(f'network must be a list of (weight, bias), at least one, got tensors of shapes {shapes}')
+    if shapes[0][0][1] != num_classes:
+        raise ValueError(
+            f'the edge network must be for the {num_classes} classes of the logits, '
+            f'got one for {shapes[0][0][1]}: it has to be trained on labels of this dataset'
+        )
 
 
 def check_distance(distance: str) -> None:

@@ -125,6 +125,8 @@ def test_the_network_is_left_alone_and_gets_a_gradient_only_if_it_asks():
     ('options', 'message'),
     [
         (dict(network=edge_network(5)), 'edge network must be for the 3 classes of the logits, got one for 5'),
+        (dict(network=[]), r'network must be a list of \(weight, bias\), at least one, got tensors of shapes \[\]'),
+        (dict(network=edge_network(3)[0]), r'must be a list .* shapes \[\[\(\d, 3, 3, 3\)\], \[\(\d,\)\]\]'),
         (dict(layers=[2]), r"edge network's 2 layers, from 0 on, got \[2\]"),
         (dict(layers=[-1]), r"edge network's 2 layers, from 0 on, got \[-1\]"),
         (dict(layers=[0, 0]), r"edge network's 2 layers, from 0 on, got \[0, 0\]"),
