@@ -1,6 +1,7 @@
 """Losses as they are named on a command line, e.g. ``base+CPGLoss:1.5,ksize=7``."""
 
 import ast
+import inspect
 import math
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -174,7 +175,9 @@ def _build(loss):
         module = MODELS.build(dict(loss))
     except Exception as error:  # what a class raises depends on the class
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"--losses '{_spell(loss)}': {name} cannot be built: {reason[0]}.") from error
+        options = [*inspect.signature(kind).parameters]
+        hint = '' if {*loss} <= {'type', *options} else f' Its options are {", ".join(options)}.'
+        raise UserError(f"--losses '{_spell(loss)}': {name} cannot be built: {reason[0]}.{hint}") from error
     if not isinstance(getattr(module, 'loss_name', None), str):
         raise UserError(f"--losses: '{name}' is no loss for a decode head's loss_decode: it has no loss_name.")
     if 'loss' not in module.loss_name:

@@ -86,7 +86,7 @@ def test_losses_are_built():
         ('Nothing', 'The losses there are ActiveBoundaryLoss, BoundaryCrossEntropyLoss, '),
         ('no.such.Nothing', 'The losses there are '),
         ('CPGLoss:1,ksize=4', "'CPGLoss:1,ksize=4': CPGLoss cannot be built: ksize must be odd and in [3, 11], got 4."),
-        ('CPGLoss:1,k=3', "unexpected keyword argument 'k'"),
+        ('CPGLoss:1,k=3', "unexpected keyword argument 'k'. Its options are ksize, loss_weight, use_sigmoid, "),
         ('torch.nn.CrossEntropyLoss', 'is no loss for a decode head'),
         ('base+CPGLoss,loss_name=boundary', "loss_name must contain 'loss', or MMSegmentation logs the loss without"),
     ],
