@@ -45,17 +45,20 @@ PUBLISHED = {
 }
 
 
-def find_misplaced(dataset_cfg):
-    """Look for the first folder that a dataset's config names and that is missing, a level or two from its place.
+def find_missing(dataset_cfg):
+    """The first folder that a dataset's config names and that is missing (Path), None if there is none."""
+    root = Path(dataset_cfg.get('data_root') or '')
+    folders = [root, *(root / prefix for prefix in (dataset_cfg.get('data_prefix') or {}).values() if prefix)]
+    return next((folder for folder in folders if not folder.is_dir()), None)
+
+
+def find_misplaced(dataset_cfg, missing):
+    """Look for a missing folder of a dataset a level or two from its place.
 
     Returns:
         Path: A folder in its place whose name differs in case or in [-_], else one of the same name, else None.
     """
     root = Path(dataset_cfg.get('data_root') or '')
-    folders = [root, *(root / prefix for prefix in (dataset_cfg.get('data_prefix') or {}).values() if prefix)]
-    missing = next((folder for folder in folders if not folder.is_dir()), None)
-    if missing is None:
-        return None
     bases = [parent for parent in missing.parents if parent.is_dir()][:2]
     alike = _follow(bases[0], missing.relative_to(bases[0]).parts)
     if alike is not None:

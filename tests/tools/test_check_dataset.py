@@ -263,6 +263,12 @@ def test_every_dataset_is_checked_even_where_others_are_missing(tree, problems):
     assert missing.startswith('1 label missing')
 
 
+def test_a_folder_that_all_splits_lack_is_one_problem(tree, problems, capsys):
+    tree.root.rename(tree.root.with_name('elsewhere'))
+    (problem,) = problems(tree.config)
+    assert problem.startswith(f"Dataset folder '{tree.root}")
+
+
 def test_labels_are_sampled_unless_all_are_asked_for(tree, run_tool, fails_with, capsys, monkeypatch):
     spread = dataset_check._spread
     monkeypatch.setattr(dataset_check, '_spread', lambda items, number: spread(items, number and 3))

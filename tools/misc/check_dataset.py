@@ -16,7 +16,7 @@ from mmseg.registry import DATASETS
 from mmseg_cpg.utils.cli import make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config
 from mmseg_cpg.utils.data import datasets_of, require_data
-from mmseg_cpg.utils.dataset_check import WARNING, WRONG, check_files, find_misplaced
+from mmseg_cpg.utils.dataset_check import WARNING, WRONG, check_files, find_misplaced, find_missing
 from mmseg_cpg.utils.errors import UserError, one_line_errors
 
 NUM_LABELS = 1000
@@ -52,7 +52,8 @@ def build_datasets(dataset_cfg, loader):
     try:
         require_data(ConfigDict({loader: dict(dataset=dataset_cfg)}), loader)
     except UserError as error:
-        elsewhere = find_misplaced(dataset_cfg)
+        missing = find_missing(dataset_cfg)
+        elsewhere = missing and find_misplaced(dataset_cfg, missing)
         raise UserError(f"{error} Is it '{elsewhere}'?" if elsewhere else str(error)) from error
     dataset = DATASETS.build({**dataset_cfg, 'lazy_init': True})
     return getattr(dataset, 'datasets', [dataset])
@@ -65,7 +66,7 @@ def check_dataset(dataset, loader, num_labels, checked):
         dataset (BaseDataset): Built without listing its files.
         loader (str): Name of its data loader.
         num_labels (int, optional): How many labels to read, None for all.
-        checked (dict): Loaders by the files that were checked for them; gets this one.
+        checked (dict): Loaders by the files that were checked for them, or by the missing folder; gets this one.
     """
     print(f'{loader}: {type(dataset).__name__}')
     if not isinstance(dataset, BaseSegDataset) or (dataset.backend_args or {}).get('backend', 'local') != 'local':
@@ -87,11 +88,17 @@ def check_loader(cfg, loader, num_labels, checked):
     """Do :func:`check_dataset` for each dataset of a data loader."""
     found = Counter()
     for dataset_cfg in datasets_of(cfg[loader].dataset):
+        missing = find_missing(dataset_cfg)
+        if missing in checked:
+            print(f"{loader}: {dataset_cfg.type}\n  '{missing}' is missing, as said of {checked[missing]}")
+            continue
         try:
             datasets = build_datasets(dataset_cfg, loader)
         except UserError as error:
             print(f'{loader}: {dataset_cfg.type}\n  {WRONG}: {error}')
             found[WRONG] += 1
+            if missing is not None:
+                checked[missing] = loader
         else:
             for dataset in datasets:
                 found += check_dataset(dataset, loader, num_labels, checked)
