@@ -12,7 +12,6 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 import argparse
 import copy
 import re
-import signal
 import zlib
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from mmseg_cpg.analysis.comparison import Comparison, Measure, Training
 from mmseg_cpg.analysis.comparison_plot import draw_comparison
 from mmseg_cpg.analysis.costs import read_costs
-from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
+from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished, stoppable
 from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs, read_scalars
 from mmseg_cpg.evaluation.boundary import BoundarySettings
 from mmseg_cpg.utils.cli import add_gpus, make_config_parser, parse_args
@@ -230,12 +229,8 @@ def compare(args):
 
 def main(argv=None):
     args = parse_args(build_parser(), argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the training as well
-    with one_line_errors():
-        try:
-            compare(args)
-        except KeyboardInterrupt as error:
-            raise UserError('Stopped. The same command goes on from the latest checkpoint.') from error
+    with one_line_errors(), stoppable():
+        compare(args)
 
 
 if __name__ == '__main__':

@@ -11,12 +11,11 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 import argparse
 import math
 import re
-import signal
 from pathlib import Path
 
 from mmseg_cpg.analysis import paper
 from mmseg_cpg.analysis.sweep import Point, Sweep, lambda_caveat, paper_sweep
-from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished
+from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished, stoppable
 from mmseg_cpg.analysis.work_dirs import read_runs
 from mmseg_cpg.utils.cli import add_gpus, make_config_parser, parse_args
 from mmseg_cpg.utils.config import load_config, require_keys
@@ -128,12 +127,8 @@ def run_sweep(args):
 
 def main(argv=None):
     args = parse_args(build_parser(), argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the training as well
-    with one_line_errors():
-        try:
-            run_sweep(args)
-        except KeyboardInterrupt as error:
-            raise UserError('Stopped. The same command goes on from the latest checkpoint.') from error
+    with one_line_errors(), stoppable():
+        run_sweep(args)
 
 
 if __name__ == '__main__':

@@ -172,7 +172,8 @@ class Comparison(NamedTuple):
             yield 'Two seeds make wide intervals (± 9 standard deviations; three ± 2.5, five ± 1.2): give more --seeds.'
         yield (
             'step is the time of a training step without the wait for data, the median of what was logged after the '
-            f'first {WARM_UP_ITERS} iterations. memory is the highest that was logged before the first validation: on '
+            f'first {WARM_UP_ITERS} iterations (of all in a shorter training); what else the machine did at the time '
+            'is in it. memory is the highest that was logged before the first validation: on '
             'a GPU what PyTorch allocated, on CPU the peak resident memory of the process, Python included.'
         )
 

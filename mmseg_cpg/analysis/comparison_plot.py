@@ -19,16 +19,13 @@ def draw_comparison(comparison):
 
     Returns:
         Figure | None: Dots for the means of the differences, bars for their intervals and ticks for single seeds; None
-            as long as no loss has a training to compare.
+            as long as no loss has a training to compare. A loss without one has a row that says so.
     """
-    found = {
-        (losses, measure): comparison.difference(losses, measure)
-        for losses in comparison.losses
-        for measure in comparison.scores
-    }
-    shown = [losses for losses in comparison.losses if any(found[losses, measure] for measure in comparison.scores)]
-    scores = [measure for measure in comparison.scores if any(found[losses, measure] for losses in shown)]
-    if not shown:
+    shown = [losses for losses in comparison.losses if losses != comparison.baseline]
+    scores = [
+        measure for measure in comparison.scores if any(comparison.difference(losses, measure) for losses in shown)
+    ]
+    if not scores:
         return None
     size = (2.6 + 2.9 * len(scores), 2.1 + 0.62 * len(shown))
     figure = Figure(figsize=size, dpi=150, layout='constrained')
@@ -48,6 +45,7 @@ def _draw_panel(axes, comparison, shown, measure):
     for row, losses in enumerate(shown):
         found = comparison.difference(losses, measure)
         if found is None:
+            axes.text(0.5, row, 'no result', transform=axes.get_yaxis_transform(), ha='center', fontsize=9)
             continue
         colour = UNCLEAR if not found.excludes_zero else BETTER if found.mean > 0 else WORSE
         seeds = [*comparison.differences(losses, measure).values()]

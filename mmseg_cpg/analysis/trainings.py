@@ -58,7 +58,8 @@ class Launcher(NamedTuple):
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None
             raise
-        fault = self._launch('train', [config], ['--resume', '--work-dir', folder])
+        resume = ['--resume'] if (folder / 'last_checkpoint').exists() else []
+        fault = self._launch('train', [config], [*resume, '--work-dir', folder])
         if fault is None and not is_finished(folder):
             # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
             checkpoint = find_latest_checkpoint(folder)
@@ -111,6 +112,20 @@ def is_finished(folder):
     """Whether the training in a folder has a result of its end."""
     runs = read_runs(folder)
     return bool(runs) and runs[-1].state == FINISHED
+
+
+@contextmanager
+def stoppable():
+    """Let SIGTERM stop trainings as Ctrl-C does, which ends the one that runs, and say of both how to go on.
+
+    Raises:
+        UserError: If they are stopped.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise UserError('Stopped. The same command goes on from the latest checkpoint.') from error
 
 
 @contextmanager

@@ -109,14 +109,14 @@ def test_the_plot_shows_what_is_better_worse_and_undecided():
     assert [axes.get_title() for axes in figure.axes] == ['mIoU\nbase: 20.00 %', 'F-score 3 px\nbase: 40.00 %']
     axes = figure.axes[0]
     labels = [label.get_text().splitlines() for label in axes.get_yticklabels()]
-    assert [losses for losses, _ in labels] == ['up', 'down', 'open']
+    assert [losses for losses, *_ in labels] == ['up', 'down', 'open', 'lost']
     assert labels[2][1] == 'step +0 ± 25 %, memory +0 ± 0 %'
     dots = [line for line in axes.lines if line.get_marker() == 'o']
     assert [to_hex(dot.get_color()) for dot in dots] == [BETTER, WORSE, to_hex(UNCLEAR)]
     assert [float(dot.get_xdata()[0]) for dot in dots] == pytest.approx([3.1 / 3, -3.1 / 3, 0])
     seeds = [line for line in axes.lines if line.get_marker() == '|']
     assert seeds[2].get_xdata() == pytest.approx([-2, 2, 0])
-    assert [text.get_text() for text in axes.texts] == ['+1.03', '-1.03', '+0.00']
+    assert [text.get_text() for text in axes.texts] == ['+1.03', '-1.03', '+0.00', 'no result']
 
 
 def test_the_plot_waits_for_a_difference():

@@ -187,7 +187,7 @@ def test_losses_and_seeds_may_join(launched, run_tool):
 def test_several_gpus_train_together(launched, run_tool):
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--gpus', 2)
     folder = 'compare/base_seed_0'
-    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--resume', '--work-dir', folder]]
+    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--work-dir', folder]]
 
 
 def test_the_default_folder_is_beside_that_of_training(launched, run_tool):

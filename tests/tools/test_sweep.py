@@ -175,7 +175,12 @@ def test_every_cpg_loss_gets_the_weight(launched, write_config, run_tool, tmp_pa
 
 def test_a_crash_leaves_the_others_and_is_resumed(launched, config, run_tool, fails_with, tmp_path):
     commands, outcomes = launched
-    outcomes[1.0] = lambda command, folder, rows: 9
+
+    def crashes(command, folder, rows):
+        (folder / 'last_checkpoint').write_text('iter_1.pth')
+        return 9
+
+    outcomes[1.0] = crashes
     message = fails_with(*config, '--values', 2, 1, 0)
     assert message.startswith('Error: 1 of 3 trainings failed (λ = 1)')
     assert [row['state'] for row in read_csv(tmp_path / 'sweep').values()] == ['finished', 'not run', 'finished']
@@ -210,7 +215,7 @@ def test_a_training_that_ended_in_its_last_validation_is_tested(launched, config
 def test_several_gpus_train_together(launched, config, run_tool):
     run_tool(*config, '--values', 1, '--gpus', 2)
     folder = 'sweep/lambda_1'
-    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--resume', '--work-dir', folder]]
+    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--work-dir', folder]]
 
 
 def test_other_values_join_those_before(launched, config, run_tool, tmp_path):
