@@ -17,7 +17,7 @@ SNIPPETS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
 def test_there_are_snippets():
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
 
 
 def test_config_snippet_builds(tmp_path):
@@ -31,7 +31,7 @@ def test_config_snippet_builds(tmp_path):
 
 
 def test_three_lines_precompute_boundaries(tmp_path):
-    config, _, three_lines, _ = SNIPPETS
+    config, _, three_lines, *_ = SNIPPETS
     assert len([line for line in three_lines.splitlines() if line]) == 3
     (tmp_path / 'my_config.py').write_text(config)
     (tmp_path / 'precomputed.py').write_text(three_lines)
@@ -51,6 +51,13 @@ def test_evaluator_snippet_builds():
         'IoUMetric',
         'BoundaryMetric',
     ]
+
+
+def test_losses_snippet_builds():
+    names = {}
+    exec(SNIPPETS[4], names)
+    register_all_modules(init_default_scope=True)
+    assert [MODELS.build(loss).loss_name for loss in names['loss_decode']] == ['loss_ce', 'loss_abl']
 
 
 def test_python_snippet_runs():
