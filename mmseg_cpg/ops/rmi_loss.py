@@ -109,7 +109,7 @@ def rmi_loss(
     the loss NaN.
 
     P is computed in float32 (float64 for float64 logits), also under autocast, the matrices in float64. A few maps are
-    worked on at a time, and again in backward, so that little memory is needed beside the logits and their gradient.
+    worked on at a time, and again in backward, so that memory beside the logits is that of their gradient, twice.
 
     Args:
         logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation:
