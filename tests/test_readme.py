@@ -70,6 +70,7 @@ def test_python_snippet_runs():
     'name',
     [
         'benchmark_cpg_loss',
+        'benchmark_losses',
         'benchmark_boundary_exactness',
         'benchmark_boundary_metric',
         'benchmark_boundary_transform',
