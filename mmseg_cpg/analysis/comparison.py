@@ -167,7 +167,7 @@ class Comparison(NamedTuple):
             'any effect about one leaves out 0 by chance.'
         )
         if len(self.seeds) == 1:
-            yield 'One seed does not tell how much seeds vary, so there is no interval (–): give more --seeds.'
+            yield 'One seed does not tell how much seeds vary, so there is no interval: give more --seeds.'
         elif len(self.seeds) == 2:
             yield 'Two seeds make wide intervals (± 9 standard deviations; three ± 2.5, five ± 1.2): give more --seeds.'
         yield (

@@ -17,9 +17,9 @@ class Estimate(NamedTuple):
     count: int
 
     def text(self, digits, sign=''):
-        """The estimate as text, e.g. '59.38 ± 0.81', with ``sign='+'`` '+1.35 ± 0.40'."""
-        margin = '–' if self.margin is None else f'{self.margin:.{digits}f}'
-        return f'{self.mean:{sign}.{digits}f} ± {margin}'
+        """The estimate as text, e.g. '59.38 ± 0.81', with ``sign='+'`` '+1.35 ± 0.40', of one value '59.38'."""
+        margin = '' if self.margin is None else f' ± {self.margin:.{digits}f}'
+        return f'{self.mean:{sign}.{digits}f}{margin}'
 
     @property
     def excludes_zero(self):
