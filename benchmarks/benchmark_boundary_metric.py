@@ -17,8 +17,8 @@ import boundary_by_class
 import cv2
 import numpy as np
 import torch
-from benchmark_boundary_transform import HEIGHT, WIDTH, summary, timed
-from measuring import environment
+from benchmark_boundary_transform import HEIGHT, WIDTH, timed
+from measuring import environment, summary
 from mmseg.evaluation.metrics import IoUMetric
 from street_labels import street_labels
 

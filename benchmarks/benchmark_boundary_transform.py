@@ -11,7 +11,6 @@ of the pickled field of a data sample, as the main process gets it.
 import argparse
 import json
 import pickle
-import statistics
 import tempfile
 import time
 from functools import partial
@@ -20,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from measuring import environment
+from measuring import environment, summary
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner import set_random_seed
@@ -79,11 +78,6 @@ def check(transform, find, label):
     if not all(torch.equal(getattr(actual, name), tensor) for name, tensor in tensors.items()):
         raise SystemExit(f'{transform} does not give what the loss finds')
     return sample
-
-
-def summary(times):
-    low, *_, high = statistics.quantiles(times, n=5)
-    return {'ms': round(statistics.median(times), 2), 'p20_ms': round(low, 2), 'p80_ms': round(high, 2)}
 
 
 def timed(run, times):

@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-from benchmark_boundary_transform import summary
-from benchmark_cpg_loss import environment
+from measuring import environment, summary
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import torch
-from benchmark_boundary_transform import summary, write_scene
-from measuring import NOT_MEASURED, environment
+from benchmark_boundary_transform import write_scene
+from measuring import NOT_MEASURED, environment, summary
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner

@@ -110,6 +110,12 @@ def measure(losses, logits, repeats, limit_s=inf):
     return rows
 
 
+def summary(values, unit='ms'):
+    """Median and 20 and 80 % percentiles of some values of a unit, which is part of their names."""
+    low, *_, high = statistics.quantiles(values, n=5)
+    return {unit: round(statistics.median(values), 3), f'p20_{unit}': round(low, 3), f'p80_{unit}': round(high, 3)}
+
+
 def kernels(loss, logits):
     """Time in µs of each of the kernels that one forward and backward runs on the device, by name; none on CPU."""
     logits.grad = None

@@ -5,7 +5,6 @@ step, so that overheads are differences between neighbours. A step is MMEngine's
 loading data is no part of it.
 """
 
-import statistics
 import time
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
-from measuring import NOT_MEASURED, against, clock
+from measuring import NOT_MEASURED, against, clock, summary
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
@@ -140,11 +139,6 @@ def timed_ms(step, tensor):
     return elapsed_ms(start, mark())
 
 
-def quantiles(values, unit):
-    low, *_, high = statistics.quantiles(values, n=5)
-    return {unit: round(statistics.median(values), 3), f'p20_{unit}': round(low, 3), f'p80_{unit}': round(high, 3)}
-
-
 def measure_cases(trainer, rounds, limit_s):
     """Measurements of all cases, or why there is none, after so many rounds or, at least four, so much time."""
     is_cuda = trainer.images.is_cuda
@@ -165,9 +159,9 @@ def measure_cases(trainer, rounds, limit_s):
         for case, step in steps.items():
             times[case].append(timed_ms(step, trainer.images))
     for case, of_case in times.items():
-        rows[case]['step'] = quantiles(of_case, 'ms')
+        rows[case]['step'] = summary(of_case)
         overhead = [100 * (own / base - 1) for own, base in zip(of_case, times[BASELINE], strict=True)]
-        rows[case]['overhead'] = quantiles(overhead, 'percent')
+        rows[case]['overhead'] = summary(overhead, 'percent')
     return rows
 
 

@@ -43,8 +43,13 @@ def build_parser():
     return parser
 
 
-def build_datasets(dataset_cfg, loader):
+def build_datasets(dataset_cfg, loader, missing):
     """Return the datasets with files of their own that a config builds, without listing their files.
+
+    Args:
+        dataset_cfg (ConfigDict): The config.
+        loader (str): Name of its data loader.
+        missing (Path, optional): The first folder that it lacks.
 
     Raises:
         UserError: If a folder is missing; the message names one that it might be.
@@ -52,7 +57,6 @@ def build_datasets(dataset_cfg, loader):
     try:
         require_data(ConfigDict({loader: dict(dataset=dataset_cfg)}), loader)
     except UserError as error:
-        missing = find_missing(dataset_cfg)
         elsewhere = missing and find_misplaced(dataset_cfg, missing)
         raise UserError(f"{error} Is it '{elsewhere}'?" if elsewhere else str(error)) from error
     dataset = DATASETS.build({**dataset_cfg, 'lazy_init': True})
@@ -93,7 +97,7 @@ def check_loader(cfg, loader, num_labels, checked):
             print(f"{loader}: {dataset_cfg.type}\n  '{missing}' is missing, as said of {checked[missing]}")
             continue
         try:
-            datasets = build_datasets(dataset_cfg, loader)
+            datasets = build_datasets(dataset_cfg, loader, missing)
         except UserError as error:
             print(f'{loader}: {dataset_cfg.type}\n  {WRONG}: {error}')
             found[WRONG] += 1
