@@ -24,7 +24,8 @@ from cpg_loss_on_gpu import markdown as markdown_on_gpu
 from cpg_loss_on_gpu import measure_all as measure_on_gpu
 from measuring import NOT_MEASURED, environment, measure, peak_memory, setup, size
 
-from mmseg_cpg.ops import boundary_targets, cpg_loss, dense
+from mmseg_cpg.ops import boundary_targets, cpg_loss
+from mmseg_cpg.ops.cpg import dense
 
 CASES = [(2, 19, 512, 1024), (1, 150, 512, 512)]
 KSIZES = (3, 5, 7)

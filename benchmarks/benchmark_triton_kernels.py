@@ -23,7 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from mmseg_cpg.ops.triton import triton_squared_error
+from mmseg_cpg.ops.cpg.triton_autograd import triton_squared_error
 
 ARCHITECTURES = (80, 90)
 USUAL = dict(

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from measuring import NOT_MEASURED, against, copy_bandwidth, kernels, measure, run, setup, size
 
 from mmseg_cpg.ops import boundary_targets, cpg_loss
-from mmseg_cpg.ops.boundary import dilate
+from mmseg_cpg.ops.cpg.targets import dilate
 
 # Most time over that of cross-entropy, by ksize, float32 logits; and most memory.
 BARS = {

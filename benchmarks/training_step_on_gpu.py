@@ -44,7 +44,7 @@ CASES = [BASELINE, *((f'cpg{k}', *way) for k in (3, 5, 7) for way in WAYS), ('bc
 # Overhead in percent of the step: the paper's (Table 4, on an A100), and the most that Triton's may be.
 PAPER_PERCENT = {'cpg3': 2.2, 'cpg5': 4.0, 'cpg7': 5.2, 'bce_rmi': 3.5}
 BARS_PERCENT = {'cpg3': 0.7, 'cpg5': 1.0, 'cpg7': 1.5}
-MODULES_THAT_CHOOSE = ('mmseg_cpg.ops.cpg_loss', 'mmseg_cpg.models.losses.cpg_loss')
+MODULES_THAT_CHOOSE = ('mmseg_cpg.ops.cpg.loss', 'mmseg_cpg.models.losses.cpg_loss')
 
 
 def load(name):

@@ -26,6 +26,7 @@ else:
         ReproducibleResumeHook,
     )
     from .evaluation.metrics import BoundaryMetric, EdgeMetric
+    from .mmengine_scope import register_packages
     from .models import (
         ActiveBoundaryLoss,
         BoundaryCrossEntropyLoss,
@@ -38,7 +39,6 @@ else:
         SEMEDALoss,
         SobelLoss,
     )
-    from .utils.packages import register_packages
 
     register_packages()
     __all__ = [

@@ -13,7 +13,7 @@ from mmseg.utils import register_all_modules
 
 from mmseg_cpg import CPGLoss
 from tests.conftest import BENCHMARKS
-from tests.ops.test_cpg_loss import blobs, random_logits
+from tests.ops.cpg.test_loss import blobs, random_logits
 from tests.oracles import cpg_loss as oracle
 
 
@@ -140,7 +140,7 @@ def test_rows_of_the_training_step(training, monkeypatch):
     monkeypatch.setattr(training, 'CASES', cases)
     found = []
     monkeypatch.setattr(
-        import_module('mmseg_cpg.ops.cpg_loss'), 'boundary_targets', lambda *args, **kwargs: found.append(args)
+        import_module('mmseg_cpg.ops.cpg.loss'), 'boundary_targets', lambda *args, **kwargs: found.append(args)
     )
     rows = training.measure_all('cpu', 2, 4, 0, quick=True)
     assert not found  # what was made beforehand reached the loss
@@ -171,7 +171,7 @@ def test_training_step_without_room(training, monkeypatch):
 
 @pytest.mark.parametrize('implementation', ['dense', 'sparse', 'triton'])
 def test_implementation_is_forced(training, implementation):
-    module = 'mmseg_cpg.ops.triton' if implementation == 'triton' else 'mmseg_cpg.ops.cpg_loss'
+    module = 'mmseg_cpg.ops.cpg.triton_autograd' if implementation == 'triton' else 'mmseg_cpg.ops.cpg.loss'
     name = f'{implementation}_squared_error'
     label = blobs((1, 6, 9), 2)
     function = getattr(import_module(module), name)

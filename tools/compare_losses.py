@@ -17,18 +17,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-from mmseg_cpg.analysis.comparison import Comparison, Measure, Training
-from mmseg_cpg.analysis.comparison_plot import draw_comparison
-from mmseg_cpg.analysis.costs import read_costs
-from mmseg_cpg.analysis.trainings import Launcher, claim, is_finished, stoppable
-from mmseg_cpg.analysis.work_dirs import FINISHED, read_runs, read_scalars
+from mmseg_cpg.experiments.comparison import Comparison, Measure, Training
+from mmseg_cpg.experiments.comparison_plot import draw_comparison
+from mmseg_cpg.experiments.costs import read_costs
+from mmseg_cpg.experiments.trainings import Launcher, claim, is_finished, stoppable
+from mmseg_cpg.experiments.work_dirs import FINISHED, read_runs, read_scalars
 from mmseg_cpg.evaluation.boundary import BoundarySettings
-from mmseg_cpg.utils.cli import add_gpus, make_config_parser, parse_args
-from mmseg_cpg.utils.config import load_config, require_keys
-from mmseg_cpg.utils.data import require_data
-from mmseg_cpg.utils.errors import UserError, one_line_errors
-from mmseg_cpg.utils.loss_choices import BASE, LossChoice, check_losses, choose_losses, parse_losses
-from mmseg_cpg.utils.parts import builds, final_head, losses_of, name_losses, type_name
+from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
+from mmseg_cpg.cli.config import load_config, require_keys
+from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.loss_spec import BASE, LossChoice, check_losses, choose_losses, parse_losses
+from mmseg_cpg.config_nodes import builds, final_head, losses_of, name_losses, type_name
 
 TOOLS = Path(__file__).resolve().parent
 TOLERANCE_PX = 3

@@ -8,12 +8,12 @@ import inspect
 from mmengine.utils import mkdir_or_exist
 from mmseg.registry import METRICS
 
-from mmseg_cpg.utils.checkpoint import require_checkpoint
-from mmseg_cpg.utils.cli import build_runner, make_parser, parse_args
-from mmseg_cpg.utils.config import load_config, require_keys
-from mmseg_cpg.utils.data import datasets_of, require_data
-from mmseg_cpg.utils.distributed import leave_together
-from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.cli.checkpoint import require_checkpoint
+from mmseg_cpg.cli.parser import build_runner, make_parser, parse_args
+from mmseg_cpg.cli.config import load_config, require_keys
+from mmseg_cpg.cli.require_data import datasets_of, require_data
+from mmseg_cpg.engine.distributed import leave_together
+from mmseg_cpg.cli.errors import UserError, one_line_errors
 
 
 def build_parser():

@@ -5,13 +5,13 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 from mmengine.device import get_device
 
-from mmseg_cpg.utils.checkpoint import require_checkpoint, resume_from
-from mmseg_cpg.utils.cli import add_resume, build_runner, make_parser, parse_args
-from mmseg_cpg.utils.config import load_config, require_keys
-from mmseg_cpg.utils.data import require_data
-from mmseg_cpg.utils.distributed import leave_together
-from mmseg_cpg.utils.errors import UserError, one_line_errors
-from mmseg_cpg.utils.precompute import precompute_boundaries, require_boundary_target_hook
+from mmseg_cpg.cli.checkpoint import require_checkpoint, resume_from
+from mmseg_cpg.cli.parser import add_resume, build_runner, make_parser, parse_args
+from mmseg_cpg.cli.config import load_config, require_keys
+from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.engine.distributed import leave_together
+from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.precompute import precompute_boundaries, require_boundary_target_hook
 
 
 def build_parser():

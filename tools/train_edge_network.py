@@ -10,13 +10,13 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
-from mmseg_cpg.utils.checkpoint import require_checkpoint, resume_from
-from mmseg_cpg.utils.cli import add_resume, build_runner, make_parser, parse_args
-from mmseg_cpg.utils.config import apply_command_line, read_config
-from mmseg_cpg.utils.data import require_data
-from mmseg_cpg.utils.distributed import leave_together
-from mmseg_cpg.utils.edge_training import edge_network_config
-from mmseg_cpg.utils.errors import one_line_errors
+from mmseg_cpg.cli.checkpoint import require_checkpoint, resume_from
+from mmseg_cpg.cli.parser import add_resume, build_runner, make_parser, parse_args
+from mmseg_cpg.cli.config import apply_command_line, read_config
+from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.engine.distributed import leave_together
+from mmseg_cpg.cli.edge_training import edge_network_config
+from mmseg_cpg.cli.errors import one_line_errors
 
 NUM_LABELS = 8  # that the scale of the features is taken from
 

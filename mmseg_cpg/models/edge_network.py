@@ -15,10 +15,10 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_cpg.ops.arguments import void_mask
+from mmseg_cpg.cli.errors import UserError
+from mmseg_cpg.ops._validation import void_mask
 from mmseg_cpg.ops.semantic_edges import balanced_bce, one_hot_map, semantic_edges
-from mmseg_cpg.ops.semeda_loss import edge_features
-from mmseg_cpg.utils.errors import UserError
+from mmseg_cpg.ops.semeda import edge_features
 
 FILE_NAME = 'edge_network.pth'
 

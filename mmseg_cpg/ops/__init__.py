@@ -1,16 +1,14 @@
 """Pure torch operations, usable from any training code: nothing here needs MMSegmentation."""
 
-from .active_boundary_loss import active_boundary_loss
-from .boundary import BoundaryTargets, boundary_targets, stack_targets
-from .boundary_cross_entropy_loss import boundary_cross_entropy_loss
+from .active_boundary import active_boundary_loss
+from .boundary_cross_entropy import boundary_cross_entropy_loss
 from .boundary_distance import BoundaryDistance, boundary_distance, stack_distances
-from .boundary_f1_loss import boundary_f1_loss
-from .cpg_loss import cpg_loss
+from .boundary_f1 import boundary_f1_loss
+from .cpg import BoundaryTargets, boundary_targets, cpg_loss, sobel_numerators, stack_targets
 from .gradient_layer import gradient_features, gradient_layer
-from .kernels import sobel_numerators
-from .locally_adaptive_loss import locally_adaptive_loss
-from .rmi_loss import rmi_loss
-from .semeda_loss import semeda_loss
+from .locally_adaptive import locally_adaptive_loss
+from .rmi import rmi_loss
+from .semeda import semeda_loss
 from .sobel_loss import sobel_loss
 
 __all__ = [

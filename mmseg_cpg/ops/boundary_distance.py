@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arguments import check_ignore_index, check_label, void_mask
+from ._validation import check_ignore_index, check_label, void_mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .boundary import window_extremum
+from .cpg.targets import window_extremum
 
 EDGE_SIDES = ('above', 'below')
 _WINDOW_PX = 3

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_label, void_mask
-from .boundary import boundary_targets, dilate
+from ._validation import check_label, void_mask
+from .cpg.targets import boundary_targets, dilate
 
 EDGE_KSIZE = 3
 

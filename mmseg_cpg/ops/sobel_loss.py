@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_avg_factor, check_factor, check_pixels, check_reduction
-from .autograd import refuse_second_derivative
-from .boundary import dilate
-from .chunks import chunk_slices
-from .dtypes import compute_dtype
-from .kernels import check_ksize, sobel_numerators
-from .probability import probability_backward_, probability_of_image
-from .reduction import reduce_error
-from .tiles import add_x_gradient
+from ._autograd import refuse_second_derivative
+from ._chunks import chunk_slices
+from ._dtypes import compute_dtype
+from ._probability import probability_backward_, probability_of_image
+from ._reduction import reduce_error
+from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
+from .cpg.sobel import check_ksize, sobel_numerators
+from .cpg.targets import dilate
+from .cpg.tiles import add_x_gradient
 
 
 @torch.compiler.disable

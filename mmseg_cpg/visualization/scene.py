@@ -10,8 +10,8 @@ import torch
 from mmseg.structures import SegDataSample
 
 from mmseg_cpg.ops import BoundaryTargets, boundary_targets
-from mmseg_cpg.ops.dense import probability_gradient
-from mmseg_cpg.ops.kernels import sobel_numerators
+from mmseg_cpg.ops.cpg.dense import probability_gradient
+from mmseg_cpg.ops.cpg.sobel import sobel_numerators
 
 LINE_PX = 64
 NUM_EDGES = 4

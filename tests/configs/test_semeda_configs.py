@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmseg_cpg.utils.edge_training import edge_network_config
+from mmseg_cpg.cli.edge_training import edge_network_config
 from tests.configs.reading import SEMEDA, decode_heads, header_of, load, plain
 
 STOCK = {'deeplabv3_r50-d8_4xb2-80k_cityscapes-512x1024': 'deeplabv3'}

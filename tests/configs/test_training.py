@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
+from mmseg_cpg.cli.require_data import datasets_of
+from mmseg_cpg.config_nodes import losses as losses_in
 from mmseg_cpg.models.edge_network import EdgeNetwork, save_edge_network
-from mmseg_cpg.utils.data import datasets_of
-from mmseg_cpg.utils.parts import losses as losses_in
 from tests.configs.reading import ALL, CPG, load
 
 # Images and labels under data/, {} being a number, and the labels' values.

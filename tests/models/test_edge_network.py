@@ -7,10 +7,10 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 
 from mmseg_cpg import EdgeNetwork
+from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.models.edge_network import load_edge_layers, save_edge_network
 from mmseg_cpg.ops.semantic_edges import balanced_bce, one_hot_map, semantic_edges
-from mmseg_cpg.ops.semeda_loss import edge_features
-from mmseg_cpg.utils.errors import UserError
+from mmseg_cpg.ops.semeda import edge_features
 from tests.inputs import blobs
 
 NUM_CLASSES = 3

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mmseg_cpg.ops import cpg_loss, sobel_loss
 from tests.inputs import blobs, random_logits
-from tests.ops.test_cpg_loss import CANCELLATION, assert_close
+from tests.ops.cpg.test_loss import CANCELLATION, assert_close
 from tests.oracles import sobel_loss as oracle
 from tests.oracles.cpg_loss import squared_error
 

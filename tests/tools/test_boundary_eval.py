@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
 
-from mmseg_cpg.utils.config import load_config
+from mmseg_cpg.cli.config import load_config
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 TOOL = 'analysis/boundary_eval'

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmseg_cpg.utils import dataset_check
+from mmseg_cpg.cli import dataset_check
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TOOL = 'misc/check_dataset'

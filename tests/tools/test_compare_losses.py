@@ -21,7 +21,7 @@ from mmseg.models.losses import DiceLoss
 from mmseg.registry import MODELS
 from yapf.yapflib import yapf_api
 
-from mmseg_cpg.analysis import trainings
+from mmseg_cpg.experiments import trainings
 
 COMPARE = ['compare_losses', 'tiny.py', '--work-dir', 'compare']
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from mmseg_cpg import visualization
+from mmseg_cpg.cli.config import load_config
+from mmseg_cpg.cli.parser import build_runner
 from mmseg_cpg.evaluation.boundary import trimap_band
-from mmseg_cpg.utils.cli import build_runner
-from mmseg_cpg.utils.config import load_config
 
 REPORT = 'analysis/demo_report'
 BOUNDARY_METRIC = (

@@ -18,7 +18,7 @@ default_hooks['checkpoint'] = dict(type='CheckpointHook', by_epoch=True, interva
 
 @pytest.fixture
 def work_dirs(tools):
-    return importlib.import_module('mmseg_cpg.analysis.work_dirs')
+    return importlib.import_module('mmseg_cpg.experiments.work_dirs')
 
 
 def next_second():

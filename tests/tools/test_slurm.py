@@ -97,7 +97,7 @@ def test_missing_arguments_show_the_usage(in_process, tmp_path, script, argument
 
 def test_a_mistake_is_said_by_the_first_task_of_a_node(run_tool, monkeypatch, capsys):
     waited = []
-    monkeypatch.setattr('mmseg_cpg.utils.errors.time.sleep', waited.append)
+    monkeypatch.setattr('mmseg_cpg.cli.errors.time.sleep', waited.append)
     monkeypatch.setenv('SLURM_LOCALID', '1')
     monkeypatch.delenv('LOCAL_RANK')
     with pytest.raises(SystemExit):

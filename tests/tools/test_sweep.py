@@ -63,7 +63,7 @@ def steps(work_dir):
 
 def weights_of(path):
     """The weights of all CPG losses in the model of a config."""
-    from mmseg_cpg.utils.parts import cpg_losses
+    from mmseg_cpg.config_nodes import cpg_losses
 
     model = Config.fromfile(path, import_custom_modules=False).model
     return [loss.loss_weight for loss, _ in cpg_losses(model)]
@@ -347,7 +347,7 @@ def can_lock(file):
 
 @pytest.mark.parametrize(('ksize', 'gpus', 'shown'), [(3, 4, True), (3, 1, False), (5, 4, False)])
 def test_the_papers_curve_is_drawn_where_it_is_comparable(tools, ksize, gpus, shown):
-    from mmseg_cpg.analysis.sweep import FLOATING_POINT, Point, Sweep, paper_sweep
+    from mmseg_cpg.experiments.sweep import FLOATING_POINT, Point, Sweep, paper_sweep
 
     cfg = Config.fromfile(CONFIGS / 'deeplabv3_r50_cityscapes_cpg3.py')
     cfg.model.decode_head.loss_decode[1].ksize = ksize
@@ -368,7 +368,7 @@ def test_the_papers_curve_is_drawn_where_it_is_comparable(tools, ksize, gpus, sh
 
 
 def test_no_curve_of_the_paper_beside_another_network(tools):
-    from mmseg_cpg.analysis.sweep import paper_sweep
+    from mmseg_cpg.experiments.sweep import paper_sweep
 
     for name in ('lraspp_m-v3_ade20k_cpg5', 'ocrnet_hr48_cocostuff_cpg7'):
         assert paper_sweep(Config.fromfile(CONFIGS / f'{name}.py'), 8) == ({}, [])

@@ -94,7 +94,7 @@ def test_cfg_options_and_auto_scale_lr_reach_the_run(trained, run_tool, tmp_path
 def test_precomputed_boundaries_change_no_weight(trained, run_tool, tmp_path, monkeypatch, num_workers):
     config, _, _ = trained
     searched = []
-    cpg_loss = importlib.import_module('mmseg_cpg.ops.cpg_loss')  # as an attribute of ops it is the function
+    cpg_loss = importlib.import_module('mmseg_cpg.ops.cpg.loss')  # as an attribute of ops it is the function
     search = cpg_loss.boundary_targets
 
     def spy(*args, **kwargs):
@@ -283,7 +283,7 @@ def test_a_checkpoint_that_runs_code_is_refused(trained, fails_with, tmp_path):
 
 
 def test_a_download_that_runs_code_is_refused(tools, tmp_path):
-    from mmseg_cpg.utils.checkpoint import allow_training_logs
+    from mmseg_cpg.cli.checkpoint import allow_training_logs
 
     allow_training_logs()
     torch.save(Call(os.mkdir, str(tmp_path / 'trap')), tmp_path / 'evil.pth')
@@ -321,7 +321,7 @@ def test_weights_alone_are_not_resumed(trained, fails_with, tmp_path):
 
 
 def test_statistics_of_a_trained_history_survive_loading(trained, tools):
-    from mmseg_cpg.utils.checkpoint import allow_training_logs
+    from mmseg_cpg.cli.checkpoint import allow_training_logs
 
     allow_training_logs()
     scalars = torch.load(trained[1] / 'iter_3.pth')['message_hub']['log_scalars']
@@ -333,7 +333,7 @@ def test_statistics_of_a_trained_history_survive_loading(trained, tools):
 
 
 def test_a_checkpoint_from_numpy_1_is_loaded(tools, tmp_path):
-    from mmseg_cpg.utils.checkpoint import allow_training_logs
+    from mmseg_cpg.cli.checkpoint import allow_training_logs
 
     allow_training_logs()
     stored = {'array': np.arange(3.0), 'scalar': np.float64(0.5)}

@@ -19,7 +19,7 @@ from PIL import Image
 from mmseg_cpg.datasets.label_values import map_with_progress
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
-from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.cli.errors import UserError, one_line_errors
 
 
 def build_parser():

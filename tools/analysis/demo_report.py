@@ -29,13 +29,13 @@ from mmengine.device import get_device
 from mmseg.evaluation import IoUMetric
 from prettytable import PrettyTable
 
-from mmseg_cpg.analysis.work_dirs import length_of
+from mmseg_cpg.experiments.work_dirs import length_of
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, trimap_band, width_in_px
-from mmseg_cpg.utils.checkpoint import require_checkpoint
-from mmseg_cpg.utils.cli import build_runner
-from mmseg_cpg.utils.data import require_data
-from mmseg_cpg.utils.errors import UserError, one_line_errors
-from mmseg_cpg.utils.parts import name_losses
+from mmseg_cpg.cli.checkpoint import require_checkpoint
+from mmseg_cpg.cli.parser import build_runner
+from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.config_nodes import name_losses
 from mmseg_cpg.visualization import (
     Prediction,
     Scene,

@@ -17,12 +17,12 @@ from mmseg.apis import inference_model, init_model
 from mmseg.registry import DATASETS
 
 from mmseg_cpg.datasets.label_values import find_loading_step
-from mmseg_cpg.ops.boundary import IGNORE_POLICIES
-from mmseg_cpg.ops.kernels import check_ksize
-from mmseg_cpg.utils.checkpoint import allow_training_logs, require_checkpoint
-from mmseg_cpg.utils.config import load_config, require_keys
-from mmseg_cpg.utils.errors import UserError, one_line_errors
-from mmseg_cpg.utils.parts import name_losses
+from mmseg_cpg.ops.cpg.targets import IGNORE_POLICIES
+from mmseg_cpg.ops.cpg.sobel import check_ksize
+from mmseg_cpg.cli.checkpoint import allow_training_logs, require_checkpoint
+from mmseg_cpg.cli.config import load_config, require_keys
+from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.config_nodes import name_losses
 from mmseg_cpg.visualization import (
     Line,
     Prediction,

@@ -13,11 +13,11 @@ from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from mmseg_cpg.utils.cli import make_config_parser, parse_args
-from mmseg_cpg.utils.config import load_config
-from mmseg_cpg.utils.data import datasets_of, require_data
-from mmseg_cpg.utils.dataset_check import WARNING, WRONG, check_files, find_misplaced, find_missing
-from mmseg_cpg.utils.errors import UserError, one_line_errors
+from mmseg_cpg.cli.parser import make_config_parser, parse_args
+from mmseg_cpg.cli.config import load_config
+from mmseg_cpg.cli.require_data import datasets_of, require_data
+from mmseg_cpg.cli.dataset_check import WARNING, WRONG, check_files, find_misplaced, find_missing
+from mmseg_cpg.cli.errors import UserError, one_line_errors
 
 NUM_LABELS = 1000
 

@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryDistance, BoundaryTargets
-from mmseg_cpg.ops.arguments import check_ignore_index
+from mmseg_cpg.ops._validation import check_ignore_index
 from mmseg_cpg.structures import pack_boundary
 
 

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from mmseg_cpg.ops.kernels import check_ksize
+from mmseg_cpg.ops.cpg.sobel import check_ksize
 from mmseg_cpg.visualization import Prediction, Scene, choose_line, draw_errors, draw_gradients, draw_profile, render
 
 

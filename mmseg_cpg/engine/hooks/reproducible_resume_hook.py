@@ -6,8 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
-from mmseg_cpg.utils.errors import UserError
-from mmseg_cpg.utils.random_states import get_random_states, seeded, set_random_states
+from mmseg_cpg.cli.errors import UserError
+from mmseg_cpg.engine.hooks._random_states import get_random_states, seeded, set_random_states
 
 
 @HOOKS.register_module()

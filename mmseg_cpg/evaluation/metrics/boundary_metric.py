@@ -8,9 +8,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 
+from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
-from mmseg_cpg.utils.errors import UserError
 
 
 @METRICS.register_module()

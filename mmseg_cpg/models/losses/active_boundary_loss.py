@@ -6,8 +6,8 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryDistance, active_boundary_loss, stack_distances
-from mmseg_cpg.ops.active_boundary_loss import check_boundary_options
-from mmseg_cpg.ops.arguments import check_label, check_logits
+from mmseg_cpg.ops._validation import check_label, check_logits
+from mmseg_cpg.ops.active_boundary import check_boundary_options
 
 from .precomputable import PrecomputableLoss
 

@@ -10,7 +10,7 @@ import torch.nn as nn
 from mmseg.models.losses.utils import get_class_weight
 from torch import Tensor
 
-from mmseg_cpg.ops.arguments import check_reduction
+from mmseg_cpg.ops._validation import check_reduction
 
 
 class SegmentationLoss(nn.Module, ABC):

@@ -6,8 +6,8 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import boundary_cross_entropy_loss
-from mmseg_cpg.ops.arguments import check_int
-from mmseg_cpg.ops.boundary import check_ignore_policy
+from mmseg_cpg.ops._validation import check_int
+from mmseg_cpg.ops.cpg.targets import check_ignore_policy
 
 from .base import SegmentationLoss
 

@@ -4,7 +4,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import boundary_f1_loss
-from mmseg_cpg.ops.boundary_f1_loss import check_thetas
+from mmseg_cpg.ops.boundary_f1 import check_thetas
 
 from .base import SegmentationLoss
 

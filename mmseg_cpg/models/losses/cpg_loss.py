@@ -9,10 +9,10 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryTargets, cpg_loss, stack_targets
-from mmseg_cpg.ops.arguments import check_label, check_logits
-from mmseg_cpg.ops.boundary import check_ignore_policy
-from mmseg_cpg.ops.implementation import choose_implementation
-from mmseg_cpg.ops.kernels import check_ksize
+from mmseg_cpg.ops._validation import check_label, check_logits
+from mmseg_cpg.ops.cpg.implementations import choose_implementation
+from mmseg_cpg.ops.cpg.sobel import check_ksize
+from mmseg_cpg.ops.cpg.targets import check_ignore_policy
 
 from .precomputable import PrecomputableLoss
 from .zero_streak import ZeroStreak

@@ -6,9 +6,9 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import locally_adaptive_loss
-from mmseg_cpg.ops.arguments import check_int
-from mmseg_cpg.ops.kernels import check_ksize
-from mmseg_cpg.ops.locally_adaptive_loss import check_power
+from mmseg_cpg.ops._validation import check_int
+from mmseg_cpg.ops.cpg.sobel import check_ksize
+from mmseg_cpg.ops.locally_adaptive import check_power
 
 from .base import SegmentationLoss
 

@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import rmi_loss
-from mmseg_cpg.ops.rmi_loss import check_preset, check_region_reduction
+from mmseg_cpg.ops.rmi import check_preset, check_region_reduction
 
 from .base import SegmentationLoss
 

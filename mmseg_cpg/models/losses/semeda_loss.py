@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.models.edge_network import load_edge_layers
-from mmseg_cpg.ops.semeda_loss import check_distance, check_layers, semeda_loss
+from mmseg_cpg.ops.semeda import check_distance, check_layers, semeda_loss
 
 from .base import SegmentationLoss
 

@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import sobel_loss
-from mmseg_cpg.ops.kernels import check_ksize
+from mmseg_cpg.ops.cpg.sobel import check_ksize
 
 from .base import SegmentationLoss
 

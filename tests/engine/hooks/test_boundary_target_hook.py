@@ -94,8 +94,8 @@ def on_the_fly(monkeypatch):
         calls.append((tuple(label.shape), ksize))
         return boundary_targets(label, ksize, **options)
 
-    # By its module's name, since mmseg_cpg.ops.cpg_loss is the function.
-    monkeypatch.setattr(importlib.import_module('mmseg_cpg.ops.cpg_loss'), 'boundary_targets', spy)
+    # By its module's name, since mmseg_cpg.ops.cpg.loss is the function.
+    monkeypatch.setattr(importlib.import_module('mmseg_cpg.ops.cpg.loss'), 'boundary_targets', spy)
     return calls
 
 
@@ -403,7 +403,7 @@ def distances(monkeypatch):
         calls.append(tuple(label.shape))
         return boundary_distance(label, **options)
 
-    monkeypatch.setattr(importlib.import_module('mmseg_cpg.ops.active_boundary_loss'), 'boundary_distance', spy)
+    monkeypatch.setattr(importlib.import_module('mmseg_cpg.ops.active_boundary'), 'boundary_distance', spy)
     return calls
 
 

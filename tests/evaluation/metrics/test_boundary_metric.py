@@ -12,8 +12,8 @@ from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
 
 from mmseg_cpg import BoundaryMetric
+from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
-from mmseg_cpg.utils.errors import UserError
 
 META = dict(classes=('road', 'pole'))
 LABEL = torch.zeros(1, 24, 32, dtype=torch.int64)

@@ -9,9 +9,9 @@ from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
 from mmseg_cpg import SEMEDALoss
+from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.models.edge_network import load_edge_layers
 from mmseg_cpg.ops import semeda_loss
-from mmseg_cpg.utils.errors import UserError
 from tests.models.decode_heads.test_stock_heads import BN, CE, batch, build, deeplabv3
 from tests.models.losses.tiny_edge_network import tiny_edge_network
 

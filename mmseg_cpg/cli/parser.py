@@ -1,0 +1,82 @@
+"""What the command lines of train and test have in common."""
+
+import argparse
+import os
+
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..engine.distributed import CPURunner, require_launcher
+from .checkpoint import CheckpointGuardHook, allow_training_logs
+
+
+def make_config_parser(description):
+    """Return a parser with the arguments of every tool that reads a config."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that override the config\'s, e.g. model.backbone.depth=18 or key="[(a,b),(c,d)]" '
+        '(with the quotation marks, without white space)',
+    )
+    return parser
+
+
+def make_parser(description):
+    """Return a parser with the arguments that train and test share."""
+    parser = make_config_parser(description)
+    parser.add_argument(
+        '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='job launcher (default: none)'
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def add_resume(parser):
+    """Add ``--resume`` to the parser of a tool that trains."""
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint; without a value from the latest one in the work dir',
+    )
+
+
+def add_gpus(parser):
+    """Add ``--gpus`` to the parser of a tool that starts trainings."""
+    parser.add_argument(
+        '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
+    )
+    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
+
+
+def parse_args(parser, argv=None):
+    """Parse a command line, and set ``LOCAL_RANK`` as MMEngine expects it."""
+    try:
+        args = parser.parse_args(argv)
+    except ValueError:  # DictAction's, for a pair without '='
+        parser.error('--cfg-options takes KEY=VALUE pairs')
+    if args.launcher == 'slurm':
+        args.local_rank = os.environ.get('SLURM_LOCALID', args.local_rank)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def build_runner(cfg):
+    """Build the runner of a config, able to load what training wrote and to run on CPU."""
+    allow_training_logs()
+    require_launcher(cfg.launcher)
+    if 'runner_type' in cfg:
+        runner = RUNNERS.build(cfg)
+    elif cfg.launcher != 'none' and not torch.cuda.is_available():
+        runner = CPURunner.from_cfg(cfg)
+    else:
+        runner = Runner.from_cfg(cfg)
+    runner.register_hook(CheckpointGuardHook(cfg.get('resume', False)))
+    return runner

@@ -1,0 +1,99 @@
+"""The training curves of several runs: losses, what CPG loss has to do with them, and validation."""
+
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..config_nodes import cpg_losses
+
+STYLES = ('-', '--', ':', '-.')
+
+
+class Curves(NamedTuple):
+    """What a run logged.
+
+    Args:
+        name (str): Name of the run in the legend.
+        scalars (dict[str, dict[int, float]]): Its values by iteration, see :func:`read_scalars`.
+    """
+
+    name: str
+    scalars: dict
+
+
+class Panel(NamedTuple):
+    """What stands in one panel of the plot: its title, the names in the log, and whether 1 is shown as 100 %."""
+
+    title: str
+    keys: list
+    in_percent: bool = False
+
+
+def default_panels(curves, cfgs):
+    """What a training with CPG loss is judged by.
+
+    Args:
+        curves (list[Curves]): The runs.
+        cfgs (list[Config]): Their configs.
+
+    Returns:
+        list[Panel]: Total loss, weighted CPG losses, their share of the total, the boundary's share of the pixels, and
+            mIoU; those that no run has logged are left out.
+    """
+    logged = sorted({key for curve in curves for key in curve.scalars})
+    names = {loss.get('loss_name', 'loss_cpg') for cfg in cfgs for loss, _ in cpg_losses(cfg.model)}
+    panels = [
+        Panel('total loss', ['loss']),
+        Panel('CPG loss, times λ', [key for key in logged if key.split('.')[-1] in names]),
+        Panel('CPG loss, % of the total loss', ['cpg_share'], True),
+        Panel('boundary, % of the pixels', [key for key in logged if key.startswith('boundary_share_')], True),
+        Panel('mIoU in validation, %', ['mIoU']),
+    ]
+    return [panel for panel in panels if set(panel.keys) & set(logged)]
+
+
+def plot_curves(curves, panels):
+    """Plot the runs, a panel beside the other, each run in its colour.
+
+    Args:
+        curves (list[Curves]): The runs.
+        panels (list[Panel]): The panels.
+
+    Returns:
+        Figure: The plot (matplotlib).
+    """
+    num_columns = min(len(panels), 3)
+    num_rows = -(-len(panels) // num_columns)
+    size = (max(4.6 * num_columns, 7), 3.4 * num_rows + 0.3 + 0.25 * len(curves))
+    figure = Figure(figsize=size, dpi=100, layout='constrained')
+    axes = figure.subplots(num_rows, num_columns, squeeze=False, sharex=True)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        for number, curve in enumerate(curves):
+            for key, style in zip(panel.keys, STYLES * len(panel.keys), strict=False):
+                points = sorted(curve.scalars.get(key, {}).items())
+                factor = 100 if panel.in_percent else 1
+                axis.plot(
+                    [step for step, _ in points],
+                    [factor * value for _, value in points],
+                    style,
+                    marker='.' if len(points) < 30 else None,
+                    color=f'C{number % 10}',
+                )
+        if len(panel.keys) > 1:
+            handles = [
+                Line2D([], [], color='0.3', linestyle=style, label=key)
+                for key, style in zip(panel.keys, STYLES * len(panel.keys), strict=False)
+            ]
+            axis.legend(handles=handles, fontsize=8)
+        axis.set_title(panel.title, fontsize=11)
+        axis.set_xlabel('iteration', fontsize=9)
+        axis.tick_params(labelsize=8, labelbottom=True)
+        if panel.in_percent:
+            axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    handles = [Line2D([], [], color=f'C{number % 10}', linewidth=3) for number in range(len(curves))]
+    figure.legend(handles, [curve.name for curve in curves], loc='outside lower center', frameon=False)
+    return figure

@@ -1,0 +1,150 @@
+"""Telling from a config which of the paper's experiments a run is, and what it does differently."""
+
+from textwrap import shorten
+from typing import NamedTuple
+
+from ..config_nodes import builds, cpg_losses, dicts, final_head, losses_of, type_name
+from . import paper
+from .work_dirs import length_of
+
+DATASETS = {'CityscapesDataset': paper.CITYSCAPES, 'ADE20KDataset': paper.ADE20K, 'COCOStuffDataset': paper.COCO_STUFF}
+# Parts of a config that make one training comparable to another.
+TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
+TRAINING += ('custom_hooks', 'val_dataloader', 'val_evaluator')
+# Hooks that watch a training and change nothing in it.
+OBSERVERS = {'CPGLogHook', 'BoundaryVisualizationHook'}
+# Where the data are and how fast they come changes no result.
+LOADING = {'data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'val_interval'}
+
+
+class Experiment(NamedTuple):
+    """A setting of the paper's tables; ``ksize`` and ``loss_weight`` are 0 without CPG loss."""
+
+    network: str
+    dataset: str
+    ksize: int
+    loss_weight: float
+    rmi: bool
+
+    def __str__(self):
+        losses = [paper.RECIPES[self.network, self.dataset].main_loss, *(['RMI'] if self.rmi else [])]
+        losses += [f'CPG{self.ksize} (λ = {self.loss_weight:g})'] if self.ksize else []
+        return f'{self.network}, {self.dataset}, {" + ".join(losses)}'
+
+
+def identify(cfg):
+    """Tell which experiment a config is.
+
+    Args:
+        cfg (Config): A whole config.
+
+    Returns:
+        Experiment: The experiment.
+
+    Raises:
+        ValueError: If the paper has nothing like it; the message says what is different.
+    """
+    if 'model' not in cfg or cfg.get('val_dataloader') is None:
+        raise ValueError('no model or no validation data')
+    head = final_head(cfg.model)
+    losses = losses_of(head)
+    names = sorted(type_name(loss) for loss in losses)
+    cpg = [loss for loss in losses if builds(loss, 'CPGLoss')]
+    if set(names) - {'CrossEntropyLoss', 'CPGLoss', 'RMILoss'} or len(set(names)) < len(names):
+        raise ValueError(f'its losses are {", ".join(names)}')
+    if 'CrossEntropyLoss' not in names:
+        raise ValueError('no CrossEntropyLoss in the final head')
+    if len(list(cpg_losses(cfg.model))) > len(cpg):
+        raise ValueError('CPGLoss outside the final head')
+    loss_weight = float(cpg[0].get('loss_weight', 1.0)) if cpg else 0.0
+    ksize = cpg[0].get('ksize', 3) if loss_weight else 0
+    return Experiment(
+        _network(cfg.model, head), _dataset(cfg.val_dataloader.dataset), ksize, loss_weight, 'RMILoss' in names
+    )
+
+
+def _network(model, head):
+    backbone = model.get('backbone') or {}
+    if builds(head, 'ASPPHead') and type_name(backbone).startswith('ResNetV1') and backbone.get('depth') == 50:
+        return paper.DEEPLABV3
+    if builds(head, 'LRASPPHead') and builds(backbone, 'MobileNetV3') and backbone.get('arch') == 'large':
+        return paper.LRASPP
+    if builds(head, 'OCRHead') and builds(backbone, 'HRNet') and tuple(backbone.extra.stage2.num_channels) == (48, 96):
+        return paper.OCRNET
+    raise ValueError(f'its network is {type_name(backbone)} + {type_name(head)}')
+
+
+def _dataset(dataset):
+    name = DATASETS.get(type_name(dataset))
+    # The 10k and the 164k images of COCO-Stuff are one class in MMSegmentation.
+    if name is None or (name == paper.COCO_STUFF and '2014' not in dataset.data_prefix.img_path):
+        raise ValueError(f'its data are {type_name(dataset)}, {(dataset.get("data_prefix") or {}).get("img_path")}')
+    return name
+
+
+def deviations(cfg, experiment, num_gpus):
+    """Say in which fields a config differs from the paper's recipe.
+
+    Args:
+        cfg (Config): A whole config.
+        experiment (Experiment): What it is.
+        num_gpus (int, optional): Number of processes; if None the total batch is not compared.
+
+    Returns:
+        list[str]: E.g. ``['40 epochs (recipe: 175 epochs)']``; empty if it differs in none. Compared are length,
+            learning rate, crop, total batch, main loss, void policy, and RMI's weight and preset.
+    """
+    recipe = paper.RECIPES[experiment.network, experiment.dataset]
+    unit, total = length_of(cfg)
+    losses = losses_of(final_head(cfg.model))
+    main_loss = next(node for node in dicts(losses) if builds(node, 'CrossEntropyLoss'))
+    loader, optim_wrapper = cfg.get('train_dataloader') or {}, cfg.get('optim_wrapper') or {}
+    crop = next((node.crop_size for node in dicts(loader) if builds(node, 'RandomCrop')), ())
+    compared = [
+        ('{}', f'{total} {unit}s', f'{recipe.epochs} epochs'),
+        ('lr {}', (optim_wrapper.get('optimizer') or {}).get('lr'), recipe.lr),
+        ('crop {}', _size(crop), _size(recipe.crop)),
+        ('main loss {}', 'BCE' if main_loss.get('use_sigmoid') else 'CE', recipe.main_loss),
+    ]
+    images = loader.get('batch_size')
+    if None not in (num_gpus, images):
+        batch = num_gpus * images * optim_wrapper.get('accumulative_counts', 1)
+        compared.append(('total batch {}', batch, recipe.total_batch))
+    policies = {loss.get('ignore_policy', 'exclude') for loss, _ in cpg_losses(cfg.model)}
+    compared += [('void policy {}', policy, 'as_background') for policy in policies]
+    for loss in dicts(losses):
+        if builds(loss, 'RMILoss'):
+            compared.append(('RMI weight {}', loss.get('loss_weight', 1.0), paper.RMI_LOSS_WEIGHT))
+            compared.append(('RMI preset {}', loss.get('preset', 'official'), 'official'))
+    return [f'{name.format(here)} (recipe: {there})' for name, here, there in compared if here != there]
+
+
+def _size(crop):
+    return '×'.join(map(str, crop)) or 'none'
+
+
+def training_part(cfg):
+    """The part of a config that decides what training gives: plain dicts, lists and numbers."""
+    part = {key: plain(cfg.get(key), LOADING) for key in TRAINING}
+    part['custom_hooks'] = [hook for hook in part['custom_hooks'] or [] if type_name(hook) not in OBSERVERS]
+    return part
+
+
+def plain(node, without=()):
+    """Turn a part of a config into what JSON can hold, without the dict keys named, at any depth."""
+    if isinstance(node, dict):
+        return {str(key): plain(child, without) for key, child in node.items() if key not in without}
+    if isinstance(node, (list, tuple)):
+        return [plain(child, without) for child in node]
+    return node if isinstance(node, (str, int, float, bool, type(None))) else str(node)
+
+
+def differences(first, second, path=''):
+    """Yield each key at which two nested plain values differ, with both, e.g. ``'train_cfg.max_epochs: 175, 40'``."""
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        first, second = dict(enumerate(first)), dict(enumerate(second))
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in dict.fromkeys([*first, *second]):
+            yield from differences(first.get(key), second.get(key), f'{path}.{key}' if path else str(key))
+    elif first != second:
+        yield f'{path}: ' + ', '.join(shorten(str(value), 60) for value in (first, second))

@@ -1,0 +1,270 @@
+"""Reading what MMEngine leaves in a work dir.
+
+Each start of a tool is a session with a folder of its own, named by its time. Training appends its losses and
+validations to ``vis_data/scalars.json`` there; a test writes ``TIME.json``. Class IoU stands only in the table that
+IoUMetric prints to the log, ``TIME.log``.
+"""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
+
+from ..cli.errors import UserError
+from ..config_nodes import builds
+
+TIME = '[0-9]' * 8 + '_' + '[0-9]' * 6
+FINISHED = 'finished'
+# mIoU and the class IoU that it is the mean of are both rounded to two digits.
+ROUNDING = 0.0101
+# What stands beside the metrics of an evaluation in the log.
+NO_METRICS = {'time', 'data_time', 'step'}
+
+
+class Result(NamedTuple):
+    """What an evaluation found, IoU in percent.
+
+    ``progress`` counts the epochs or iterations trained before, None where nothing says how many. ``class_iou`` goes by
+    class name, and is empty where the log has no table. ``metrics`` are all that the evaluators returned, by name.
+    """
+
+    progress: int | None
+    miou: float
+    class_iou: dict
+    metrics: dict
+
+
+class Run(NamedTuple):
+    """A training and its resumptions, or a test of weights trained elsewhere.
+
+    ``result`` is that of the end of training. ``state`` is ``FINISHED`` if there is one, and otherwise says why not.
+    ``num_gpus`` is the number of processes that trained, None where no log tells it. ``started`` names the first
+    session's folder. ``sessions`` are the folders of the sessions that trained, by time.
+    """
+
+    work_dir: Path
+    started: str
+    cfg: Config
+    num_gpus: int | None
+    result: Result | None
+    state: str
+    sessions: tuple = ()
+
+
+class _Session(NamedTuple):
+    folder: Path
+    cfg: Config
+    trains: bool
+    num_gpus: int | None
+    results: list
+
+
+def find_work_dirs(folder):
+    """The work dirs at and below a folder (list[Path]), sorted."""
+    return sorted({path.parent.resolve() for path in Path(folder).rglob(TIME) if path.is_dir()})
+
+
+def find_runs(folders):
+    """Read the runs in some folders, each work dir once; those that hold none are named on stderr.
+
+    Args:
+        folders (list[str | Path]): Work dirs, or folders with work dirs in them.
+
+    Returns:
+        list[Run]: The runs.
+
+    Raises:
+        UserError: If there is no work dir in one of the folders.
+    """
+    work_dirs = {}
+    for folder in folders:
+        found = find_work_dirs(folder)
+        if not found:
+            raise UserError(
+                f"No work dir in '{folder}': expected a folder named by its time, e.g. 20260131_235959, in it."
+            )
+        work_dirs.update(dict.fromkeys(found))
+    runs = {work_dir: read_runs(work_dir) for work_dir in work_dirs}
+    for work_dir in [work_dir for work_dir, found in runs.items() if not found]:
+        print(
+            f"No results in '{work_dir}': training has not logged anything, or its config cannot be read.",
+            file=sys.stderr,
+        )
+    return [run for found in runs.values() for run in found]
+
+
+def read_runs(work_dir):
+    """Read the runs in a work dir, by time.
+
+    Args:
+        work_dir (str | Path): The work dir.
+
+    Returns:
+        list[Run]: Several if training started there more than once without resuming; none without any result file or
+            readable config.
+    """
+    runs = []
+    for session in filter(None, map(_read_session, sorted(Path(work_dir).glob(TIME)))):
+        continues = session.cfg.get('resume') if session.trains else True
+        if not continues or not runs:
+            runs.append([])
+        runs[-1].append(session)
+    return [_join(Path(work_dir), sessions) for sessions in runs]
+
+
+def read_scalars(run):
+    """Read what the training of a run logged.
+
+    Args:
+        run (Run): The run.
+
+    Returns:
+        dict[str, dict[int, float]]: For each name in the log its values by the iteration after which they were logged.
+            Of an iteration that was trained again after a resumption, the last one counts. Names that training and
+            validation share (``time``) are those of training.
+    """
+    rows = []
+    for folder in run.sessions:
+        found = list(_rows_by_iteration(_read_rows(folder / 'vis_data' / 'scalars.json'), run.cfg))
+        first = found[0][0] if found else math.inf
+        rows = [row for row in rows if row[0] < first] + found
+    trained = {name for _, row in rows if 'iter' in row for name in row}
+    scalars = {}
+    for iteration, row in rows:
+        for name in row if 'iter' in row else row.keys() - trained:
+            if isinstance(row[name], (int, float)):
+                scalars.setdefault(name, {})[iteration] = row[name]
+    return scalars
+
+
+def _rows_by_iteration(rows, cfg):
+    """Yield the number of trained iterations and the row, of validations that of the last row before unless it says."""
+    logger = (cfg.get('default_hooks') or {}).get('logger') or {}
+    by_iteration = not logger.get('log_metric_by_epoch', True)
+    trained = None
+    for row in rows:
+        trained = row.get('iter', row.get('step') if by_iteration else trained)
+        if trained is not None:
+            yield trained, row
+
+
+def _join(work_dir, sessions):
+    training = [session for session in sessions if session.trains]
+    cfg = (training or sessions)[-1].cfg
+    unit, total = length_of(cfg)
+    results = [(result, session.trains) for session in sessions for result in session.results]
+    finals = [(result, trains) for result, trains in results if result.progress == total]
+    # Validation comes first, and a test where validation left no class IoU. Of equals the last one counts.
+    final = max(reversed(finals), key=lambda final: (bool(final[0].class_iou), final[1]), default=(None,))[0]
+    if final is not None:
+        state = FINISHED
+    elif results:
+        at = results[-1][0].progress
+        state = f'not finished: evaluated at {unit} {"?" if at is None else at} of {total}'
+    else:
+        state = 'not evaluated yet'
+    num_gpus = training[-1].num_gpus if training else None
+    folders = tuple(session.folder for session in training)
+    return Run(work_dir, sessions[0].folder.name, cfg, num_gpus, final, state, folders)
+
+
+def length_of(cfg):
+    """The unit, 'epoch' or 'iter', and the number of them in a config's training; None if it does not say."""
+    train_cfg = cfg.get('train_cfg') or {}
+    unit = 'epoch' if 'max_epochs' in train_cfg else 'iter'
+    return unit, train_cfg.get(f'max_{unit}s')
+
+
+def _read_session(folder):
+    """Read a session's folder; None if it holds no results or no config that can be read."""
+    scalars = folder / 'vis_data' / 'scalars.json'
+    test = folder / f'{folder.name}.json'
+    cfg = _read_config(folder)
+    if cfg is None or not (scalars.exists() or test.exists()):
+        return None
+    num_gpus, tables = _read_log(folder / f'{folder.name}.log')
+    if scalars.exists():
+        found = _validations(_read_rows(scalars), cfg)
+    elif builds(cfg.get('model'), 'SegTTAModel'):
+        return None
+    else:
+        progress = re.search(r'(\d+)\.pth$', cfg.get('load_from') or '')
+        found = [(int(progress[1]) if progress else None, row) for row in _read_rows(test) if 'mIoU' in row]
+    results = [_result(progress, row, tables) for progress, row in found]
+    return _Session(folder, cfg, scalars.exists(), num_gpus, results)
+
+
+def _result(progress, row, tables):
+    metrics = {name: value for name, value in row.items() if name not in NO_METRICS}
+    return Result(progress, row['mIoU'], _table_of(row['mIoU'], tables), metrics)
+
+
+def _read_config(folder):
+    """Read the config that a session left, or else the one in its work dir."""
+    for path in (folder / 'vis_data' / 'config.py', *sorted(folder.parent.glob('*.py'))):
+        try:
+            return Config.fromfile(path, import_custom_modules=False)
+        except (OSError, SyntaxError, NameError, ConfigParsingError):
+            continue
+    return None
+
+
+def _read_rows(path):
+    """Read a JSON document on each line; a crash may have cut the last one off."""
+    rows = []
+    for line in path.read_text(errors='replace').splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _validations(rows, cfg):
+    """Yield progress and row of each validation."""
+    unit, _ = length_of(cfg)
+    logger = (cfg.get('default_hooks') or {}).get('logger') or {}
+    steps_fit = logger.get('log_metric_by_epoch', True) == (unit == 'epoch')
+    trained = None
+    for row in rows:
+        trained = row.get(unit, trained)
+        if 'mIoU' in row:
+            yield row['step'] if steps_fit else trained, row
+
+
+def _read_log(path):
+    """Read the number of processes and the class tables from a session's log."""
+    if not path.exists():
+        return None, []
+    num_gpus, tables, column = None, [], None
+    for line in path.read_text(errors='replace').splitlines():
+        if num_gpus is None and 'GPU number: ' in line:
+            num_gpus = int(line.rpartition(':')[2])
+        elif line.startswith('|') and line.endswith('|'):
+            name, *numbers = (cell.strip() for cell in line[1:-1].split('|'))
+            if name == 'Class':
+                column = numbers.index('IoU') if 'IoU' in numbers else None
+                tables.append({})
+            elif column is not None:
+                try:
+                    tables[-1][name] = float(numbers[column])
+                except (IndexError, ValueError):
+                    column = None  # another table, or what a crash left of this one
+        elif not line.startswith('+'):
+            column = None
+    return num_gpus, tables
+
+
+def _table_of(miou, tables):
+    """The last table whose mean is this mIoU; classes that neither label nor prediction has (NaN) do not count."""
+    for table in reversed(tables):
+        values = [value for value in table.values() if not math.isnan(value)]
+        if values and abs(fmean(values) - miou) <= ROUNDING:
+            return table
+    return {}

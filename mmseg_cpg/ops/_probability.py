@@ -1,0 +1,37 @@
+"""Probabilities of one image and their backward, for losses that compute them anew instead of keeping them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._chunks import chunk_slices
+from ._dtypes import compute_dtype
+
+
+def probability_of_image(logits: Tensor, read: Tensor) -> Tensor:
+    """Softmax over the classes of one image; the sigmoid of a single channel.
+
+    Args:
+        logits: (C, H, W), floating point.
+        read: (H, W) bool, the pixels that have a part in the loss. The logits of all others count as 0, so that they
+            have no influence, not even as NaN.
+
+    Returns:
+        (C, H, W) float32, or float64 for float64 logits.
+    """
+    logits = logits.to(compute_dtype(logits)).masked_fill(~read, 0).contiguous()
+    if len(logits) == 1:
+        return logits.sigmoid_()
+    exponential = logits.sub_(logits.amax(0)).exp_()  # in place: softmax would hold a second copy
+    return exponential.div_(exponential.sum(0))
+
+
+def probability_backward_(grad: Tensor, probability: Tensor) -> Tensor:
+    """Turn the gradient of :func:`probability_of_image`'s result into that of the logits, in place, and return it."""
+    if len(probability) == 1:
+        return grad.mul_(probability).mul_(1 - probability)
+    shift = torch.zeros_like(grad[0])
+    for classes in chunk_slices(len(grad), grad[0].numel(), grad.device):
+        shift += (grad[classes] * probability[classes]).sum(0)
+    return grad.sub_(shift).mul_(probability)

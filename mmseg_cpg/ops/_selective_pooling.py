@@ -1,0 +1,142 @@
+"""Cross-entropy of standard scores that are pooled over the neighbours of the same class, forward and backward.
+
+Guo et al., arXiv 1802.08290, Eq. 2 to 4. x: standard scores of a pixel's logits z over the classes, (z - mean) /
+deviation; f: pooled vectors; mu: 1 where a neighbour has the centre's class; omega: weights by chessboard distance;
+xi: number of neighbours with mu = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ._autograd import refuse_second_derivative
+from ._chunks import chunk_slices
+from ._dtypes import compute_dtype
+
+VOID = -1
+# Added to the variance. As large as in layer normalisation: the gradient at constant logits is finite, and of use.
+EPSILON = 1e-5
+# Logits further below the pixel's highest count as so far below it: their squares do not overflow.
+_FURTHEST = 1e15
+
+
+def pooled_cross_entropy(logits: Tensor, label: Tensor, ksize: int) -> Tensor:
+    r"""L^S of Eq. 4, -log softmax(f) at the label, with f = 1/xi * sum(mu * omega * x), omega = 2^(1 - distance).
+
+    Neighbours outside the image do not exist: they count neither in the sum nor in xi. Differentiable once. The window
+    is added up shift by shift, in place and in parts of an image that stay in the cache. Between forward and backward
+    log softmax(f) is held; standard scores are computed anew.
+
+    Args:
+        logits: (B, C, H, W), floating point.
+        label: (B, H, W) int64, class ids or ``VOID``, whose pixels have L^S = 0 and no part in that of others.
+        ksize: Odd window size.
+
+    Returns:
+        (B, H, W) float32, or float64 for float64 logits.
+    """
+    return _PooledCrossEntropy.apply(logits, label, ksize)
+
+
+class _PooledCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits: Tensor, label: Tensor, ksize: int) -> Tensor:
+        log_probability = logits.new_empty(logits.shape, dtype=compute_dtype(logits))
+        scores, error = log_probability.new_empty(logits.shape[1:]), log_probability.new_empty(label.shape)
+        inverse_count = _count_same(label.int(), ksize).to(error.dtype).reciprocal_()
+        for image in range(len(logits)):
+            for pixels, part, _ in _standard_scores(logits[image], label[image]):
+                scores.flatten(1)[:, pixels] = part
+            _add_up_windows(log_probability[image], scores, label[image].int(), ksize)
+            for pixels in _pixel_chunks(scores):
+                part = log_probability[image].flatten(1)[:, pixels].mul_(inverse_count[image].flatten()[pixels])
+                part.copy_(part.log_softmax(0))
+                category = label[image].flatten()[pixels].clamp(min=0)[None]
+                error[image].view(-1)[pixels] = part.gather(0, category)[0].neg_()
+        error.masked_fill_(label == VOID, 0)
+        ctx.save_for_backward(logits, label, log_probability, inverse_count)
+        ctx.ksize = ksize
+        return error
+
+    @staticmethod
+    def backward(ctx, grad_error: Tensor) -> tuple[Tensor, None, None]:
+        refuse_second_derivative('locally_adaptive_loss')
+        logits, label, log_probability, inverse_count = ctx.saved_tensors
+        # Of L^S with respect to the sum over the window, but for softmax(f) - y.
+        factor = (grad_error * inverse_count).masked_fill_(label == VOID, 0)
+        grad_logits = torch.empty_like(log_probability)
+        grad_pooled = log_probability.new_empty(logits.shape[1:])
+        for image in range(len(logits)):
+            for pixels in _pixel_chunks(grad_pooled):
+                part = log_probability[image].flatten(1)[:, pixels].exp()
+                category = label[image].flatten()[pixels].clamp(min=0)[None]
+                part.scatter_(0, category, part.gather(0, category).sub_(1))
+                torch.mul(part, factor[image].flatten()[pixels], out=grad_pooled.flatten(1)[:, pixels])
+            # mu and omega are the same from centre to neighbour as back: the window's sum is its own transpose.
+            _add_up_windows(grad_logits[image], grad_pooled, label[image].int(), ctx.ksize)
+            for pixels, scores, inverse_deviation in _standard_scores(logits[image], label[image]):
+                part = grad_logits[image].flatten(1)[:, pixels]
+                part.sub_(part.mean(0)).sub_(scores.mul_((part * scores).mean(0))).mul_(inverse_deviation)
+        return grad_logits.to(logits.dtype), None, None
+
+
+def _pixel_chunks(image: Tensor) -> list[slice]:
+    """Slices of the pixels of an image (C, H, W)."""
+    return chunk_slices(image.shape[1] * image.shape[2], len(image), image.device)
+
+
+def _standard_scores(logits: Tensor, label: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Of an image (C, H, W), slice by slice of its pixels: x (C, n), 0 at void pixels, and 1 / deviation (n,)."""
+    flat, void = logits.flatten(1), (label == VOID).flatten()
+    for pixels in _pixel_chunks(logits):
+        scores = torch.where(void[pixels], 0, flat[:, pixels]).to(compute_dtype(logits))
+        scores.sub_(scores.amax(0)).clamp_(min=-_FURTHEST)
+        scores.sub_(scores.mean(0))
+        inverse_deviation = scores.square().mean(0).add_(EPSILON).rsqrt_()
+        yield pixels, scores.mul_(inverse_deviation), inverse_deviation
+
+
+def _half_window(ksize: int) -> Iterator[tuple[int, int]]:
+    """Row and column offsets of the half of the window that comes after its centre; those before it are opposite."""
+    radius = ksize // 2
+    yield from ((0, x) for x in range(1, radius + 1))
+    yield from ((y, x) for y in range(1, radius + 1) for x in range(-radius, radius + 1))
+
+
+def _pairs(values: Tensor, rows: slice, y: int, x: int) -> tuple[Tensor, Tensor]:
+    """Views of (..., H, W): the pixels of these rows that have a neighbour at offset (y, x), y >= 0; the neighbours."""
+    height, width = values.shape[-2:]
+    num_rows, num_columns = max(min(rows.stop, height - y) - rows.start, 0), max(width - abs(x), 0)
+    first_column = min(max(-x, 0), width)
+    pixels = values[..., rows.start : rows.start + num_rows, first_column : first_column + num_columns]
+    first_row, first_column = rows.start + y, max(x, 0)
+    return pixels, values[..., first_row : first_row + num_rows, first_column : first_column + num_columns]
+
+
+def _count_same(label: Tensor, ksize: int) -> Tensor:
+    """xi: how many pixels of the window, its centre included, have the centre's label; (B, H, W) uint8."""
+    count, rows = torch.ones_like(label, dtype=torch.uint8), slice(0, label.shape[1])
+    for offset in _half_window(ksize):
+        pixels, neighbours = _pairs(label, rows, *offset)
+        same = (pixels == neighbours).view(torch.uint8)
+        for part in _pairs(count, rows, *offset):
+            part.add_(same)
+    return count
+
+
+def _add_up_windows(out: Tensor, values: Tensor, label: Tensor, ksize: int) -> None:
+    """Write sum(mu * omega * values) over every pixel's window to ``out``; both (C, H, W), of one image."""
+    torch.mul(values, 2, out=out)
+    # A part is worked on so often that it may be twice as large as elsewhere, for half as many operations.
+    for rows in chunk_slices(values.shape[1], len(values) * values.shape[2] // 2 + 1, values.device):
+        for offset in _half_window(ksize):
+            pixels, neighbours = _pairs(label, rows, *offset)
+            same = (pixels == neighbours).to(values.dtype)
+            omega = 2.0 ** (1 - max(map(abs, offset)))
+            out_pixels, out_neighbours = _pairs(out, rows, *offset)
+            of_pixels, of_neighbours = _pairs(values, rows, *offset)
+            out_pixels.addcmul_(of_neighbours, same, value=omega)
+            out_neighbours.addcmul_(of_pixels, same, value=omega)

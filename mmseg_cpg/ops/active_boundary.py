@@ -1,0 +1,249 @@
+"""The Active Boundary Loss: moves the boundaries of a prediction towards those of its label.
+
+P: probabilities; B: predicted boundary; M: distance to the label's boundary; D^g, D^p: target and predicted direction;
+Delta_k: the 8 neighbours of a pixel; theta: the distance from which on all pixels count alike.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from ._autograd import refuse_second_derivative
+from ._chunks import chunk_slices
+from ._dtypes import compute_dtype
+from ._reduction import reduce_error
+from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
+from .boundary_distance import boundary_distance
+from .cpg.targets import dilate, flat_nonzero
+
+# Delta of Eq. 2 and 3, (rows, columns). Where several neighbours are nearest to the boundary, the first of them counts.
+_NEIGHBOURS = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
+# Neighbours that differ by less are no boundary, however few of the others differ by more: rounding errors do that.
+_LOWEST_THRESHOLD = 1e-5
+# Log-probabilities are cut off here, so that logits of any size keep the loss finite.
+_LOWEST_LOG = -1e30
+
+
+@torch.compiler.disable
+def active_boundary_loss(
+    logits: Tensor,
+    label: Tensor,
+    *,
+    ignore_index: int = 255,
+    boundary_ratio: float = 0.01,
+    max_distance: float = 20.0,
+    label_smoothing: float = 0.2,
+    weight: Tensor | None = None,
+    avg_factor: float | Tensor | None = None,
+    reduction: str = 'mean',
+    distance: Tensor | None = None,
+) -> Tensor:
+    r"""Active Boundary Loss: each pixel of the predicted boundary learns in which direction the label's boundary lies.
+
+    .. math::
+        B_i &= [\exists j \in N_2(i): KL(P_i, P_j) > \epsilon] \\
+        D^g_i &= \Phi(\arg\min_k M_{i + \Delta_k}), \quad k \in \{0, ..., 7\} \\
+        D^p_i &= softmax_k(KL(P_i, P_{i + \Delta_k})) \\
+        ABL &= \frac{1}{N_b} \sum_i \Lambda(M_i) \, CE(D^p_i, D^g_i), \quad \Lambda(x) = \min(x, \theta) / \theta
+
+    (Eq. 1 to 4 of Wang et al., "Active Boundary Loss for Semantic Segmentation", AAAI 2022, arXiv 2102.02696, numbered
+    as they follow each other), with P = softmax(logits), N_2 the right and the lower neighbour, M the
+    :func:`~mmseg_cpg.ops.boundary_distance` and Phi one-hot. Eq. 5 adds it, with weight w_a, to cross-entropy and the
+    Lovász-softmax loss, without which it does not classify.
+
+    As in the paper, epsilon is chosen for each image so that fewer than 1 % of its pixels are in B, B is dilated by one
+    pixel, pixels on the label's boundary (M_i = 0) do not count, and the one-hot target is smoothed to 0.8 and, seven
+    times, 0.2 / 7. The neighbours' probabilities are constants (detached), since pixels would pull at each other in
+    contradictory directions: the gradient is not the slope of the value.
+
+    The paper leaves open, and here it is: KL(p, q) is :math:`\sum p \log(p / q)` in Eq. 1 and 3; epsilon is the
+    smallest possible value, but at least 1e-5, so that a prediction without boundary has none; the 1 % is of all the
+    label's pixels, void and padding included; dilation is by the 3 x 3 square; beyond the image's border the nearest
+    pixel is repeated; of several nearest neighbours the first of below, above, left, right, above right, below right,
+    above left, below left is the target; N_b counts the pixels of the sum, in the whole batch. Different from the
+    authors' published code: there the KL of Eq. 1 is summed over N_2, that of Eq. 3 is KL(P_j, P_i), the 1 % of one
+    image is for the whole batch, epsilon grows in steps of 20 %, N_b counts some of the pixels on the label's boundary
+    too, and void is boundary.
+
+    Void pixels are never counted and make no boundary, neither in the label nor in the prediction, and a pixel with a
+    void one among its 8 neighbours is not counted: logits of void pixels change nothing. An image has loss 0 and
+    gradient 0 where nothing is counted: no boundary in the label or the prediction, void only, fewer than 101 pixels.
+    On datasets whose void lines every object (Pascal VOC) labels have no boundary.
+
+    Args:
+        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: P
+            is the sigmoid and its complement. Never modified. Computed with in float32 (float64 for float64), also
+            under autocast. Differentiable once.
+        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        ignore_index: Id of void pixels in the label.
+        boundary_ratio: In (0, 1]: fewer than this share of an image's pixels are predicted boundary, before dilation.
+        max_distance: Theta, in pixels.
+        label_smoothing: In [0, 1]: what the seven other directions share of the target.
+        weight: (B, H, W), factor of each pixel.
+        avg_factor: Divisor for ``'mean'`` in place of N_b, number or scalar tensor >= 0. As in MMSegmentation
+            the smallest is float32's eps, so that 0 where nothing is counted gives 0.
+        reduction: ``'none'`` gives :math:`weight \cdot \Lambda(M_i) CE(D^p_i, D^g_i)` of each pixel, 0 where it is not
+            counted, ``'sum'`` its sum, ``'mean'`` the sum over N_b (counted unweighted) or ``avg_factor``.
+        distance: Precomputed ``boundary_distance(label, ignore_index=...)``, (B, H, W), on the logits' device. Else it
+            is computed here, on the CPU: for labels on CUDA that waits for the device, and all else does not.
+
+    Returns:
+        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
+            values are checked by an asynchronous device assertion.
+
+    Example:
+        >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)
+        >>> label = torch.arange(64).div(16, rounding_mode='floor').expand(2, 64, 64)
+        >>> active_boundary_loss(logits, label).backward()
+    """
+    check_boundary_options(boundary_ratio, max_distance, label_smoothing)
+    check_reduction(reduction)
+    ids, void = check_pixels(logits, label, ignore_index)
+    weight = check_factor('weight', weight, tuple(ids.shape), logits)
+    avg_factor = check_avg_factor(avg_factor, reduction, logits)
+    if distance is None:
+        distance = boundary_distance(label, ignore_index=ignore_index)
+    distance = check_factor('distance', distance, tuple(ids.shape), logits)
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
+
+    counted = _predicted_boundary(logits.detach(), void, boundary_ratio) & (distance > 0) & distance.isfinite()
+    most = 9 * _most_pixels(logits, boundary_ratio)
+    error = _DirectionError.apply(logits, distance, counted, most, max_distance, label_smoothing)
+    return reduce_error(error, counted.sum(), weight=weight, avg_factor=avg_factor, reduction=reduction)
+
+
+def check_boundary_options(boundary_ratio: float, max_distance: float, label_smoothing: float) -> None:
+    """Raise ValueError unless the three are numbers that :func:`active_boundary_loss` takes."""
+    for name, value, interval, fits in (
+        ('boundary_ratio', boundary_ratio, '(0, 1]', lambda number: 0 < number <= 1),
+        ('max_distance', max_distance, '(0, inf)', lambda number: 0 < number < math.inf),
+        ('label_smoothing', label_smoothing, '[0, 1]', lambda number: 0 <= number <= 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
+            raise ValueError(f'{name} must be a number in {interval}, got {value!r}')
+
+
+def _most_pixels(logits: Tensor, boundary_ratio: float) -> int:
+    """How many pixels of an image are fewer than this share of them."""
+    return math.ceil(boundary_ratio * (logits.shape[2] * logits.shape[3])) - 1
+
+
+def _predicted_boundary(logits: Tensor, void: Tensor, boundary_ratio: float) -> Tensor:
+    """B of Eq. 1, dilated, without pixels that have a void one in their 3 x 3 window: (B, H, W) bool."""
+    divergence = torch.zeros(void.shape, dtype=compute_dtype(logits), device=logits.device)
+    for image in range(len(logits)):
+        _neighbour_divergence_(divergence[image], logits[image], void[image])
+    highest = divergence.flatten(1).topk(_most_pixels(logits, boundary_ratio) + 1).values
+    # Not '>': where the divergence is NaN the loss has to be, too.
+    boundary = ~(divergence <= highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD))
+    return dilate(boundary, 3) & ~dilate(void, 3)
+
+
+def _neighbour_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> None:
+    """Fill in KL(P_i, P_j), the larger one of the right and the lower neighbour j, of an image (C, H, W).
+
+    Where i or j is void, or j lies outside, it is 0.
+    """
+    _, height, width = logits.shape
+    for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
+        band = slice(rows.start, rows.stop + 1)  # and the row below, if there is one
+        log_p, is_void, result = _log_probability(logits[:, band]), void[band], divergence[rows]
+        p = log_p[:, : len(result)].exp()
+        kl = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
+        result[:, :-1] = kl.masked_fill(is_void[: len(result), :-1] | is_void[: len(result), 1:], 0)
+        upper = slice(0, len(is_void) - 1)
+        kl = _divergence(p[:, upper], log_p[:, upper], log_p[:, 1:]).masked_fill(is_void[upper] | is_void[1:], 0)
+        result[upper] = torch.maximum(result[upper], kl)
+
+
+def _divergence(p: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
+    return (log_p - log_q).mul_(p).sum(0)
+
+
+def _log_probability(logits: Tensor) -> Tensor:
+    """Log-softmax over the first dimension."""
+    return logits.to(compute_dtype(logits)).log_softmax(0).clamp_(min=_LOWEST_LOG)
+
+
+class _DirectionError(torch.autograd.Function):
+    r"""\Lambda(M_i) CE(D^p_i, D^g_i) of the counted pixels, 0 elsewhere: (B, H, W).
+
+    With the neighbours constant, a pixel's error depends on its own logits alone. So the forward pass computes the
+    gradient too, of these few pixels, and keeps nothing else.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, logits: Tensor, distance: Tensor, counted: Tensor, most: int, max_distance: float, label_smoothing: float
+    ) -> Tensor:
+        error = torch.zeros_like(distance)
+        pixels, gradients = [], []
+        for image in range(len(logits)):
+            pixel = _true_pixels(counted[image].view(-1), most)
+            gradient = distance.new_empty(logits.shape[1], len(pixel))
+            for chunk in chunk_slices(len(pixel), 9 * logits.shape[1], logits.device):
+                value, gradient[:, chunk] = _error_and_gradient(
+                    logits[image], distance[image], pixel[chunk], max_distance, label_smoothing
+                )
+                valid = counted[image].view(-1)[pixel[chunk]]
+                error[image].view(-1)[pixel[chunk]] = value.where(valid, 0)
+                gradient[:, chunk] = gradient[:, chunk].where(valid, 0)
+            pixels.append(pixel)
+            gradients.append(gradient)
+        ctx.save_for_backward(*pixels, *gradients)
+        ctx.shape, ctx.dtype = logits.shape, logits.dtype
+        return error
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        refuse_second_derivative('active_boundary_loss')
+        grad_logits = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_output.device)
+        pixels, gradients = ctx.saved_tensors[: len(grad_logits)], ctx.saved_tensors[len(grad_logits) :]
+        for image, (pixel, gradient) in enumerate(zip(pixels, gradients, strict=True)):
+            upstream = grad_output[image].flatten()[pixel]
+            grad_logits[image].flatten(1).index_copy_(1, pixel, (gradient * upstream).to(ctx.dtype))
+        return grad_logits, None, None, None, None, None
+
+
+def _true_pixels(mask: Tensor, most: int) -> Tensor:
+    """Flat indices of the pixels where ``mask`` is True, ``most`` at most; on CUDA, which must not wait, others too."""
+    return flat_nonzero(mask) if mask.device.type == 'cpu' else _first_pixels(mask, most)
+
+
+def _first_pixels(mask: Tensor, most: int) -> Tensor:
+    """Flat indices of ``most`` pixels, those where ``mask`` is True first."""
+    return mask.sort(descending=True, stable=True).indices[:most]
+
+
+def _error_and_gradient(
+    logits: Tensor, distance: Tensor, pixel: Tensor, max_distance: float, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Error of n pixels of an image (C, H, W) and its gradient with respect to their own logits: (n,) and (C, n)."""
+    height, width = distance.shape
+    row, column = pixel.div(width, rounding_mode='floor'), pixel % width
+    # A clamped neighbour repeats one that comes before it, or the pixel itself, and is never the first of the nearest.
+    window = torch.stack(
+        [pixel] + [(row + v).clamp(0, height - 1) * width + (column + u).clamp(0, width - 1) for v, u in _NEIGHBOURS]
+    )
+    log_p = _log_probability(logits.flatten(1).index_select(1, window.view(-1))).unflatten(1, window.shape)
+    p = log_p[:, 0].exp()
+    log_ratio = log_p[:, :1] - log_p[:, 1:]
+    divergence = (p[:, None] * log_ratio).sum(0)
+    log_direction = divergence.log_softmax(0)
+
+    nearest = distance.view(-1)[window[1:]].min(0, keepdim=True).indices
+    target = torch.full_like(divergence, label_smoothing / 7).scatter_(0, nearest, 1 - label_smoothing)
+    factor = distance.view(-1)[pixel].clamp(max=max_distance) / max_distance
+    error = -factor * (target * log_direction).sum(0)
+    # d CE / d KL_k, then d KL_k / d z = P (log-ratio - KL_k)
+    residual = factor * (log_direction.exp() - target)
+    return error, p * ((log_ratio * residual).sum(1) - (divergence * residual).sum(0))

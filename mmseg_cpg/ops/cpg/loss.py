@@ -1,0 +1,155 @@
+"""The CPG loss: checks its arguments, runs an implementation and reduces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._reduction import reduce_error
+from .._validation import (
+    check_avg_factor,
+    check_factor,
+    check_ids,
+    check_ignore_index,
+    check_label,
+    check_logits,
+    check_pixels,
+    check_reduction,
+    void_mask,
+)
+from .dense import dense_squared_error
+from .implementations import choose_implementation
+from .sobel import check_ksize
+from .sparse import sparse_squared_error
+from .targets import BoundaryTargets, boundary_targets, check_ignore_policy
+
+
+@torch.compiler.disable
+def cpg_loss(
+    logits: Tensor,
+    label: Tensor,
+    ksize: int = 3,
+    *,
+    ignore_index: int = 255,
+    ignore_policy: str = 'exclude',
+    use_sigmoid: bool = False,
+    weight: Tensor | None = None,
+    class_weight: list[float] | Tensor | None = None,
+    avg_factor: float | Tensor | None = None,
+    reduction: str = 'mean',
+    targets: BoundaryTargets | None = None,
+    implementation: str = 'auto',
+) -> Tensor:
+    r"""Convolution-based Probability Gradient loss: match the gradients of prediction and label at boundaries.
+
+    .. math:: L = \frac{1}{N} \sum M \cdot (Ĝ - G)^2, \quad Ĝ = S \star P, \quad G = S \star T, \quad N = \sum M
+
+    (Eq. 2, 14, 15 of Shan & Jia, arXiv 2404.06704), with P = softmax(logits) (Eq. 12), T the one-hot label (Eq. 10,
+    11), S the two Sobel-like kernels (Eq. 8, 9), :math:`\star` cross-correlation with replicate padding (Eq. 5) and
+    M = [G != 0] (Eq. 13). Sums run over images, classes, both directions and pixels of the batch.
+
+    Different from the authors' published code: the boundary is decided in integers (in float32 the plain convolution
+    marks many surplus entries, see the README), and void pixels are excluded by default. A batch without boundary
+    entries, or of void pixels only, has loss 0 and gradient 0. NaN logits that a boundary window reads make the loss
+    NaN; elsewhere logits have no influence, whatever they are.
+
+    Args:
+        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation:
+            P is the sigmoid, and only class 1 has boundary entries. Never modified. Computed with in float32 (float64
+            for float64), also under autocast.
+        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        ksize: Odd kernel size in [3, 11]; the paper uses 3, 5 and 7.
+        ignore_index: Id of void pixels in the label.
+        ignore_policy: ``'exclude'`` drops the entries whose k x k window holds a void pixel: logits of void pixels
+            change nothing. ``'as_background'`` takes T = 0 at void pixels and drops entries at void pixels only, so
+            that edges appear around void regions, as in the authors' published code.
+        use_sigmoid: P = sigmoid(logits), class by class. Always so for C = 1.
+        weight: (B, H, W), factor of each pixel.
+        class_weight: (C,), factor of each channel.
+        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. As in MMSegmentation
+            the smallest is float32's eps, so that 0 where nothing is counted gives 0.
+        reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
+            pixel, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
+        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device; ``'sparse'`` then does not
+            look at the values of ``label`` again. ``'triton'`` finds the boundary as fast as it reads the label, and
+            does not use them.
+        implementation: ``'sparse'`` works on boundary pixels only, ``'dense'`` follows the equations line by line with
+            many times the memory, ``'triton'`` is for CUDA, without host synchronisation. ``'auto'`` is ``'triton'``
+            for float16, bfloat16 and float32 logits on CUDA if triton works there, else ``'sparse'``.
+
+    Returns:
+        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
+            values are checked by an asynchronous device assertion.
+
+    Example:
+        >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)
+        >>> label = torch.randint(19, (2, 64, 64))
+        >>> cpg_loss(logits, label, ksize=3).backward()
+    """
+    ksize = check_ksize(ksize)
+    check_ignore_index(ignore_index)
+    check_ignore_policy(ignore_policy)
+    check_reduction(reduction)
+    label = check_label(label)
+    check_logits(logits, label)
+    num_classes = max(logits.shape[1], 2)
+    weight = check_factor('weight', weight, tuple(label.shape), logits)
+    class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
+    avg_factor = check_avg_factor(avg_factor, reduction, logits)
+    use_sigmoid = use_sigmoid or logits.shape[1] == 1
+
+    implementation, _ = choose_implementation(logits, implementation)
+
+    if implementation == 'dense':
+        if targets is not None:
+            raise ValueError("implementation='dense' finds the boundary itself, expected targets=None")
+        ids = label.masked_fill(void_mask(label, ignore_index), 0)
+        check_ids('label', ids, num_classes, f' or ignore_index={ignore_index}')
+        error, num_entries = dense_squared_error(logits, label, ksize, ignore_index, ignore_policy, use_sigmoid)
+        if class_weight is not None:
+            error = error * class_weight.view(-1, 1, 1)
+        error = error.sum(1)
+    elif implementation == 'triton':
+        if targets is not None:
+            _check_targets(targets, label, ksize, ignore_index, ignore_policy)
+        if label.device.type == 'cpu':
+            check_pixels(logits, label, ignore_index)  # on CUDA the kernel looks at the ids
+        from .triton_autograd import triton_squared_error
+
+        error, num_entries = triton_squared_error(
+            logits, label, ksize, ignore_index, ignore_policy, use_sigmoid, class_weight
+        )
+    else:
+        if targets is None:
+            targets = boundary_targets(
+                label, ksize, ignore_index=ignore_index, ignore_policy=ignore_policy, num_classes=num_classes
+            )
+        else:
+            _check_targets(targets, label, ksize, ignore_index, ignore_policy)
+            check_ids('class ids of the label that targets were made from', targets.category, num_classes)
+        if logits.shape[1] == 1:
+            targets = targets.foreground()
+        error = sparse_squared_error(logits, targets, use_sigmoid)
+        if class_weight is not None:
+            error = error * class_weight[targets.category.long()]
+        error = error.new_zeros(label.numel()).index_add(0, targets.pixel, error).view(label.shape)
+        num_entries = targets.gradient.count_nonzero()
+
+    return reduce_error(error, num_entries, weight=weight, avg_factor=avg_factor, reduction=reduction)
+
+
+def _check_targets(targets: BoundaryTargets, label: Tensor, ksize: int, ignore_index: int, ignore_policy: str) -> None:
+    if not isinstance(targets, BoundaryTargets):
+        raise TypeError(f'targets must be BoundaryTargets, got {type(targets).__name__}')
+    expected = (tuple(label.shape), ksize, ignore_index, ignore_policy)
+    if targets.made_with != expected:
+        raise ValueError(
+            f'targets must be made with (label shape, ksize, ignore_index, ignore_policy) = {expected}, '
+            f'got {targets.made_with}'
+        )
+    if targets.pixel.device != label.device:
+        raise ValueError(f"targets must be on the label's device {label.device}, got {targets.pixel.device}")

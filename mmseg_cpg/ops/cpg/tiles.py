@@ -1,0 +1,164 @@
+"""Square tiles of an image batch, and the k x k correlation on them.
+
+Boundaries are thin and patchy. Cut out as small tiles with a halo, they become dense blocks on which the correlation is
+a handful of vector operations, far faster than gathering k x k neighbours for every boundary pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .sobel import sobel_numerators
+
+TILE_PX = 8
+
+
+def tile_grid(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of tiles that cover an image."""
+    return -(-height // TILE_PX), -(-width // TILE_PX)
+
+
+def tile_of_pixel(pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Split flat pixel indices (into B*H*W) into tile indices (image, row, column order) and raster positions in it."""
+    rows, columns = tile_grid(height, width)
+    line = pixel.div(width, rounding_mode='floor')
+    x = pixel - line * width
+    image = line.div(height, rounding_mode='floor')
+    y = line - image * height
+    tile_y, tile_x = y.div(TILE_PX, rounding_mode='floor'), x.div(TILE_PX, rounding_mode='floor')
+    position = (y - tile_y * TILE_PX) * TILE_PX + x - tile_x * TILE_PX
+    return (image * rows + tile_y) * columns + tile_x, position
+
+
+def tile_pixels(tile: Tensor, height: int, width: int, halo_px: int = 0) -> Tensor:
+    """Flat pixel indices (into B*H*W) under each tile and its halo.
+
+    Coordinates outside the image are clamped to it, which is replicate padding (Eq. 5).
+
+    Args:
+        tile: (n,) int64 tile indices.
+        height, width: Image size in pixels.
+        halo_px: Extra pixels on each side.
+
+    Returns:
+        (TILE_PX + 2 * halo_px, TILE_PX + 2 * halo_px, n) int64.
+    """
+    rows, columns = tile_grid(height, width)
+    line = tile.div(columns, rounding_mode='floor')
+    image = line.div(rows, rounding_mode='floor')
+    offset = torch.arange(-halo_px, TILE_PX + halo_px, device=tile.device)[:, None]
+    y = (offset + (line - image * rows) * TILE_PX).clamp_(0, height - 1)
+    x = (offset + (tile - line * columns) * TILE_PX).clamp_(0, width - 1)
+    return ((image * height + y) * width)[:, None] + x
+
+
+def tile_origin(tile: Tensor, height: int, width: int) -> Tensor:
+    """Flat index (into B*H*W) of each tile's first pixel."""
+    rows, columns = tile_grid(height, width)
+    line = tile.div(columns, rounding_mode='floor')
+    image = line.div(rows, rounding_mode='floor')
+    return (image * height + (line - image * rows) * TILE_PX) * width + (tile - line * columns) * TILE_PX
+
+
+def pad_to_tiles(values: Tensor) -> Tensor:
+    """Replicate padding (Eq. 5) of (B, H, W) to whole tiles and by one more tile on every side."""
+    for dim in (1, 2):
+        length = values.shape[dim]
+        first, last = values.narrow(dim, 0, 1), values.narrow(dim, length - 1, 1)
+        size = [*values.shape]
+        size[dim] = TILE_PX
+        first = first.expand(size)
+        size[dim] += -length % TILE_PX
+        values = torch.cat([first, values, last.expand(size)], dim)
+    return values
+
+
+def mask_of_tiles(mask: Tensor) -> Tensor:
+    """(B, rows * TILE_PX, columns * TILE_PX) bool as (B * tiles, TILE_PX^2)."""
+    batch, height, width = mask.shape
+    words = mask.view(torch.int64).view(batch, height // TILE_PX, TILE_PX, width // TILE_PX)
+    return words.transpose(2, 3).reshape(-1).view(torch.bool).view(-1, TILE_PX**2)
+
+
+def tile_patches(padded: Tensor, tile: Tensor, halo_px: int) -> Tensor:
+    """Tiles with a halo of up to TILE_PX, cut from what :func:`pad_to_tiles` returns.
+
+    Returns:
+        (TILE_PX + 2 * halo_px, TILE_PX + 2 * halo_px, n) in the dtype of ``padded``.
+    """
+    _, height, width = padded.shape
+    rows, columns = height // TILE_PX - 2, width // TILE_PX - 2
+    tile = tile.int()  # half of the time of int64
+    line = tile.div(columns, rounding_mode='floor')
+    image = line.div(rows, rounding_mode='floor')
+    offset = torch.arange(-halo_px, TILE_PX + halo_px, dtype=tile.dtype, device=tile.device)
+    y = (line + 2 * image + 1) * TILE_PX + offset[:, None]
+    # One tile's share of a row is a few 64-bit words. Taking these instead of pixels saves most of the time.
+    words = padded.element_size()
+    word = (y * (columns + 2) + tile - line * columns) * words
+    word = word[..., None] + torch.arange(3 * words, dtype=tile.dtype, device=tile.device)
+    patch = padded.view(torch.int64).view(-1).index_select(0, word.view(-1)).view(padded.dtype)
+    patch = patch.view(len(y), len(tile), 3 * TILE_PX)[..., TILE_PX - halo_px : 2 * TILE_PX + halo_px]
+    return patch.transpose(1, 2).contiguous()
+
+
+def correlate(patch: Tensor, ksize: int) -> Tensor:
+    """x and y gradients of tiles with a halo, times the kernels' denominator (Eq. 5 with the numerators of Eq. 8, 9).
+
+    Args:
+        patch: (TILE_PX + ksize - 1, TILE_PX + ksize - 1, n), integer (exact as long as the result fits the dtype: sums
+            of integers that overflow on the way come back) or floating point.
+
+    Returns:
+        (2, TILE_PX, TILE_PX, n) in the dtype of ``patch``.
+    """
+    gradient = patch.new_zeros(2, TILE_PX, TILE_PX, patch.shape[2])
+    for each, values in ((gradient[0], patch), (gradient[1].transpose(0, 1), patch.transpose(0, 1))):
+        add_x_gradient(each, values, ksize)
+        if patch.is_floating_point():
+            # A NaN anywhere in the k x k window reaches the gradient, as it does in a convolution.
+            centre = values.narrow(1, ksize // 2, TILE_PX)
+            for y in range(ksize):
+                each.add_(centre.narrow(0, y, TILE_PX), alpha=0)
+    return gradient
+
+
+def add_x_gradient(gradient: Tensor, patch: Tensor, ksize: int) -> None:
+    """Add the x gradient of a patch of any size, times the kernels' denominator (Eq. 5 with Eq. 8), to ``gradient``.
+
+    S_x is antisymmetric in its columns and symmetric in its rows, so that half of the products will do.
+
+    Args:
+        gradient: (H, W, n), changed in place.
+        patch: (H + ksize - 1, W + ksize - 1, n), of the same dtype.
+    """
+    rows, _ = sobel_numerators(ksize)
+    radius = ksize // 2
+
+    def shifted(values: Tensor, dim: int, offset: int) -> Tensor:
+        return values.narrow(dim, radius + offset, gradient.shape[dim])
+
+    for x in range(1, radius + 1):
+        difference = shifted(patch, 1, x) - shifted(patch, 1, -x)
+        gradient.add_(shifted(difference, 0, 0), alpha=rows[radius][radius + x])
+        for y in range(1, radius + 1):
+            gradient.add_(shifted(difference, 0, y) + shifted(difference, 0, -y), alpha=rows[radius + y][radius + x])
+
+
+def correlate_adjoint(gradient: Tensor, ksize: int) -> Tensor:
+    """The transpose of :func:`correlate`: from (2, TILE_PX, TILE_PX, n) back to tiles with a halo."""
+    patch_px = TILE_PX + ksize - 1
+    patch = gradient.new_zeros(patch_px, patch_px, gradient.shape[3])
+    for y, x, weight_x, weight_y in _taps(ksize):
+        window = patch[y : y + TILE_PX, x : x + TILE_PX]
+        window.add_(gradient[0], alpha=weight_x).add_(gradient[1], alpha=weight_y)
+    return patch
+
+
+def _taps(ksize: int):
+    # Zero weights stay in: a NaN anywhere in the k x k window reaches the gradient, as it does in a convolution.
+    rows, _ = sobel_numerators(ksize)
+    for y in range(ksize):
+        for x in range(ksize):
+            yield y, x, rows[y][x], rows[x][y]

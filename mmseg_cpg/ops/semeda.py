@@ -1,0 +1,167 @@
+"""The SEMEDA loss: prediction and label compared as an edge network sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from numbers import Integral
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._dtypes import compute_dtype
+from ._reduction import reduce_error
+from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
+from .semantic_edges import one_hot_map
+
+DISTANCES = {'l1': 1, 'l2': 2}
+
+
+def edge_features(features: Tensor, network: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    """Yield the feature maps of an edge network, layer by layer, so that none is kept that nobody needs.
+
+    A layer is a convolution with stride 1 and zero padding, followed by ReLU. Outside the image a network sees what it
+    sees at void pixels: 0 for every class.
+
+    Args:
+        features: (B, C, H, W), the probability map that the network looks at.
+        network: (weight, bias) of each layer: (F, F of the layer before, k, k) with odd k, and (F,).
+
+    Yields:
+        (B, F, H, W) of each layer.
+    """
+    for weight, bias in network:
+        features = F.conv2d(features, weight, bias, padding=weight.shape[-1] // 2).relu_()
+        yield features
+
+
+@torch.compiler.disable
+def semeda_loss(
+    logits: Tensor,
+    label: Tensor,
+    network: Sequence[tuple[Tensor, Tensor]],
+    *,
+    layers: Sequence[int] | None = None,
+    distance: str = 'l2',
+    ignore_index: int = 255,
+    weight: Tensor | None = None,
+    avg_factor: float | Tensor | None = None,
+    reduction: str = 'mean',
+) -> Tensor:
+    r"""Semantic edge aware loss: match prediction and label in the features of an edge network trained on labels.
+
+    .. math:: L = \frac{1}{N} \sum_i e_i, \quad
+        e_i = \frac{1}{|K|} \sum_{l \in K} \frac{1}{F_l} \sum_{f=1}^{F_l} d\big(\phi_{l,f,i}(P) - \phi_{l,f,i}(T)\big)
+
+    with P = softmax(logits), T the one-hot label, :math:`\phi_l` the :math:`F_l` feature maps of the edge network's
+    layer l, K the layers compared, d the square (``'l2'``) or the absolute value (``'l1'``), and N the number of
+    pixels that are not void.
+
+    Source: the abstract of Chen, Dapogny & Cord, "SEMEDA: Enhancing segmentation precision with semantic edge aware
+    loss", Pattern Recognition 108, 2020 (arXiv 1905.01892): inspired by perceptual losses, prediction and label are
+    matched through a proxy network trained for semantic edge detection on the labels. More of the paper was not at
+    hand. So all else is chosen here: the network (convolutions with ReLU, no normalisation, at full resolution), which
+    layers (all hidden ones, with equal weights), the distance (the mean square, as in the perceptual loss of Johnson et
+    al. 2016), the softmax, the mean over pixels, the image's edge and void pixels. How large the loss is depends on how
+    large the network's features are; ``tools/train_edge_network.py`` scales them to mean square 1 on labels.
+
+    P and T are both 0 for every class at void pixels, so void looks the same in both and a perfect prediction has loss
+    0 beside void, too. Logits of void pixels change nothing, whatever they are, and get gradient 0. Features at void
+    pixels are not compared; those of other pixels are, also where they see void. Without any pixel to count, the loss
+    and its gradient are 0. NaN logits elsewhere make the loss NaN.
+
+    e at a pixel depends on all logits that the network's layers see from there (5 x 5 pixels for two layers of 3 x 3).
+    Time and memory are those of the network's convolutions at full resolution, for prediction and label: far more than
+    cross-entropy's where there are few classes, or no GPU.
+
+    Args:
+        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: P
+            is (1 - sigmoid, sigmoid), and the network is one for two classes. Never modified. Computed with in float32
+            (float64 for float64), also under autocast; on CUDA torch's settings for TF32 and determinism apply.
+        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        network: (weight, bias) of the edge network's layers, see :func:`edge_features`; at least one. They get
+            no gradient unless they require it.
+        layers: Indices into ``network`` of the layers to compare, all by default.
+        distance: ``'l2'`` (squared) or ``'l1'``.
+        ignore_index: Id of void pixels in the label.
+        weight: (B, H, W), factor of each pixel's e.
+        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. As in MMSegmentation
+            the smallest is float32's eps, so that 0 where nothing is counted gives 0.
+        reduction: ``'none'`` gives weight * e, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or
+            ``avg_factor``.
+
+    Returns:
+        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: An argument has a wrong shape or value, or the network is for another number of classes. On CUDA,
+            label values are checked by an asynchronous device assertion.
+
+    Example:
+        >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)
+        >>> label = torch.randint(19, (2, 64, 64))
+        >>> network = [(torch.randn(32, 19, 3, 3), torch.zeros(32)), (torch.randn(32, 32, 3, 3), torch.zeros(32))]
+        >>> semeda_loss(logits, label, network).backward()
+    """
+    check_distance(distance)
+    check_reduction(reduction)
+    ids, void = check_pixels(logits, label, ignore_index)
+    weight = check_factor('weight', weight, tuple(label.shape), logits)
+    avg_factor = check_avg_factor(avg_factor, reduction, logits)
+    num_classes = max(logits.shape[1], 2)
+    _check_network(network, num_classes)
+    layers = check_layers(layers, len(network))
+
+    dtype, power = compute_dtype(logits), DISTANCES[distance]
+    with torch.autocast(logits.device.type, enabled=False):
+        network = [(kernel.to(dtype), bias.to(dtype)) for kernel, bias in network[: max(layers) + 1]]
+        of_logits = edge_features(_probability(logits.to(dtype), void), network)
+        of_label = edge_features(one_hot_map(ids, void, num_classes, dtype), network)
+        error = 0
+        for layer, (predicted, wanted) in enumerate(zip(of_logits, of_label, strict=True)):
+            if layer in layers:
+                # The norm needs no second tensor of the features' size, as their squares would.
+                norm = torch.linalg.vector_norm(predicted - wanted, power, dim=1)
+                error = error + norm**power / (predicted.shape[1] * len(layers))
+    error = error.masked_fill(void, 0)
+    return reduce_error(error, (~void).sum(), weight=weight, avg_factor=avg_factor, reduction=reduction)
+
+
+def _probability(logits: Tensor, void: Tensor) -> Tensor:
+    """P, (B, max(C, 2), H, W), 0 at void pixels."""
+    # Before the softmax as well: the gradient of a NaN is NaN even where it is multiplied by 0.
+    logits = logits.masked_fill(void[:, None], 0)
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)  # softmax(0, z) = (1 - sigmoid(z), sigmoid(z))
+    return logits.softmax(1).masked_fill(void[:, None], 0)
+
+
+def _check_network(network: Sequence[tuple[Tensor, Tensor]], num_classes: int) -> None:
+    """Raise ValueError unless ``network`` is a list of (weight, bias) for this number of classes."""
+    layers = [[layer] if isinstance(layer, Tensor) else layer for layer in network]
+    shapes = [[tuple(part.shape) for part in layer if isinstance(part, Tensor)] for layer in layers]
+    if not shapes or any([len(shape) for shape in layer] != [4, 1] for layer in shapes):
+        raise ValueError(f'network must be a list of (weight, bias), at least one, got tensors of shapes {shapes}')
+    if shapes[0][0][1] != num_classes:
+        raise ValueError(
+            f'the edge network must be for the {num_classes} classes of the logits, '
+            f'got one for {shapes[0][0][1]}: it has to be trained on labels of this dataset'
+        )
+
+
+def check_distance(distance: str) -> None:
+    """Raise ValueError unless ``distance`` is 'l1' or 'l2'."""
+    if distance not in tuple(DISTANCES):  # which takes what cannot be hashed
+        raise ValueError(f'distance must be one of {tuple(DISTANCES)}, got {distance!r}')
+
+
+def check_layers(layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:
+    """Return the layers to compare, all for None, or raise ValueError."""
+    chosen = tuple(range(num_layers) if layers is None else layers if isinstance(layers, Sequence) else ())
+    are_ints = all(isinstance(layer, Integral) for layer in chosen)
+    if not chosen or not are_ints or len({*chosen}) < len(chosen) or not {*chosen} <= {*range(num_layers)}:
+        raise ValueError(
+            f"layers must be different indices of the edge network's {num_layers} layers, from 0 on, got {layers}"
+        )
+    return chosen
