@@ -1,6 +1,6 @@
 """What every loss here and MMSegmentation's own cost: time and peak memory on the same inputs.
 
-    python benchmarks/benchmark_losses.py     writes benchmark_losses.json beside this file and docs/losses.png
+    python benchmarks/benchmark_losses.py     writes benchmark_losses.json beside this file and docs/assets/losses.png
     python benchmarks/benchmark_losses.py --quick     takes small inputs, to see that it works, and writes nothing
 
 Forward and backward as a decode head calls them, all losses in turn within one run on the same logits. Each is checked
@@ -268,11 +268,11 @@ def main():
     )
     parser.add_argument('--quick', action='store_true', help='small inputs, four runs; writes only where it is told to')
     parser.add_argument('--out', type=Path, help='default: benchmark_losses.json beside this file')
-    parser.add_argument('--figure', type=Path, help='default: docs/losses.png')
+    parser.add_argument('--figure', type=Path, help='default: docs/assets/losses.png')
     args = parser.parse_args()
     if not args.quick:
         args.out = args.out or Path(__file__).with_suffix('.json')
-        args.figure = args.figure or Path(__file__).parents[1] / 'docs' / 'losses.png'
+        args.figure = args.figure or Path(__file__).parents[1] / 'docs' / 'assets' / 'losses.png'
     register_all_modules(init_default_scope=True)
     warnings.filterwarnings('ignore', module='mmseg')
     cases, repeats = (QUICK_CASES, 4) if args.quick else (CASES, args.repeats)

@@ -33,4 +33,4 @@ echo "  .venv                         the environment ($setup_s s)"
 echo "  data/blue_marble              the data set"
 for work_dir in "${work_dirs[@]}"; do echo "  $work_dir"; done
 echo "  work_dirs/demo/index.html     scores and pictures of both (from the data set on: $((SECONDS - start - setup_s)) s)"
-echo "  work_dirs/demo/overview.png   a picture from there; docs/demo.png is a copy of it"
+echo "  work_dirs/demo/overview.png   a picture from there; docs/assets/demo.png is a copy of it"
