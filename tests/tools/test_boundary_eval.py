@@ -188,6 +188,17 @@ def test_options_that_do_not_fit(folders, fails_with, options, message):
     assert message.replace('PRED', str(pred)).replace('GT', str(gt)) in fails_with(TOOL, pred, gt, *arguments)
 
 
+@pytest.mark.parametrize('options', [[], ['--reduce-zero-label']])
+def test_probabilities_instead_of_class_ids_are_refused(folders, fails_with, options):
+    pred, gt = folders
+    for path in gt.iterdir():
+        write(path, np.ones((10, 10)))
+        Image.fromarray(np.full((10, 10), 1.4, np.float32)).save(pred / f'{path.stem}.tif')
+    value = '0.39999' if options else '1.39999'
+    message = fails_with(TOOL, pred, gt, '--num-classes', 2, '--pred-suffix', '.tif', *options)
+    assert f"'{pred}/0.tif' and '{gt}/0.png': the prediction holds class id {value}" in message
+
+
 def test_files_that_do_not_fit(folders, fails_with, tmp_path):
     pred, gt = folders
 

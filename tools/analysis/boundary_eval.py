@@ -151,14 +151,14 @@ def count_pair(args, settings, paths):
         pred, label = (reduce_zero_label(each, settings.ignore_index) for each in (pred, label))
     try:
         return count_boundaries(pred, label, args.num_classes, settings)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"'{paths[0]}' and '{paths[1]}': {error}.") from error
 
 
 def reduce_zero_label(label_map, ignore_index):
     """Let classes start at 0 instead of 1, and void stay void."""
     void = (label_map == 0) | (label_map == ignore_index)
-    return np.where(void, ignore_index, label_map.astype(int) - 1)
+    return np.where(void, ignore_index, label_map.astype(np.result_type(label_map, np.int64)) - 1)
 
 
 def without_nan(scores):

@@ -37,20 +37,30 @@ def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_i
     """Check a prediction and its label, and bring them into the form that the measures work on.
 
     Raises:
-        ValueError: The shapes differ or are not (H, W), or a pixel whose label is not void has no class id.
+        TypeError: A map has no numbers.
+        ValueError: The shapes differ or are not (H, W), or a pixel whose label is not void has no class id. Whole
+            numbers in floating point are class ids.
     """
     if not 1 <= num_classes <= MAX_CLASSES:
         raise ValueError(f'num_classes must be from 1 to {MAX_CLASSES}, got {num_classes}')
     if pred.shape != label.shape or label.ndim != 2 or label.size == 0:
         raise ValueError(f'prediction and label must have one shape (H, W), got {pred.shape} and {label.shape}')
+    for name, array in (('prediction', pred), ('label', label)):
+        if array.dtype.kind not in 'buif':
+            raise TypeError(f'the {name} must have an integer or floating point dtype, got {array.dtype}')
     void = label == ignore_index
     dtype = np.uint8 if num_classes + 1 <= np.iinfo(np.uint8).max else np.uint16
     maps = []
     for name, array in (('prediction', pred), ('label', label)):
-        wrong = ~((array >= 0) & (array < num_classes) | void)
+        is_class = (array >= 0) & (array < num_classes)
+        if array.dtype.kind == 'f':
+            is_class &= array == np.trunc(array)
+        wrong = ~(is_class | void)
         if wrong.any():
+            value = array[wrong][0].item()
+            value = int(value) if float(value).is_integer() else value
             expected = f'0 to {num_classes - 1}' + f' or {ignore_index} for void' * (name == 'label')
-            raise ValueError(f'the {name} holds class id {array[wrong][0]}, expected {expected}')
+            raise ValueError(f'the {name} holds class id {value}, expected {expected}')
         narrow = array.astype(dtype, order='C')
         narrow[void] = num_classes
         maps.append(narrow)

@@ -77,7 +77,7 @@ def test_a_label_is_perfect_for_itself(pair):
         assert set(values[~np.isnan(values)]) <= {100}
 
 
-@pytest.mark.parametrize('dtype', [np.int64, np.int32, np.uint16, np.float32])
+@pytest.mark.parametrize('dtype', [np.int64, np.int32, np.uint64, np.uint16, np.float16, np.float32, np.float64])
 def test_any_dtype(dtype):
     pred, label = halves(3), halves(4)
     label[0] = VOID
@@ -134,6 +134,10 @@ def test_inputs_stay_as_they_are():
         (halves(3), halves(3) * 7, 2, 'the label holds class id 7, expected 0 to 1 or 255 for void'),
         (halves(3).astype(int), -halves(3).astype(int), 2, 'the label holds class id -1, expected'),
         (np.full((2, 2), np.nan), np.zeros((2, 2)), 2, 'the prediction holds class id nan'),
+        (np.full((2, 2), np.inf), np.zeros((2, 2)), 2, 'the prediction holds class id inf'),
+        (np.full((2, 2), 0.9), np.zeros((2, 2)), 2, 'the prediction holds class id 0.9, expected 0 to 1'),
+        (np.full((2, 2), 2.0), np.zeros((2, 2)), 2, 'the prediction holds class id 2, expected 0 to 1'),
+        (np.zeros((2, 2)), np.full((2, 2), 0.5), 2, 'the label holds class id 0.5, expected 0 to 1 or 255 for void'),
         (np.full((2, 2), VOID), np.zeros((2, 2)), 2, 'the prediction holds class id 255'),
         (halves(3), halves(3), 0, 'num_classes must be from 1 to 65534, got 0'),
     ],
@@ -141,6 +145,14 @@ def test_inputs_stay_as_they_are():
 def test_bad_maps(pred, label, num_classes, message):
     with pytest.raises(ValueError, match=message):
         count_boundaries(pred, label, num_classes, ALL)
+
+
+@pytest.mark.parametrize('dtype', [complex, object, str])
+def test_maps_without_numbers(dtype):
+    with pytest.raises(TypeError, match='the prediction must have an integer or floating point dtype, got '):
+        count_boundaries(halves(3).astype(dtype), halves(3), 2, ALL)
+    with pytest.raises(TypeError, match='the label must have an integer or floating point dtype, got '):
+        count_boundaries(halves(3), halves(3).astype(dtype), 2, ALL)
 
 
 @pytest.mark.parametrize(
