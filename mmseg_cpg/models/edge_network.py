@@ -144,7 +144,8 @@ def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:
         )
     expected = f'expected the {FILE_NAME} that tools/train_edge_network.py writes'
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        with torch.device('cpu'):  # also where a model is built under torch.device('meta')
+            checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise UserError(f"'{path}' holds no edge network: {expected}.") from error
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}

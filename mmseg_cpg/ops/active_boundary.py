@@ -207,7 +207,8 @@ class _DirectionError(torch.autograd.Function):
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         refuse_second_derivative('active_boundary_loss')
         grad_logits = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_output.device)
-        pixels, gradients = ctx.saved_tensors[: len(grad_logits)], ctx.saved_tensors[len(grad_logits) :]
+        saved = ctx.saved_tensors  # once: activation checkpointing computes them anew
+        pixels, gradients = saved[: len(grad_logits)], saved[len(grad_logits) :]
         for image, (pixel, gradient) in enumerate(zip(pixels, gradients, strict=True)):
             upstream = grad_output[image].flatten()[pixel]
             grad_logits[image].flatten(1).index_copy_(1, pixel, (gradient * upstream).to(ctx.dtype))

@@ -128,4 +128,4 @@ def _minkowski_mean(error: Tensor, count: Tensor, power: float) -> Tensor:
     # Powers of numbers up to 1 do not overflow, and do not vanish all.
     largest = error.detach().amax((1, 2), keepdim=True).clamp(min=torch.finfo(error.dtype).tiny)
     norm = torch.linalg.vector_norm(error / largest, power, (1, 2))
-    return norm * largest.flatten() / count ** (1 / power)
+    return norm * largest.flatten() / count.to(error.dtype) ** (1 / power)

@@ -6,7 +6,6 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryDistance, active_boundary_loss, stack_distances
-from mmseg_cpg.ops._validation import check_label, check_logits
 from mmseg_cpg.ops.active_boundary import check_boundary_options
 
 from .precomputable import PrecomputableLoss
@@ -56,7 +55,6 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
-        check_logits(logits, check_label(label))
         made = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')
         return active_boundary_loss(
             logits,

@@ -10,7 +10,7 @@ import torch.nn as nn
 from mmseg.models.losses.utils import get_class_weight
 from torch import Tensor
 
-from mmseg_cpg.ops._validation import check_reduction
+from mmseg_cpg.ops._validation import check_label, check_logits, check_reduction
 
 
 class SegmentationLoss(nn.Module, ABC):
@@ -41,7 +41,7 @@ class SegmentationLoss(nn.Module, ABC):
         check_reduction(reduction)
         self.loss_weight = loss_weight
         self.reduction = reduction
-        # No buffer: a model in half precision would round it, and make large ones infinite.
+        # No buffer: half precision would round it, and to_empty() would lose it, as no checkpoint has it.
         self.class_weight = _read_class_weight(class_weight)
         self._loss_name = loss_name
 
@@ -71,6 +71,7 @@ class SegmentationLoss(nn.Module, ABC):
         Returns:
             Tensor: Scalar, or a value for each pixel for reduction 'none', float32 (float64 for float64 logits).
         """
+        check_logits(pred, check_label(target))
         return self.loss_weight * self.compute(
             pred,
             target,
@@ -111,9 +112,9 @@ def _read_class_weight(class_weight: list[float] | str | None) -> Tensor | None:
     if values is None:
         return None
     try:
-        weight = torch.as_tensor(values, dtype=torch.float32)
+        weight = torch.as_tensor(values, dtype=torch.float32, device='cpu')
     except (TypeError, ValueError, RuntimeError):
-        weight = torch.empty(0)
+        weight = torch.empty(0, device='cpu')
     if weight.dim() != 1 or not weight.numel() or not weight.isfinite().all():
         raise ValueError(f'class_weight must be a list of finite numbers, one for each class, got {class_weight!r}')
     return weight

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -20,10 +21,14 @@ class SEMEDALoss(SegmentationLoss):
     of the same data set. :func:`mmseg_cpg.ops.semeda_loss` has the definition, what void pixels do, and
     what is known of the paper and what is chosen here.
 
-    The edge network stays as it is: its weights are no parameters, so that neither optimizer nor ``init_weights``
-    meets them, and no part of the ``state_dict``, so that a segmentor's checkpoints are those of its config without
-    this loss. They are buffers: they move with the model, and are copied with it. As MMSegmentation builds losses with
-    the model, the file is also needed where a segmentor is only tested; or take the loss out of the config there.
+    The edge network stays as it is: its weights are neither parameters, which an optimizer or ``init_weights`` would
+    change, nor buffers, which half precision would round. The ``state_dict`` does not have them, so that a segmentor's
+    checkpoints are those of its config without this loss. As MMSegmentation builds losses with the model, the file is
+    also needed where a segmentor is only tested; or take the loss out of the config there.
+
+    Attributes:
+        network (list[tuple[Tensor, Tensor]]): (weight, bias) of the edge network's layers, float32, on the CPU until
+            the first logits come, then on their device.
 
     Args:
         checkpoint (str): The trained edge network, a file or an address.
@@ -52,19 +57,16 @@ class SEMEDALoss(SegmentationLoss):
         check_distance(distance)
         if not isinstance(checkpoint, str):
             raise TypeError(f'checkpoint must be the path of a trained edge network, got {checkpoint!r}')
-        network = load_edge_layers(checkpoint)
-        self.layers = check_layers(layers, len(network))
+        self.network = load_edge_layers(checkpoint)
+        self.layers = check_layers(layers, len(self.network))
         self.distance = distance
-        self.num_layers = len(network)
-        # Not as modules: heads that initialize every convolution in them would do so with these.
-        for index, (weight, bias) in enumerate(network):
-            self.register_buffer(f'weight{index}', weight, persistent=False)
-            self.register_buffer(f'bias{index}', bias, persistent=False)
-
-    @property
-    def network(self) -> list[tuple[Tensor, Tensor]]:
-        """(weight, bias) of the edge network's layers."""
-        return [(getattr(self, f'weight{i}'), getattr(self, f'bias{i}')) for i in range(self.num_layers)]
 
     def compute(self, logits: Tensor, label: Tensor, **options: Any) -> Tensor:
-        return semeda_loss(logits, label, self.network, layers=self.layers, distance=self.distance, **options)
+        network = self._network_for(logits)
+        return semeda_loss(logits, label, network, layers=self.layers, distance=self.distance, **options)
+
+    @torch.inference_mode(False)  # or it could not be trained with afterwards
+    def _network_for(self, logits: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The network on the logits' device, where it stays."""
+        self.network = [tuple(part.to(logits.device) for part in layer) for layer in self.network]
+        return self.network

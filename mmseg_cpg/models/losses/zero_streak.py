@@ -8,7 +8,7 @@ class ZeroStreak:
     """Counts how many losses in a row were 0, without waiting for the device."""
 
     def __init__(self) -> None:
-        self._length = torch.zeros((), dtype=torch.int32)
+        self._length = torch.zeros((), dtype=torch.int32, device='cpu')
         self._on_host = self._length
 
     @torch.inference_mode(False)  # or what it holds could not be written to in training
@@ -21,7 +21,7 @@ class ZeroStreak:
         is_zero = (loss.detach() == 0).all()
         if loss.device != self._length.device:
             self._length = self._length.to(loss.device)
-            self._on_host = torch.zeros((), dtype=torch.int32, pin_memory=loss.is_cuda)
+            self._on_host = torch.zeros((), dtype=torch.int32, device='cpu', pin_memory=loss.is_cuda)
         self._length = (self._length + 1) * is_zero
         self._on_host = (
             self._length if loss.device.type == 'cpu' else self._on_host.copy_(self._length, non_blocking=True)

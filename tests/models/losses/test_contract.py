@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch._dynamo
 from mmseg.registry import MODELS
+from torch.utils.checkpoint import checkpoint
 
 import mmseg_cpg
 from mmseg_cpg.models.losses.base import SegmentationLoss
@@ -364,3 +365,45 @@ def test_compiled_gives_the_same_and_does_not_warn(loss):
     compiled = value_and_gradient(torch.compile(loss, backend='aot_eager'), logits, label)
     assert all(map(torch.equal, compiled, expected))
     assert not any('item()' in reason for reason in torch._dynamo.utils.counters['graph_break'])
+
+
+@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+def test_built_on_the_meta_device(config):
+    """As large models are built before their checkpoint is loaded, which has no constants of a loss."""
+    if takes_class_weight(config):
+        config = dict(config, class_weight=[0.5, 1.5, 2.0, 0.8373])
+    label = label_of_blobs()
+    logits = logits_for(label)
+    expected = value_and_gradient(MODELS.build(config), logits, label)
+    with torch.device('meta'):
+        loss = MODELS.build(config)
+    assert all(map(torch.equal, value_and_gradient(loss.to_empty(device='cpu'), logits, label), expected))
+
+
+def test_activation_checkpointing(loss):
+    label = label_of_blobs()
+    logits = logits_for(label)
+    expected = value_and_gradient(loss, logits, label)
+    value = checkpoint(loss, logits, label, use_reentrant=False)
+    assert torch.equal(value.detach(), expected[0])
+    assert torch.equal(*torch.autograd.grad(value, logits), expected[1])
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize('default', [torch.float16, torch.bfloat16, torch.float64])
+def test_default_dtype_changes_nothing(loss, dtype, default, default_dtype):
+    label = label_of_blobs()
+    logits = logits_for(label).detach().to(dtype).requires_grad_()
+    expected = value_and_gradient(loss, logits, label)
+    default_dtype(default)
+    value, gradient = value_and_gradient(copy.deepcopy(loss), logits, label)
+    assert (value.dtype, gradient.dtype) == (torch.float32, dtype)
+    assert torch.equal(value, expected[0])
+    assert torch.equal(gradient, expected[1])
+
+
+@pytest.fixture
+def default_dtype():
+    before = torch.get_default_dtype()
+    yield torch.set_default_dtype
+    torch.set_default_dtype(before)

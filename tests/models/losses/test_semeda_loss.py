@@ -46,11 +46,12 @@ def test_binary_with_one_channel_takes_a_network_for_two_classes():
     torch.testing.assert_close(loss(logits, label), expected)
 
 
-def test_the_network_moves_with_the_model():
+def test_the_network_is_neither_rounded_nor_lost_with_the_models_weights():
     loss = SEMEDALoss(CHECKPOINT)
-    assert {tensor.device.type for layer in loss.to('meta').network for tensor in layer} == {'meta'}
-    loss = SEMEDALoss(CHECKPOINT).double()
-    assert loss(LOGITS, LABEL).dtype == torch.float32
+    expected = loss(LOGITS, LABEL)
+    for changed in (loss.half(), loss.double(), loss.to('meta').to_empty(device='cpu')):
+        assert is_untouched(changed)
+        assert torch.equal(changed(LOGITS, LABEL), expected)
 
 
 def test_checkpoints_and_optimizer_are_those_of_a_model_without_the_loss():
