@@ -29,8 +29,7 @@ from mmseg.utils import register_all_modules
 from training_step_on_gpu import markdown as markdown_on_gpu
 from training_step_on_gpu import measure_all as measure_on_gpu
 
-from mmseg_cpg import CPGLoss
-from mmseg_cpg.precompute import precompute_boundaries
+from mmseg_cpg import CPGLoss, precompute_boundaries
 
 CONFIG = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
 # ksize of CPGLoss, if any, and whether to precompute.

@@ -39,6 +39,7 @@ else:
         SEMEDALoss,
         SobelLoss,
     )
+    from .precompute import precompute_boundaries
 
     register_packages()
     __all__ = [
@@ -66,4 +67,5 @@ else:
         'SEMEDALoss',
         'SobelLoss',
         '__version__',
+        'precompute_boundaries',
     ]

@@ -1,6 +1,5 @@
 """Switching a config to boundary targets that are made while loading."""
 
-from .cli.errors import UserError
 from .config_nodes import builds, cpg_losses, dicts, losses, type_name
 
 _TRANSFORMS = ('BoundaryMaskFromLabel', 'BoundaryDistanceFromLabel')
@@ -15,7 +14,7 @@ def precompute_boundaries(cfg):
     ``tools/train.py --precompute-boundaries`` calls this. So may a config, with what it inherits, for any other tool::
 
         _base_ = './ocrnet_hr48_cocostuff_cpg7.py'
-        from mmseg_cpg.precompute import precompute_boundaries
+        from mmseg_cpg import precompute_boundaries
 
         precompute_boundaries(_base_)
 
@@ -23,19 +22,19 @@ def precompute_boundaries(cfg):
         cfg (Config | ConfigDict): A config whose model uses CPGLoss or ActiveBoundaryLoss; changed in place.
 
     Raises:
-        UserError: If it uses neither, or some that differ in void policy or ``ignore_index``, or its training pipeline
+        ValueError: If it uses neither, or some that differ in void policy or ``ignore_index``, or its training pipeline
             has no ``PackSegInputs``.
     """
     transforms = [*_boundary_masks(cfg.model), *_boundary_distances(cfg.model)]
     if not transforms:
-        raise UserError(
-            'Precomputing boundaries is for configs with a CPGLoss or ActiveBoundaryLoss, and this one has none.'
+        raise ValueError(
+            'precomputing boundaries needs a CPGLoss or an ActiveBoundaryLoss in the config, and this one has none'
         )
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     padding = dict(pad_size=preprocessor.get('size'), seg_pad_val=preprocessor.get('seg_pad_val', 255))
     owners = _pipelines_with(cfg, 'PackSegInputs')
     if not owners:
-        raise UserError('Precomputing boundaries needs PackSegInputs in the training pipeline, after which it works.')
+        raise ValueError('precomputing boundaries needs PackSegInputs in the training pipeline')
     for owner in owners:
         missing = [dict(each, **padding) for each in transforms if not _find(owner.pipeline, type_name(each))]
         place = owner.pipeline.index(_find(owner.pipeline, 'PackSegInputs')) + 1
@@ -75,9 +74,7 @@ def _boundary_distances(model):
 
 def _only(values, what):
     if len(values) > 1:
-        raise UserError(
-            f'Precomputing boundaries needs one {what}, but the config has {", ".join(map(str, sorted(values)))}.'
-        )
+        raise ValueError(f'precomputing boundaries needs one {what}, got {", ".join(map(str, sorted(values)))}')
     (value,) = values
     return value
 
@@ -86,14 +83,14 @@ def require_boundary_target_hook(cfg):
     """Check that boundaries made while loading reach the losses.
 
     Raises:
-        UserError: If the training pipeline has a transform that makes some and the config no ``BoundaryTargetHook``.
+        ValueError: If the training pipeline has a transform that makes some and the config no ``BoundaryTargetHook``.
     """
     hooks = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
     for name in _TRANSFORMS:
         if _pipelines_with(cfg, name) and not _find(hooks, 'BoundaryTargetHook'):
-            raise UserError(
-                f'The training pipeline has {name}, but custom_hooks has no BoundaryTargetHook, which hands what it '
-                "makes to the losses. Add dict(type='mmseg_cpg.BoundaryTargetHook') to custom_hooks."
+            raise ValueError(
+                f'the training pipeline has {name}, but custom_hooks has no BoundaryTargetHook, which passes its '
+                "result to the losses: add dict(type='mmseg_cpg.BoundaryTargetHook') to custom_hooks"
             )
 
 

@@ -13,14 +13,14 @@ import math
 import re
 from pathlib import Path
 
+from mmseg_cpg.cli.config import load_config, require_keys
+from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
+from mmseg_cpg.config_nodes import cpg_losses
 from mmseg_cpg.experiments import paper
 from mmseg_cpg.experiments.sweep import Point, Sweep, lambda_caveat, paper_sweep
 from mmseg_cpg.experiments.trainings import Launcher, claim, is_finished, stoppable
 from mmseg_cpg.experiments.work_dirs import read_runs
-from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
-from mmseg_cpg.cli.config import load_config, require_keys
-from mmseg_cpg.cli.errors import UserError, one_line_errors
-from mmseg_cpg.config_nodes import cpg_losses
 
 TOOLS = Path(__file__).resolve().parent
 WEIGHT = re.compile(r'\d+(\.\d+)?(e[+-]\d+)?')

@@ -9,11 +9,12 @@ from mmengine.utils import mkdir_or_exist
 from mmseg.registry import METRICS
 
 from mmseg_cpg.cli.checkpoint import require_checkpoint
-from mmseg_cpg.cli.parser import build_runner, make_parser, parse_args
 from mmseg_cpg.cli.config import load_config, require_keys
-from mmseg_cpg.cli.require_data import datasets_of, require_data
-from mmseg_cpg.engine.distributed import leave_together
 from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.parser import make_parser, parse_args
+from mmseg_cpg.cli.require_data import datasets_of, require_data
+from mmseg_cpg.cli.runner import build_runner
+from mmseg_cpg.engine.runner import shut_down_distributed
 
 
 def build_parser():
@@ -86,7 +87,7 @@ def main(argv=None):
             save_predictions(cfg, args.out)
         require_data(cfg, 'test_dataloader')
         build_runner(cfg).test()
-        leave_together()
+        shut_down_distributed()
 
 
 if __name__ == '__main__':

@@ -5,13 +5,15 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 from mmengine.device import get_device
 
+from mmseg_cpg import precompute_boundaries
 from mmseg_cpg.cli.checkpoint import require_checkpoint, resume_from
-from mmseg_cpg.cli.parser import add_resume, build_runner, make_parser, parse_args
 from mmseg_cpg.cli.config import load_config, require_keys
+from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
+from mmseg_cpg.cli.parser import add_resume, make_parser, parse_args
 from mmseg_cpg.cli.require_data import require_data
-from mmseg_cpg.engine.distributed import leave_together
-from mmseg_cpg.cli.errors import UserError, one_line_errors
-from mmseg_cpg.precompute import precompute_boundaries, require_boundary_target_hook
+from mmseg_cpg.cli.runner import build_runner
+from mmseg_cpg.engine.runner import shut_down_distributed
+from mmseg_cpg.precompute import require_boundary_target_hook
 
 
 def build_parser():
@@ -63,15 +65,16 @@ def main(argv=None):
             raise UserError('Mixed precision (--amp, AmpOptimWrapper) needs a GPU, and none is available here.')
         if args.auto_scale_lr:
             enable_auto_scale_lr(cfg)
-        if args.precompute_boundaries:
-            precompute_boundaries(cfg)
-        require_boundary_target_hook(cfg)
+        with user_errors():
+            if args.precompute_boundaries:
+                precompute_boundaries(cfg)
+            require_boundary_target_hook(cfg)
         if args.resume:
             resume_from(cfg, args.resume)
         require_checkpoint(cfg.get('load_from'))
         require_data(cfg, 'train_dataloader', 'val_dataloader')
         build_runner(cfg).train()
-        leave_together()
+        shut_down_distributed()
 
 
 if __name__ == '__main__':

@@ -9,14 +9,15 @@ import os.path as osp
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
 from mmseg_cpg.cli.checkpoint import require_checkpoint, resume_from
-from mmseg_cpg.cli.parser import add_resume, build_runner, make_parser, parse_args
 from mmseg_cpg.cli.config import apply_command_line, read_config
-from mmseg_cpg.cli.require_data import require_data
-from mmseg_cpg.engine.distributed import leave_together
 from mmseg_cpg.cli.edge_training import edge_network_config
-from mmseg_cpg.cli.errors import one_line_errors
+from mmseg_cpg.cli.errors import one_line_errors, user_errors
+from mmseg_cpg.cli.parser import add_resume, make_parser, parse_args
+from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.runner import build_runner
+from mmseg_cpg.engine.runner import shut_down_distributed
+from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
 
 NUM_LABELS = 8  # that the scale of the features is taken from
 
@@ -54,11 +55,12 @@ def main(argv=None):
         if is_main_process():
             network = model.module if is_model_wrapper(model) else model
             batch = network.data_preprocessor(some_labels(runner.train_dataloader), True)
-            network.scale_features(batch['data_samples'])
+            with user_errors():
+                network.scale_features(batch['data_samples'])
             path = osp.join(cfg.work_dir, FILE_NAME)
             save_edge_network(network, path)
             runner.logger.info(f"For a SEMEDA loss: dict(type='mmseg_cpg.SEMEDALoss', checkpoint='{path}')")
-        leave_together()
+        shut_down_distributed()
 
 
 if __name__ == '__main__':

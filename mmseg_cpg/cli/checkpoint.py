@@ -15,7 +15,6 @@ import traceback
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from mmengine.runner.checkpoint import load_from_http
@@ -99,27 +98,6 @@ def _means_damage(error):
 
 CheckpointLoader.register_scheme('', _in_one_line(_load_from_local), force=True)
 CheckpointLoader.register_scheme(('http://', 'https://'), _in_one_line(load_from_http), force=True)
-
-
-class CheckpointGuardHook(Hook):
-    """Keep a checkpoint from running code, and from being resumed without a training state.
-
-    Args:
-        resume (bool): Whether the run resumes from the checkpoint, rather than loading its weights.
-    """
-
-    def __init__(self, resume):
-        self.resume = resume
-
-    def after_load_checkpoint(self, runner, checkpoint):
-        if self.resume and not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
-            raise UserError(
-                'The checkpoint holds no training state to resume. '
-                'To start from its weights, leave --resume out and set --cfg-options load_from=CHECKPOINT.'
-            )
-        # Runner.resume executes this text as a config. MMEngine itself writes it under another name.
-        if isinstance(checkpoint.get('meta'), dict):
-            checkpoint['meta'].pop('config', None)
 
 
 def require_checkpoint(path):

@@ -1,56 +1,58 @@
-"""Reading configs, MMSegmentation's own included, with the user's mistakes named in one line."""
+"""Reading configs."""
+
+from __future__ import annotations
 
 import os.path as osp
 import traceback
+from argparse import Namespace
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
-from .errors import UserError
+from .errors import UserError, describe
 
 
-def load_config(args):
+def load_config(args: Namespace) -> Config:
     """Read a tool's config and apply its command line.
 
     Args:
-        args (Namespace): ``config``, ``cfg_options``, ``launcher`` and ``work_dir``.
+        args: ``config``, ``cfg_options``, ``launcher`` and ``work_dir``.
 
     Returns:
-        Config: The config, its ``work_dir`` taken from the command line, else the config, else its file name.
+        The config. Its ``work_dir`` comes from the command line, else from the config, else from its file name.
 
     Raises:
-        UserError: If the config, or one that it inherits, is missing or cannot be read, or an option does not fit it.
+        UserError: The config, or one that it inherits, is missing or cannot be read, or an option does not fit it.
     """
     cfg = read_config(args.config)
     apply_command_line(cfg, args)
     return cfg
 
 
-def read_config(path):
+def read_config(path: str) -> Config:
     """Read a config; raise :class:`UserError` if it, or one that it inherits, is missing or cannot be read."""
+    if not osp.isfile(path):
+        fault = 'is a folder: name a file in it' if osp.isdir(path) else 'not found'
+        raise UserError(f"Config '{path}' {fault}.")
     try:
         return Config.fromfile(path)
-    except FileNotFoundError as error:
-        if osp.isfile(path):  # one that it inherits is missing
-            raise UserError(f"Config '{path}' cannot be read: {error}.") from error
-        fault = 'is a folder: name a file in it' if osp.isdir(path) else 'not found'
-        raise UserError(f"Config '{path}' {fault}.") from error
-    except ConfigParsingError as error:
-        raise UserError(f"Config '{path}' cannot be read: {error}.") from error
-    except SyntaxError as error:
-        raise UserError(f"Config '{path}' has a syntax error: {error}.") from error
-    except ModuleNotFoundError:
-        raise
     except UserError:
         raise
-    except Exception as error:
-        message = _fault_of_config(error)
-        if message is None:
-            raise
-        raise UserError(f"Config '{path}' cannot be used: {message}.") from error
+    except ModuleNotFoundError as error:
+        hint = "install 'setuptools<81'" if error.name == 'pkg_resources' else 'install the package, or check the name'
+        raise UserError(f"Config '{path}' cannot be read ({error}): {hint}.") from error
+    except SyntaxError as error:
+        raise UserError(f"Config '{path}' has a syntax error: {error}.") from error
+    except (ConfigParsingError, OSError) as error:
+        raise UserError(f"Config '{path}' cannot be read: {error}.") from error
+    except Exception as error:  # a config is code
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = describe(error).rstrip('.')
+        raise UserError(f"Config '{path}' cannot be read: {reason} ({place.filename}, line {place.lineno}).") from error
 
 
-def apply_command_line(cfg, args):
+def apply_command_line(cfg: Config, args: Namespace) -> None:
     """Apply a tool's command line, as :func:`load_config` takes it, to a config; raise :class:`UserError` likewise."""
     for key, value in (args.cfg_options or {}).items():
         try:
@@ -66,21 +68,10 @@ def apply_command_line(cfg, args):
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
 
 
-def _fault_of_config(error):
-    """Say in one line what is wrong with a config that raised an error when read; None if it is not to blame."""
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    module = frame.f_globals.get('__name__')
-    if module is None:  # a line of a config, which is run under no name
-        return f'line {line} of {frame.f_code.co_filename} raises {type(error).__name__}: {error}'
-    # custom_imports; keys of two bases that clash; the file type; a dict over a list.
-    if isinstance(error, (ImportError, KeyError, OSError)) or module.startswith('mmengine.config.'):
-        return str(error.args[0]).splitlines()[0]
-    return None
-
-
-def _list_on_the_way(cfg, key):
+def _list_on_the_way(cfg: Config, key: str) -> str | None:
     """Name the first list in a config that a dotted key passes without a position; None if there is none."""
-    node, path = cfg, []
+    node: Any = cfg
+    path: list[str] = []
     for part in key.split('.'):
         if isinstance(node, (list, tuple)) and not part.isdecimal():
             return f'{".".join(path)} is a list of {len(node)}, write {".".join([*path, "N", part])} with N from 0'
@@ -92,7 +83,7 @@ def _list_on_the_way(cfg, key):
     return None
 
 
-def require_keys(cfg, *keys):
+def require_keys(cfg: Config, *keys: str) -> None:
     """Raise :class:`UserError` if the config lacks one of the keys."""
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:

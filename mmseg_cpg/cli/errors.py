@@ -1,77 +1,77 @@
-"""Errors that a user can mend are shown as one line; a bug keeps its traceback."""
+"""User errors are shown as one line; a bug keeps its traceback.
+
+The library raises ValueError and TypeError. The tools catch them where they read a config, build its parts or load a
+checkpoint, and raise :class:`UserError`. ``python -X dev`` shows the traceback of a :class:`UserError` too.
+"""
+
+from __future__ import annotations
 
 import os
-import re
 import sys
 import time
-import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.error import URLError
 
-SPEAKER_HEAD_START_S = 5
+PEER_DELAY_S = 5
 
 
 class UserError(Exception):
-    """Something that the user can mend. The message is one line that says what is wrong and what to do."""
+    """An error that the user can fix. The message is one line that names the problem and what to do about it."""
 
 
 @contextmanager
-def one_line_errors():
-    """Leave with one line and exit status 1 where the user, and not the code, is at fault.
+def one_line_errors() -> Iterator[None]:
+    """Exit with one line and status 1 on a :class:`UserError`. Every other exception passes through.
 
     Raises:
-        SystemExit: For a :class:`UserError`, a missing package, weights that cannot be downloaded, and a part of the
-            config that cannot be built. Every other exception passes through.
+        SystemExit: In place of a :class:`UserError`.
     """
     try:
         yield
     except UserError as error:
-        _leave(str(error))
-    except ModuleNotFoundError as error:
-        hint = "install 'setuptools<81'" if error.name == 'pkg_resources' else 'install it, or check the name'
-        _leave(f'A Python package is missing ({error}): {hint}.')
-    except URLError as error:
-        _leave(
-            f'Pretrained weights could not be downloaded ({error}). Check the network, or switch them off, '
-            'for most models with --cfg-options model.pretrained=None or model.backbone.init_cfg=None.'
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        message = _config_fault(error)
-        if message is None:
+        if sys.flags.dev_mode:
             raise
-        _leave(message)
+        _exit(str(error))
 
 
-def _config_fault(error):
-    """Say in one line what is wrong with the config if the error arose from building a part of it, else None."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    modules = [frame.f_globals.get('__name__', '') for frame in frames]
-    text = str(error.args[0] if error.args else error)
-    unknown = re.match(r'(\S+) is not in the (\S+) registry|Failed to get (\S+)', text)
-    if modules[-1].startswith('mmengine.registry.') and unknown:
-        name, registry, dotted = unknown.groups()
-        return (
-            f"The config names '{name or dotted}', which is not {f'in the {registry} registry' if name else 'found'}: "
-            'check the spelling, or name the module that defines it in custom_imports.'
-        )
-    if 'mmengine.registry.build_functions' in modules and _refuses_arguments(error, text, frames[-1], modules[-1]):
-        return f'The config cannot be built: {text.splitlines()[0]}'
-    return None
+@contextmanager
+def user_errors(prefix: str = '') -> Iterator[None]:
+    """Turn the library's ValueError and TypeError into :class:`UserError`, whose message starts with a prefix."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{prefix}{str(error).rstrip(".")}.') from error
 
 
-def _refuses_arguments(error, text, frame, module):
-    """Whether the error, raised in a frame, means that a class being built does not take the config's arguments."""
-    if module.startswith('mmengine.registry.') or module.startswith('mmseg_cpg.'):
-        return isinstance(error, (TypeError, ValueError))
-    # A class of the stack that hands its arguments on to its base: super().__init__(**kwargs).
-    signature = re.match(r'(\w+)\.__init__\(\) (got an unexpected keyword|missing \d+ required)', text)
-    bases = type(frame.f_locals.get('self')).__mro__
-    return signature is not None and signature[1] in {base.__name__ for base in bases}
+@contextmanager
+def building() -> Iterator[None]:
+    """Turn whatever a part of the config raises while it is built into :class:`UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except URLError as error:
+        raise UserError(
+            f'Pretrained weights could not be downloaded ({error}). Check the network, or disable them, '
+            'for most models with --cfg-options model.pretrained=None or model.backbone.init_cfg=None.'
+        ) from error
+    except Exception as error:  # which one depends on the class that is built
+        reason = describe(error).rstrip('.')
+        raise UserError(f'The config cannot be built: {reason}. (python -X dev shows the traceback.)') from error
 
 
-def _leave(message):
-    # Of a node's processes only the first speaks. The others give it time to, because torchrun ends all of them as
-    # soon as one has left, and speak only if they are still there, which means that the fault was theirs alone.
+def describe(error: BaseException) -> str:
+    """The type and the first line of the message of an error."""
+    # str() of a KeyError puts the message in quotes.
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    lines = str(message).strip().splitlines()
+    return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__
+
+
+def _exit(message: str) -> None:
+    # Only local rank 0 prints. The other processes of the node wait, because torchrun ends all of them as soon as one
+    # has exited, and print only if they are still running, which means that rank 0 has no error.
     if os.environ.get('LOCAL_RANK', '0') != '0':
-        time.sleep(SPEAKER_HEAD_START_S)
+        time.sleep(PEER_DELAY_S)
     sys.exit(f'Error: {message}')

@@ -1,18 +1,15 @@
-"""What the command lines of train and test have in common."""
+"""Command-line arguments that the tools share."""
+
+from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 
-import torch
 from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-from ..engine.distributed import CPURunner, require_launcher
-from .checkpoint import CheckpointGuardHook, allow_training_logs
 
 
-def make_config_parser(description):
+def make_config_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the arguments of every tool that reads a config."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
@@ -27,7 +24,7 @@ def make_config_parser(description):
     return parser
 
 
-def make_parser(description):
+def make_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the arguments that train and test share."""
     parser = make_config_parser(description)
     parser.add_argument(
@@ -37,7 +34,7 @@ def make_parser(description):
     return parser
 
 
-def add_resume(parser):
+def add_resume(parser: argparse.ArgumentParser) -> None:
     """Add ``--resume`` to the parser of a tool that trains."""
     parser.add_argument(
         '--resume',
@@ -48,7 +45,7 @@ def add_resume(parser):
     )
 
 
-def add_gpus(parser):
+def add_gpus(parser: argparse.ArgumentParser) -> None:
     """Add ``--gpus`` to the parser of a tool that starts trainings."""
     parser.add_argument(
         '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
@@ -56,7 +53,7 @@ def add_gpus(parser):
     parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
 
 
-def parse_args(parser, argv=None):
+def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse a command line, and set ``LOCAL_RANK`` as MMEngine expects it."""
     try:
         args = parser.parse_args(argv)
@@ -66,17 +63,3 @@ def parse_args(parser, argv=None):
         args.local_rank = os.environ.get('SLURM_LOCALID', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
-
-
-def build_runner(cfg):
-    """Build the runner of a config, able to load what training wrote and to run on CPU."""
-    allow_training_logs()
-    require_launcher(cfg.launcher)
-    if 'runner_type' in cfg:
-        runner = RUNNERS.build(cfg)
-    elif cfg.launcher != 'none' and not torch.cuda.is_available():
-        runner = CPURunner.from_cfg(cfg)
-    else:
-        runner = Runner.from_cfg(cfg)
-    runner.register_hook(CheckpointGuardHook(cfg.get('resume', False)))
-    return runner

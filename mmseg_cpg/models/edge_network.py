@@ -15,7 +15,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.ops._validation import void_mask
 from mmseg_cpg.ops.semantic_edges import balanced_bce, one_hot_map, semantic_edges
 from mmseg_cpg.ops.semeda import edge_features
@@ -95,7 +94,7 @@ class EdgeNetwork(BaseModel):
             data_samples (list[SegDataSample]): With gt_sem_seg, all of one size.
 
         Raises:
-            UserError: The labels are void, or a layer gives 0 or no number for all of them.
+            ValueError: The labels are void, or a layer gives 0 or no number for all of them.
         """
         label = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
         features, counted = self._one_hot(label), ~void_mask(label, self.ignore_index)
@@ -103,10 +102,9 @@ class EdgeNetwork(BaseModel):
             (features,) = edge_features(features, [(layer.weight, layer.bias)])
             size = features.square().mean(1)[counted].mean().sqrt()
             if not 0 < size < math.inf:
-                raise UserError(
-                    'The edge network is of no use: a layer that is not 0 or infinite on all labels was expected, but '
-                    f'the root mean square of its features is {size.item()}. The labels are void only, or the training '
-                    'diverged.'
+                raise ValueError(
+                    'the edge network is unusable: the root mean square of the features of a layer must be positive '
+                    f'and finite, got {size.item()}. All labels are void, or the training diverged'
                 )
             features /= size
             layer.weight /= size
@@ -134,11 +132,11 @@ def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:
         path (str): A file or an address, anything that MMEngine loads checkpoints from.
 
     Raises:
-        UserError: There is no such file, or it holds no edge network.
+        ValueError: There is no such file, or it does not contain an edge network.
     """
     if '://' not in path and not osp.isfile(osp.expanduser(path)):
-        raise UserError(
-            f"Edge network '{path}' not found. To train it on the labels of your data set: "
+        raise ValueError(
+            f"edge network '{path}' not found. To train it on the labels of your dataset: "
             f'python tools/train_edge_network.py CONFIG --work-dir {osp.dirname(path) or "."}'
             + ('' if osp.basename(path) == FILE_NAME else f', which writes {FILE_NAME} there')
         )
@@ -147,12 +145,12 @@ def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:
         with torch.device('cpu'):  # also where a model is built under torch.device('meta')
             checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise UserError(f"'{path}' holds no edge network: {expected}.") from error
+        raise ValueError(f"'{path}' does not contain an edge network: {expected}") from error
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
     names = [f'layers.{index}' for index in range(len(weights))]
     layers = [(weights[f'{name}.weight'], weights[f'{name}.bias']) for name in names if f'{name}.weight' in weights]
     if not layers or 'edges.weight' not in weights:
-        raise UserError(f"'{path}' holds no edge network: {expected}.")
+        raise ValueError(f"'{path}' does not contain an edge network: {expected}")
     if not all(value.isfinite().all() for layer in layers for value in layer):
-        raise UserError(f"The edge network '{path}' is of no use: some of its weights are not finite.")
+        raise ValueError(f"the edge network '{path}' is unusable: some of its weights are not finite")
     return layers

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from mmengine.config import Config
 
-from mmseg_cpg.precompute import precompute_boundaries
+from mmseg_cpg import precompute_boundaries
 from tests.configs.reading import ABL, header_of, load, plain
 
 README = (ABL[0].parent / 'README.md').read_text(encoding='utf-8')

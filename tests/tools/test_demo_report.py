@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmseg_cpg import visualization
 from mmseg_cpg.cli.config import load_config
-from mmseg_cpg.cli.parser import build_runner
+from mmseg_cpg.cli.runner import build_runner
 from mmseg_cpg.evaluation.boundary import trimap_band
 
 REPORT = 'analysis/demo_report'

@@ -114,10 +114,9 @@ def test_precomputed_boundaries_change_no_weight(trained, run_tool, tmp_path, mo
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='shows only that AmpOptimWrapper, which needs a GPU, is built')
-def test_amp_switches_the_optim_wrapper(trained, run_tool, tmp_path, monkeypatch):
+def test_amp_switches_the_optim_wrapper(trained, fails_with, tmp_path, monkeypatch):
     monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cuda')
-    with pytest.raises(AssertionError, match='AmpOptimizerWrapper'):
-        run_tool('train', trained[0], '--work-dir', tmp_path, '--amp')
+    assert 'AmpOptimizerWrapper' in fails_with('train', trained[0], '--work-dir', tmp_path, '--amp')
 
 
 def test_test_evaluates_saves_and_paints(trained, run_tool, data_root, tmp_path):
@@ -155,10 +154,22 @@ def test_tta_merges_the_augmented_views(trained, run_tool, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ('tool', 'options', 'message'),
     [
-        ('train', ['model.decode_head.loss_decode.type=CrossEntropyLos'], "names 'CrossEntropyLos'"),
-        ('train', ['model.decode_head.loss_decode.type=mmseg_cpg.CPGLos'], "names 'mmseg_cpg.CPGLos'"),
+        (
+            'train',
+            ['model.decode_head.loss_decode.type=CrossEntropyLos'],
+            'CrossEntropyLos is not in the mmseg::model registry',
+        ),
+        (
+            'train',
+            ['model.decode_head.loss_decode.type=mmseg_cpg.CPGLos'],
+            'mmseg_cpg.CPGLos is not in the mmseg::model registry',
+        ),
         ('train', ['model.decode_head.chanels=4'], "unexpected keyword argument 'chanels'"),
-        ('train', ['train_dataloader.dataset.pipeline.0.type=LoadImage'], "names 'LoadImage'"),
+        (
+            'train',
+            ['train_dataloader.dataset.pipeline.0.type=LoadImage'],
+            'LoadImage is not in the mmseg::transform registry',
+        ),
         ('train', [*CPG, f'{CPG_LOSS}.ksize=4'], 'ksize'),
         ('train', [*CPG, f'{CPG_LOSS}.kernel=3'], "unexpected keyword argument 'kernel'"),
         ('train', ['optim_wrapper.optimizer.lrr=1'], "unexpected keyword argument 'lrr'"),
@@ -230,7 +241,7 @@ def test_a_mistake_on_the_command_line_is_one_line(
         ),
         (
             "_base_ = 'mmseg::_base_/models/ocrnet_hr18.py'\nlosses = _base_.model.decode_head.loss_decode",
-            "config.py raises AttributeError: 'list' object has no attribute 'loss_decode'",
+            "AttributeError: 'list' object has no attribute 'loss_decode' (",
         ),
     ],
 )

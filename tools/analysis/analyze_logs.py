@@ -10,9 +10,9 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 import argparse
 from collections import Counter
 
+from mmseg_cpg.cli.errors import UserError, one_line_errors
 from mmseg_cpg.experiments.curves import Curves, Panel, default_panels, plot_curves
 from mmseg_cpg.experiments.work_dirs import find_runs, read_scalars
-from mmseg_cpg.cli.errors import UserError, one_line_errors
 
 
 def build_parser():

@@ -16,10 +16,10 @@ import numpy as np
 from mmengine.utils import scandir
 from PIL import Image
 
+from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
 from mmseg_cpg.datasets.label_values import map_with_progress
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
-from mmseg_cpg.cli.errors import UserError, one_line_errors
 
 
 def build_parser():
@@ -83,7 +83,7 @@ def build_parser():
 
 def make_settings(args):
     """Turn the command line into settings."""
-    try:
+    with user_errors('The options do not fit: '):
         return BoundarySettings(
             ignore_index=args.ignore_index,
             width_px=args.width_px,
@@ -92,8 +92,6 @@ def make_settings(args):
             tolerances_px=args.tolerances_px,
             average=args.average,
         )
-    except ValueError as error:
-        raise UserError(f'The options do not fit: {error}.') from error
 
 
 def find_pairs(pred_dir, gt_dir, pred_suffix, gt_suffix):
@@ -149,10 +147,8 @@ def count_pair(args, settings, paths):
     pred, label = (read_map(path) for path in paths)
     if args.reduce_zero_label:
         pred, label = (reduce_zero_label(each, settings.ignore_index) for each in (pred, label))
-    try:
+    with user_errors(f"'{paths[0]}' and '{paths[1]}': "):
         return count_boundaries(pred, label, args.num_classes, settings)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"'{paths[0]}' and '{paths[1]}': {error}.") from error
 
 
 def reduce_zero_label(label_map, ignore_index):

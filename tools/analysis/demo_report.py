@@ -29,13 +29,14 @@ from mmengine.device import get_device
 from mmseg.evaluation import IoUMetric
 from prettytable import PrettyTable
 
-from mmseg_cpg.experiments.work_dirs import length_of
-from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, trimap_band, width_in_px
 from mmseg_cpg.cli.checkpoint import require_checkpoint
-from mmseg_cpg.cli.parser import build_runner
-from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.config import read_config
 from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.runner import build_runner
 from mmseg_cpg.config_nodes import name_losses
+from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, trimap_band, width_in_px
+from mmseg_cpg.experiments.work_dirs import length_of
 from mmseg_cpg.visualization import (
     Prediction,
     Scene,
@@ -102,7 +103,7 @@ def load_run_config(work_dir, checkpoint):
     configs = sorted(work_dir.glob('*.py'))
     if len(configs) != 1:
         raise UserError(f"'{work_dir}' must have one config (*.py), but has {len(configs)}.")
-    cfg = Config.fromfile(configs[0])
+    cfg = read_config(str(configs[0]))
     cfg.load_from = str(checkpoint)
     cfg.resume = False
     cfg.launcher = 'none'

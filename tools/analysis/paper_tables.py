@@ -9,9 +9,9 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
 
+from mmseg_cpg.cli.errors import one_line_errors
 from mmseg_cpg.experiments.tables import make_tables
 from mmseg_cpg.experiments.work_dirs import find_runs
-from mmseg_cpg.cli.errors import one_line_errors
 
 
 def build_parser():

@@ -16,13 +16,13 @@ from mmengine.registry import init_default_scope
 from mmseg.apis import inference_model, init_model
 from mmseg.registry import DATASETS
 
-from mmseg_cpg.datasets.label_values import find_loading_step
-from mmseg_cpg.ops.cpg.targets import IGNORE_POLICIES
-from mmseg_cpg.ops.cpg.sobel import check_ksize
 from mmseg_cpg.cli.checkpoint import allow_training_logs, require_checkpoint
 from mmseg_cpg.cli.config import load_config, require_keys
-from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.errors import UserError, building, one_line_errors, user_errors
 from mmseg_cpg.config_nodes import name_losses
+from mmseg_cpg.datasets.label_values import find_loading_step
+from mmseg_cpg.ops.cpg.sobel import check_ksize
+from mmseg_cpg.ops.cpg.targets import IGNORE_POLICIES
 from mmseg_cpg.visualization import (
     Line,
     Prediction,
@@ -90,7 +90,8 @@ class Model:
         self.cfg = load_config(argparse.Namespace(config=config, cfg_options=None, launcher='none', work_dir=None))
         require_keys(self.cfg, 'model', 'test_pipeline')
         require_checkpoint(checkpoint)
-        self.model = init_model(self.cfg, checkpoint, device)
+        with building():
+            self.model = init_model(self.cfg, checkpoint, device)
         if device == 'cpu':
             self.model = revert_sync_batchnorm(self.model)
         self.classes = tuple(self.model.dataset_meta['classes'])
@@ -117,7 +118,8 @@ def read_label(path, model, shape):
         UserError: If it cannot be read, or does not fit the image or the model.
     """
     require_keys(model.cfg, 'test_dataloader')
-    dataset = DATASETS.build({**model.cfg.test_dataloader.dataset, 'lazy_init': True})
+    with building():
+        dataset = DATASETS.build({**model.cfg.test_dataloader.dataset, 'lazy_init': True})
     step = find_loading_step(dataset)
     if step is None:
         raise UserError(f"The test pipeline of '{model.config}' has no LoadAnnotations, which reads labels.")
@@ -174,10 +176,8 @@ def draw_all(scene, category, line, ksizes):
 def main(argv=None):
     args = build_parser().parse_args(argv)
     with one_line_errors():
-        try:
+        with user_errors('--ksize: '):
             ksizes = [check_ksize(ksize) for ksize in args.ksize]
-        except ValueError as error:
-            raise UserError(f'--ksize: {error}.') from error
         if not Path(args.image).is_file():
             raise UserError(f"Image '{args.image}' not found.")
         allow_training_logs()

@@ -13,11 +13,11 @@ from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from mmseg_cpg.cli.parser import make_config_parser, parse_args
 from mmseg_cpg.cli.config import load_config
-from mmseg_cpg.cli.require_data import datasets_of, require_data
 from mmseg_cpg.cli.dataset_check import WARNING, WRONG, check_files, find_misplaced, find_missing
-from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.errors import UserError, building, one_line_errors
+from mmseg_cpg.cli.parser import make_config_parser, parse_args
+from mmseg_cpg.cli.require_data import datasets_of, require_data
 
 NUM_LABELS = 1000
 
@@ -59,7 +59,8 @@ def build_datasets(dataset_cfg, loader, missing):
     except UserError as error:
         elsewhere = missing and find_misplaced(dataset_cfg, missing)
         raise UserError(f"{error} Is it '{elsewhere}'?" if elsewhere else str(error)) from error
-    dataset = DATASETS.build({**dataset_cfg, 'lazy_init': True})
+    with building():
+        dataset = DATASETS.build({**dataset_cfg, 'lazy_init': True})
     return getattr(dataset, 'datasets', [dataset])
 
 

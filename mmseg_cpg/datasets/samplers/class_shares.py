@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 # Small enough for a class's share to be met to much less than a hundredth of it.
 SLACK = 1e-5
@@ -33,6 +31,10 @@ def draw_probabilities(counts: np.ndarray, shares: np.ndarray, size: int) -> np.
     Returns:
         np.ndarray: (N,) in [0, 1], sum ``size``.
     """
+    # Imported here, since import mmseg_cpg does without scipy.
+    from scipy.optimize import minimize
+    from scipy.special import expit, logit
+
     surplus = counts - shares * counts.sum(axis=1, keepdims=True)
     scale = surplus.std(axis=0)
     features = np.column_stack([np.ones(len(counts)), surplus[:, scale > 0] / scale[scale > 0]])

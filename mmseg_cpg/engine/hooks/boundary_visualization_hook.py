@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mmcv
 from mmengine import fileio
@@ -12,7 +13,9 @@ from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
 from mmseg_cpg.ops.cpg.sobel import check_ksize
-from mmseg_cpg.visualization import Prediction, Scene, choose_line, draw_errors, draw_gradients, draw_profile, render
+
+if TYPE_CHECKING:
+    from mmseg_cpg.visualization import Scene
 
 
 @HOOKS.register_module()
@@ -59,6 +62,17 @@ class BoundaryVisualizationHook(Hook):
     def _draw(self, runner: Runner, batch_idx: int, outputs: Sequence[SegDataSample], mode: str) -> None:
         if not is_main_process() or not self.every_n_inner_iters(batch_idx, self.interval):
             return
+        # Imported here, since it needs matplotlib, which import mmseg_cpg does without.
+        from mmseg_cpg.visualization import (
+            Prediction,
+            Scene,
+            choose_line,
+            draw_errors,
+            draw_gradients,
+            draw_profile,
+            render,
+        )
+
         meta = runner.visualizer.dataset_meta
         for sample in outputs:
             content = fileio.get(sample.img_path, backend_args=self.backend_args)

@@ -6,7 +6,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
-from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.engine.hooks._random_states import get_random_states, seeded, set_random_states
 
 
@@ -30,7 +29,7 @@ class ReproducibleResumeHook(Hook):
     - A sampler that draws an image twice in an epoch gets it augmented alike twice.
 
     Raises:
-        UserError: With an iteration-based loop, whose samples belong to no epoch.
+        ValueError: With an iteration-based loop, whose samples belong to no epoch.
     """
 
     priority = 'VERY_HIGH'  # before other hooks draw
@@ -47,9 +46,9 @@ class ReproducibleResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Seed the samples of the training set; take over what a resumed checkpoint holds."""
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise UserError(
+            raise ValueError(
                 'ReproducibleResumeHook needs train_cfg.type=EpochBasedTrainLoop, '
-                f'but got {type(runner.train_loop).__name__}. Remove the hook.'
+                f'got {type(runner.train_loop).__name__}: remove the hook'
             )
         if runner.iter > 0:
             self._resume(runner)

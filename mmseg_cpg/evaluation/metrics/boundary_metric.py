@@ -8,7 +8,6 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 
-from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
 
@@ -45,7 +44,7 @@ class BoundaryMetric(BaseMetric):
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value.
-        UserError: While evaluating: an image's prediction and label differ in size, or hold ids that are no class.
+        ValueError: While evaluating: an image's prediction and label differ in size or contain invalid class ids.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class BoundaryMetric(BaseMetric):
             try:
                 self.results.append(count_boundaries(pred, label, num_classes, self.settings))
             except ValueError as error:
-                raise UserError(f"Image '{sample.get('img_path')}': {error}.") from error
+                raise ValueError(f"image '{sample.get('img_path')}': {error}") from error
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Turn the counts of all images into scores, and log the table of the classes.

@@ -41,7 +41,7 @@ class SEMEDALoss(SegmentationLoss):
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value.
-        UserError: The checkpoint does not exist, or holds no edge network.
+        ValueError: The checkpoint does not exist, or does not contain an edge network.
     """
 
     def __init__(

@@ -12,7 +12,6 @@ from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
 
 from mmseg_cpg import BoundaryMetric
-from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
 
 META = dict(classes=('road', 'pole'))
@@ -148,13 +147,13 @@ def test_data_samples_stay_as_they_are_and_results_are_small():
     [
         (
             PREDS[0][:, 1:],
-            "Image 'images/1.png': prediction and label must have one shape .* got .23, 32. and .24, 32.",
+            "image 'images/1.png': prediction and label must have one shape .* got .23, 32. and .24, 32.",
         ),
-        (PREDS[0] + 1, "Image 'images/1.png': the prediction holds class id 2, expected 0 to 1"),
+        (PREDS[0] + 1, "image 'images/1.png': the prediction holds class id 2, expected 0 to 1"),
     ],
 )
 def test_bad_input_names_the_image(pred, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ValueError, match=message):
         evaluate([pred])
 
 

@@ -9,7 +9,6 @@ from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
 from mmseg_cpg import SEMEDALoss
-from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.models.edge_network import load_edge_layers
 from mmseg_cpg.ops import semeda_loss
 from tests.models.decode_heads.test_stock_heads import BN, CE, batch, build, deeplabv3
@@ -115,19 +114,19 @@ def test_a_network_for_other_classes_is_named():
 
 def test_a_missing_file_names_the_command():
     command = 'python tools/train_edge_network.py CONFIG --work-dir work_dirs/edges'
-    with pytest.raises(UserError, match=f"'work_dirs/edges/edge_network.pth' not found. .* {command}$"):
+    with pytest.raises(ValueError, match=f"'work_dirs/edges/edge_network.pth' not found. .* {command}$"):
         SEMEDALoss('work_dirs/edges/edge_network.pth')
-    with pytest.raises(UserError, match=f'{command}, which writes edge_network.pth there$'):
+    with pytest.raises(ValueError, match=f'{command}, which writes edge_network.pth there$'):
         SEMEDALoss('work_dirs/edges/other.pth')
 
 
 def test_a_file_without_an_edge_network_is_refused(tmp_path):
     path = tmp_path / 'segmentor.pth'
     torch.save(dict(state_dict=nn.Conv2d(1, 1, 1).state_dict()), path)
-    with pytest.raises(UserError, match=r'segmentor.pth. holds no edge network'):
+    with pytest.raises(ValueError, match=r'segmentor.pth. does not contain an edge network'):
         SEMEDALoss(str(path))
     torch.save([1], path)
-    with pytest.raises(UserError, match=r'segmentor.pth. holds no edge network'):
+    with pytest.raises(ValueError, match=r'segmentor.pth. does not contain an edge network'):
         SEMEDALoss(str(path))
 
 
@@ -136,7 +135,7 @@ def test_a_network_that_is_not_finite_is_refused(tmp_path):
     checkpoint['state_dict']['layers.1.bias'][0] = float('nan')
     path = tmp_path / 'diverged.pth'
     torch.save(checkpoint, path)
-    with pytest.raises(UserError, match=r'diverged.pth. is of no use: some of its weights are not finite'):
+    with pytest.raises(ValueError, match=r'diverged.pth. is unusable: some of its weights are not finite'):
         SEMEDALoss(str(path))
 
 
