@@ -1,15 +1,21 @@
-"""Switching a config to boundary targets that are made while loading."""
+"""Adding boundary targets that are computed in the data loader to a config."""
 
-from .config_nodes import builds, cpg_losses, dicts, losses, type_name
+from __future__ import annotations
 
-_TRANSFORMS = ('BoundaryMaskFromLabel', 'BoundaryDistanceFromLabel')
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from .config_nodes import dicts, losses, type_name
+from .models.losses.precomputable import PrecomputableLoss
 
 
-def precompute_boundaries(cfg):
-    """Add what makes targets to a config's training pipeline and ``BoundaryTargetHook`` to its hooks.
+def precompute_boundaries(cfg: Config | ConfigDict) -> None:
+    """Add the transforms that compute boundary targets to a config's training pipeline, and ``BoundaryTargetHook``.
 
     For CPG losses that is ``BoundaryMaskFromLabel``, for Active Boundary losses ``BoundaryDistanceFromLabel``. Kernel
-    sizes, void policy, ``ignore_index`` and padded size are those of the config; what it has already stays.
+    sizes, void policy, ``ignore_index`` and padded size are those of the config. What the config already has stays.
 
     ``tools/train.py --precompute-boundaries`` calls this. So may a config, with what it inherits, for any other tool::
 
@@ -19,24 +25,29 @@ def precompute_boundaries(cfg):
         precompute_boundaries(_base_)
 
     Args:
-        cfg (Config | ConfigDict): A config whose model uses CPGLoss or ActiveBoundaryLoss; changed in place.
+        cfg: A config whose model uses a :class:`~mmseg_cpg.models.losses.precomputable.PrecomputableLoss`; changed in
+            place.
 
     Raises:
-        ValueError: If it uses neither, or some that differ in void policy or ``ignore_index``, or its training pipeline
-            has no ``PackSegInputs``.
+        ValueError: It uses none, or some that differ in void policy or ``ignore_index``, or its training pipeline has
+            no ``PackSegInputs``.
     """
-    transforms = [*_boundary_masks(cfg.model), *_boundary_distances(cfg.model)]
-    if not transforms:
-        raise ValueError(
-            'precomputing boundaries needs a CPGLoss or an ActiveBoundaryLoss in the config, and this one has none'
-        )
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     padding = dict(pad_size=preprocessor.get('size'), seg_pad_val=preprocessor.get('seg_pad_val', 255))
+    transforms = {}
+    for kind in precomputable_losses():
+        found = list(losses(cfg.model, kind.__name__))
+        if found:
+            options = kind.transform_options(found)
+            transforms[kind.transform] = dict(type=kind.transform, **options, **padding)
+    if not transforms:
+        names = ', '.join(kind.__name__ for kind in precomputable_losses())
+        raise ValueError(f'precomputing boundaries needs one of the losses {names} in the config')
     owners = _pipelines_with(cfg, 'PackSegInputs')
     if not owners:
         raise ValueError('precomputing boundaries needs PackSegInputs in the training pipeline')
     for owner in owners:
-        missing = [dict(each, **padding) for each in transforms if not _find(owner.pipeline, type_name(each))]
+        missing = [each for name, each in transforms.items() if not _find(owner.pipeline, name)]
         place = owner.pipeline.index(_find(owner.pipeline, 'PackSegInputs')) + 1
         # A new list: other loaders may share the old one.
         owner.pipeline = [*owner.pipeline[:place], *missing, *owner.pipeline[place:]]
@@ -45,59 +56,37 @@ def precompute_boundaries(cfg):
         cfg.custom_hooks = [*hooks, dict(type='mmseg_cpg.BoundaryTargetHook')]
 
 
-def _boundary_masks(model):
-    """The transform for a model's CPG losses, in a list; none where it has none."""
-    found = list(cpg_losses(model))
-    if not found:
-        return []
-    ignored = {(loss.get('ignore_policy', 'exclude'), ignore_index) for loss, ignore_index in found}
-    ignore_policy, ignore_index = _only(ignored, 'ignore_policy and ignore_index in all CPG losses')
-    ksizes = sorted({loss.get('ksize', 3) for loss, _ in found})
-    return [
-        dict(
-            type='mmseg_cpg.BoundaryMaskFromLabel',
-            ksize=ksizes,
-            ignore_index=ignore_index,
-            ignore_policy=ignore_policy,
-        )
-    ]
-
-
-def _boundary_distances(model):
-    """The transform for a model's Active Boundary losses, in a list; none where it has none."""
-    found = {ignore_index for _, ignore_index in losses(model, 'ActiveBoundaryLoss')}
-    if not found:
-        return []
-    ignore_index = _only(found, 'ignore_index in all Active Boundary losses')
-    return [dict(type='mmseg_cpg.BoundaryDistanceFromLabel', ignore_index=ignore_index)]
-
-
-def _only(values, what):
-    if len(values) > 1:
-        raise ValueError(f'precomputing boundaries needs one {what}, got {", ".join(map(str, sorted(values)))}')
-    (value,) = values
-    return value
-
-
-def require_boundary_target_hook(cfg):
-    """Check that boundaries made while loading reach the losses.
+def require_boundary_target_hook(cfg: Config | ConfigDict) -> None:
+    """Check that boundary targets computed in the data loader reach the losses.
 
     Raises:
-        ValueError: If the training pipeline has a transform that makes some and the config no ``BoundaryTargetHook``.
+        ValueError: The training pipeline has a transform that computes some, and the config no ``BoundaryTargetHook``.
     """
     hooks = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
-    for name in _TRANSFORMS:
-        if _pipelines_with(cfg, name) and not _find(hooks, 'BoundaryTargetHook'):
+    for kind in precomputable_losses():
+        if _pipelines_with(cfg, kind.transform) and not _find(hooks, 'BoundaryTargetHook'):
             raise ValueError(
-                f'the training pipeline has {name}, but custom_hooks has no BoundaryTargetHook, which passes its '
-                "result to the losses: add dict(type='mmseg_cpg.BoundaryTargetHook') to custom_hooks"
+                f'the training pipeline has {kind.transform}, but custom_hooks has no BoundaryTargetHook, which passes '
+                "its result to the losses: add dict(type='mmseg_cpg.BoundaryTargetHook') to custom_hooks"
             )
 
 
-def _pipelines_with(cfg, name):
-    """The training datasets whose own pipeline has a transform of that name."""
-    return [node for node in dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), name)]
+def precomputable_losses() -> list[type[PrecomputableLoss]]:
+    """All classes of losses whose targets a transform can compute, those of other packages included."""
+    return list(_subclasses(PrecomputableLoss))
 
 
-def _find(nodes, name):
-    return next((node for node in nodes or () if builds(node, name)), None)
+def _subclasses(kind: type[PrecomputableLoss]) -> Iterator[type[PrecomputableLoss]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def _pipelines_with(cfg: Config | ConfigDict, kind: str) -> list[Any]:
+    """The training datasets whose own pipeline has a transform of that type."""
+    return [node for node in dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), kind)]
+
+
+def _find(nodes: Any, kind: str) -> Any:
+    """The first config that builds a class, named with or without its module."""
+    return next((node for node in nodes or () if type_name(node) == type_name(dict(type=kind))), None)

@@ -124,7 +124,7 @@ def test_active_boundary_loss():
     cfg = tiny(loss=[ABL_LOSS, CPG_LOSS], ignore_index=9)
     cfg.model.data_preprocessor.seg_pad_val = 9
     precompute_boundaries(cfg)
-    _, masks, distances = cfg.train_dataloader.dataset.pipeline
+    _, distances, masks = cfg.train_dataloader.dataset.pipeline
     assert masks.type == 'mmseg_cpg.BoundaryMaskFromLabel'
     assert distances == dict(
         type='mmseg_cpg.BoundaryDistanceFromLabel', ignore_index=9, pad_size=(8, 16), seg_pad_val=9
@@ -139,7 +139,7 @@ def test_active_boundary_loss():
 @pytest.mark.parametrize(
     ('cfg', 'message'),
     [
-        (tiny(loss=dict(type='CrossEntropyLoss')), 'needs a CPGLoss or an ActiveBoundaryLoss'),
+        (tiny(loss=dict(type='CrossEntropyLoss')), 'needs one of the losses ActiveBoundaryLoss, CPGLoss'),
         (
             Config(dict(model=dict(heads=[dict(ignore_index=i, loss_decode=ABL_LOSS) for i in (9, 255)]))),
             'needs one ignore_index in all Active Boundary losses, got 9, 255',

@@ -39,7 +39,6 @@ losses:
   base+CPGLoss:1.5          one more beside them, with a weight
   base+CPGLoss:2,ksize=5    with options, separated by commas
   TverskyLoss               this one alone, in their place
-  "base+dict(type='CPGLoss', ksize=3)"    as in a config
 
 Every name in the MODELS registry will do; custom_imports in the config brings in your own. In a cascade the losses are
 those of the last head. Put losses with brackets or quotation marks between quotation marks.

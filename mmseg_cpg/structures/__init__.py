@@ -1,3 +1,3 @@
-from .boundary_data import pack_boundary, unpack_boundary
+from .boundary_data import Targets, pack_boundary, unpack_boundary
 
-__all__ = ['pack_boundary', 'unpack_boundary']
+__all__ = ['Targets', 'pack_boundary', 'unpack_boundary']

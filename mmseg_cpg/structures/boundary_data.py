@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Protocol
 
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from mmseg_cpg.ops import BoundaryDistance, BoundaryTargets
+
+class Targets(Protocol):
+    """What can be computed from a label alone, as a dataclass, e.g. :class:`~mmseg_cpg.ops.BoundaryTargets`."""
+
+    ignore_index: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W) of the label, (B, H, W) of a batch."""
+
+    @property
+    def made_with(self) -> tuple:
+        """The shape and the arguments that the targets were computed with. A loss uses those that match its own."""
 
 
-def pack_boundary(targets: Iterable[BoundaryTargets | BoundaryDistance]) -> BaseDataElement:
-    """One image's targets: a field ``ksize3``, ``ksize5``, ... for each kernel size, and ``distance``.
+def pack_boundary(targets: Mapping[str, Targets]) -> BaseDataElement:
+    """Pack one image's targets.
 
-    A field holds the tensors of :class:`~mmseg_cpg.ops.BoundaryTargets` or :class:`~mmseg_cpg.ops.BoundaryDistance` as
-    data and the rest as metainfo.
+    Args:
+        targets: The targets by the name of their field, e.g. ``ksize3``.
+
+    Returns:
+        For each name a data element, with the tensors of the targets as data and the rest, and their class, as
+        metainfo.
     """
-    return BaseDataElement(**{_name(each): _pack(each) for each in targets})
+    return BaseDataElement(**{name: _pack(each) for name, each in targets.items()})
 
 
-def unpack_boundary(boundary: BaseDataElement) -> dict[str, BoundaryTargets | BoundaryDistance]:
-    """The targets that :func:`pack_boundary` was given, by the name of their field."""
-    return {
-        name: (BoundaryDistance if name == 'distance' else BoundaryTargets)(**dict(field.all_items()))
-        for name, field in boundary.items()
-    }
+def unpack_boundary(boundary: BaseDataElement) -> dict[str, Targets]:
+    """The inverse of :func:`pack_boundary`."""
+    unpacked = {}
+    for name, field in boundary.items():
+        fields = dict(field.all_items())
+        unpacked[name] = fields.pop('targets_type')(**fields)
+    return unpacked
 
 
-def _name(targets: BoundaryTargets | BoundaryDistance) -> str:
-    return 'distance' if isinstance(targets, BoundaryDistance) else f'ksize{targets.ksize}'
-
-
-def _pack(targets: BoundaryTargets | BoundaryDistance) -> BaseDataElement:
+def _pack(targets: Targets) -> BaseDataElement:
     tensors = {name: value for name, value in vars(targets).items() if isinstance(value, Tensor)}
     metainfo = {name: value for name, value in vars(targets).items() if name not in tensors}
-    return BaseDataElement(metainfo=metainfo, **tensors)
+    return BaseDataElement(metainfo={**metainfo, 'targets_type': type(targets)}, **tensors)

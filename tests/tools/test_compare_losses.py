@@ -176,7 +176,7 @@ def test_losses_and_seeds_may_join(launched, run_tool):
     run_tool(*COMPARE, '--losses', 'base+CPGLoss:1', '--seeds', 0)
     assert folders(commands) == ['base_seed_0', 'base+CPGLoss_1_seed_0']
     commands.clear()
-    losses = ['CPGLoss:1.00+base', 'base', 'base+CPGLoss:1.0', 'base+dict(type="CPGLoss", loss_weight=1)']
+    losses = ['CPGLoss:1.00+base', 'base', 'base+CPGLoss:1.0', 'base + CPGLoss:1']
     run_tool(*COMPARE, '--losses', *losses, '--seeds', 0, 4, 0, '--cfg-options', 'train_dataloader.num_workers=1')
     joined = ['CPGLoss_1+base_seed_0', 'base_seed_4', 'CPGLoss_1+base_seed_4', 'base+CPGLoss_1_seed_4']
     assert folders(commands) == joined

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryDistance, boundary_distance
 
-from .boundary_from_label import BoundaryFromLabel
+from .base import BoundaryFromLabel
 
 
 @TRANSFORMS.register_module()
@@ -39,9 +39,10 @@ class BoundaryDistanceFromLabel(BoundaryFromLabel):
     ) -> None:
         super().__init__(ignore_index, pad_size, seg_pad_val)
 
-    def make_targets(self, label: Tensor) -> list[BoundaryDistance]:
-        """The distances of a label, (H, W)."""
-        return [BoundaryDistance(boundary_distance(label, ignore_index=self.ignore_index), self.ignore_index)]
+    def make_targets(self, label: Tensor) -> dict[str, BoundaryDistance]:
+        """The distances of a label, (H, W), as ``distance``."""
+        distance = boundary_distance(label, ignore_index=self.ignore_index)
+        return dict(distance=BoundaryDistance(distance, self.ignore_index))
 
     def __repr__(self) -> str:
         return (

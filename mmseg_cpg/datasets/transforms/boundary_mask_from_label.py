@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from mmseg.registry import TRANSFORMS
 from torch import Tensor
@@ -9,7 +9,7 @@ from mmseg_cpg.ops import BoundaryTargets, boundary_targets
 from mmseg_cpg.ops.cpg.sobel import check_ksize
 from mmseg_cpg.ops.cpg.targets import check_ignore_policy
 
-from .boundary_from_label import BoundaryFromLabel
+from .base import BoundaryFromLabel
 
 
 @TRANSFORMS.register_module()
@@ -57,10 +57,10 @@ class BoundaryMaskFromLabel(BoundaryFromLabel):
         super().__init__(ignore_index, pad_size, seg_pad_val)
         self.ignore_policy = ignore_policy
 
-    def make_targets(self, label: Tensor) -> Iterator[BoundaryTargets]:
-        """The targets of a label, (H, W), of each kernel size."""
-        for ksize in self.ksizes:
-            yield boundary_targets(label, ksize, ignore_index=self.ignore_index, ignore_policy=self.ignore_policy)
+    def make_targets(self, label: Tensor) -> dict[str, BoundaryTargets]:
+        """The targets of a label, (H, W), for each kernel size, as ``ksize3``, ``ksize5``, ..."""
+        options = dict(ignore_index=self.ignore_index, ignore_policy=self.ignore_policy)
+        return {f'ksize{ksize}': boundary_targets(label, ksize, **options) for ksize in self.ksizes}
 
     def __repr__(self) -> str:
         return (

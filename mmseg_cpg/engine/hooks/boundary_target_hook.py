@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -10,34 +11,39 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from mmseg_cpg.models.losses.precomputable import PrecomputableLoss
-from mmseg_cpg.structures import unpack_boundary
+from mmseg_cpg.structures import Targets, unpack_boundary
 
 
 @HOOKS.register_module()
 class BoundaryTargetHook(Hook):
-    """Hand what ``BoundaryMaskFromLabel`` and ``BoundaryDistanceFromLabel`` made while loading to the model's losses.
+    """Pass boundary targets that were computed in the data loader to the model's losses.
 
-    It serves every ``PrecomputableLoss``, which ``CPGLoss`` and ``ActiveBoundaryLoss`` are.
-    Targets are taken from the very data samples that a segmentor's forward is called with, and taken back when it
-    ends, also by an exception, so they cannot meet the label of another batch. The losses get none, and find the
-    boundary themselves, where the segmentor is not training or not computing losses, where ``batch_augments`` change
-    labels after loading, in heads that may change the label before the loss sees it, and for labels of another size
-    than the targets were made for.
+    It serves every ``PrecomputableLoss``, such as ``CPGLoss`` and ``ActiveBoundaryLoss``. The targets come from the
+    data samples that the segmentor's forward is called with, and are removed when it ends, also by an exception, so
+    they cannot meet the label of another batch.
+
+    The losses get none, and compute the boundary themselves,
+
+    - if the segmentor is not training or not computing losses,
+    - if ``batch_augments`` changes labels after loading,
+    - in heads that may change the label before the loss sees it,
+    - for labels of another size than the targets were computed for.
 
     Raises:
         ValueError: The data preprocessor pads labels with another value than the targets' ``ignore_index``.
     """
 
     def __init__(self) -> None:
-        self._handles = []
-        self._told_size = set()
-        self._told_source = set()
+        self._handles: list[RemovableHandle] = []
+        self._warned_size: set[type] = set()
+        self._logged_source: set[type] = set()
 
     def before_train(self, runner: Runner) -> None:
         """Attach to the model."""
-        self.after_train(runner)
+        self._detach()
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         losses = []
         for head in (module for module in model.modules() if isinstance(module, BaseDecodeHead)):
@@ -46,7 +52,7 @@ class BoundaryTargetHook(Hook):
             elif _losses(head):
                 families = ' and '.join(sorted({loss.family for loss in _losses(head)}))
                 runner.logger.info(
-                    f'{type(head).__name__} has a loss_by_feat of its own, which may change the label: '
+                    f'{type(head).__name__} overrides loss_by_feat and may change the label: '
                     f'its {families} get no precomputed boundaries.'
                 )
         kinds = list(dict.fromkeys(map(type, losses)))
@@ -54,13 +60,14 @@ class BoundaryTargetHook(Hook):
 
         def hand_over(model: nn.Module, args: tuple, kwargs: dict) -> None:
             call = signature.bind(*args, **kwargs).arguments
+            samples = call.get('data_samples')
             targets = {}
-            if call.get('mode') == 'loss' and model.training and call.get('data_samples'):
-                targets = self._targets(runner, model.data_preprocessor, call['data_samples'], kinds)
+            if call.get('mode') == 'loss' and model.training and samples:
+                targets = self._targets(runner, model.data_preprocessor, samples, kinds)
             for loss in losses:
                 loss.precomputed = targets.get(type(loss), ())
 
-        def take_back(*_) -> None:
+        def take_back(*_: Any) -> None:
             for loss in losses:
                 loss.precomputed = ()
 
@@ -71,6 +78,9 @@ class BoundaryTargetHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Detach from the model."""
+        self._detach()
+
+    def _detach(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -81,48 +91,53 @@ class BoundaryTargetHook(Hook):
         preprocessor: nn.Module,
         samples: list[SegDataSample],
         kinds: list[type[PrecomputableLoss]],
-    ) -> dict[type[PrecomputableLoss], tuple]:
-        """The batch's targets by the class of loss that they are for: all that each image has."""
-        of_images = [unpack_boundary(each.gt_boundary) if 'gt_boundary' in each else {} for each in samples]
+    ) -> dict[type[PrecomputableLoss], tuple[Targets, ...]]:
+        """The batch's targets by the class of loss that they are for: those that every image has."""
+        if getattr(preprocessor, 'batch_augments', None) is not None:
+            return {}
+        of_images = [unpack_boundary(sample.gt_boundary) if 'gt_boundary' in sample else {} for sample in samples]
+        shared = [name for name in of_images[0] if all(name in each for each in of_images)]
         sizes = {tuple(sample.gt_sem_seg.data.shape[-2:]) for sample in samples}
-        augmented = getattr(preprocessor, 'batch_augments', None) is not None
         of_batch = {}
         for kind in kinds:
-            made = [{n: t for n, t in each.items() if isinstance(t, kind.target_type)} for each in of_images]
-            names = [name for name in made[0] if all(name in each for each in made)]
-            targets = [[each[name] for each in made] for name in names if not augmented]
-            for each in targets:
-                _check_seg_pad_val(preprocessor, kind, each[0].ignore_index)
+            names = [name for name in shared if isinstance(of_images[0][name], kind.target_type)]
+            if not names:
+                if not any(isinstance(targets, kind.target_type) for each in of_images for targets in each.values()):
+                    self._log_missing(runner, kind)
+                continue
+            targets = [[each[name] for each in of_images] for name in names]
+            _check_seg_pad_val(preprocessor, kind, targets[0][0].ignore_index)
             shapes = {each.shape for of_name in targets for each in of_name}
-            if targets and shapes != sizes:
-                self._tell_size(kind, shapes, sizes)
+            if shapes != sizes:
+                self._warn_size(kind, shapes, sizes)
                 continue
             of_batch[kind] = tuple(map(kind.stack_targets, targets))
-            self._tell_source(runner, kind, of_batch[kind], missing=not any(made))
+            self._log_use(runner, kind, of_batch[kind])
         return of_batch
 
-    def _tell_source(self, runner: Runner, kind: type[PrecomputableLoss], targets: tuple, missing: bool) -> None:
-        if kind in self._told_source or not (targets or missing):
-            return
-        self._told_source.add(kind)
-        if targets:
+    def _log_use(self, runner: Runner, kind: type[PrecomputableLoss], targets: tuple[Targets, ...]) -> None:
+        if kind not in self._logged_source:
+            self._logged_source.add(kind)
             runner.logger.info(f'{kind.family} use {kind.describe_targets(targets)}.')
-        else:
+
+    def _log_missing(self, runner: Runner, kind: type[PrecomputableLoss]) -> None:
+        if kind not in self._logged_source:
+            self._logged_source.add(kind)
             runner.logger.warning(
-                f'BoundaryTargetHook found nothing made by {kind.transform} in the data samples, so {kind.family} find '
+                f'BoundaryTargetHook found no result of {kind.transform} in the data samples, so {kind.family} compute '
                 f'the boundary themselves: put {kind.transform} after PackSegInputs.'
             )
 
-    def _tell_size(
-        self, kind: type[PrecomputableLoss], shapes: set[tuple[int, ...]], sizes: set[tuple[int, int]]
+    def _warn_size(
+        self, kind: type[PrecomputableLoss], shapes: set[tuple[int, ...]], sizes: set[tuple[int, ...]]
     ) -> None:
-        if kind not in self._told_size:
-            self._told_size.add(kind)
-            made_for, padded_to = (', '.join(map(str, sorted(each))) for each in (shapes, sizes))
+        if kind not in self._warned_size:
+            self._warned_size.add(kind)
+            computed_for, padded_to = (', '.join(map(str, sorted(each))) for each in (shapes, sizes))
             warnings.warn(
-                f'{kind.family} find the boundary themselves: it was precomputed for labels of {made_for} pixels, but '
-                f'the data preprocessor padded them to {padded_to}. Give {kind.transform} that size as pad_size, as a '
-                'rule pad_size=crop_size.',
+                f'Precomputed boundaries for {kind.family} are ignored: they were computed for labels of '
+                f'{computed_for} pixels, but the data preprocessor padded them to {padded_to}. Pass that size to '
+                f'{kind.transform} as pad_size, usually pad_size=crop_size.',
                 stacklevel=2,
             )
 
@@ -132,7 +147,7 @@ def _losses(head: nn.Module) -> list[PrecomputableLoss]:
 
 
 def _takes_label_as_loaded(head: BaseDecodeHead) -> bool:
-    # PIDHead and STDCHead, say, hand their losses masks made from the label, of the same shape.
+    # PIDHead and STDCHead, for example, pass their losses masks computed from the label, of the same shape.
     methods = ('loss_by_feat', '_stack_batch_gt')
     return all(getattr(type(head), name) is getattr(BaseDecodeHead, name) for name in methods)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmseg.registry import MODELS
@@ -8,7 +9,7 @@ from torch import Tensor
 from mmseg_cpg.ops import BoundaryDistance, active_boundary_loss, stack_distances
 from mmseg_cpg.ops.active_boundary import check_boundary_options
 
-from .precomputable import PrecomputableLoss
+from .precomputable import PrecomputableLoss, only
 
 
 @MODELS.register_module()
@@ -37,7 +38,7 @@ class ActiveBoundaryLoss(PrecomputableLoss):
     family = 'Active Boundary losses'
     target_type = BoundaryDistance
     stack_targets = staticmethod(stack_distances)
-    transform = 'BoundaryDistanceFromLabel'
+    transform = 'mmseg_cpg.BoundaryDistanceFromLabel'
 
     def __init__(
         self,
@@ -53,6 +54,12 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         self.boundary_ratio = boundary_ratio
         self.max_distance = max_distance
         self.label_smoothing = label_smoothing
+
+    @classmethod
+    def transform_options(cls, losses: Sequence[tuple[dict, int]]) -> dict[str, Any]:
+        """``ignore_index`` of :class:`~mmseg_cpg.BoundaryDistanceFromLabel`."""
+        values = {ignore_index for _, ignore_index in losses}
+        return dict(ignore_index=only(values, 'ignore_index in all Active Boundary losses'))
 
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
         made = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from mmseg_cpg.ops.cpg.implementations import choose_implementation
 from mmseg_cpg.ops.cpg.sobel import check_ksize
 from mmseg_cpg.ops.cpg.targets import check_ignore_policy
 
-from .precomputable import PrecomputableLoss
+from .precomputable import PrecomputableLoss, only
 from .zero_streak import ZeroStreak
 
 # So many batches in a row without any boundary entry are no accident.
@@ -42,7 +43,7 @@ class CPGLoss(PrecomputableLoss):
     family = 'CPG losses'
     target_type = BoundaryTargets
     stack_targets = staticmethod(stack_targets)
-    transform = 'BoundaryMaskFromLabel'
+    transform = 'mmseg_cpg.BoundaryMaskFromLabel'
 
     def __init__(
         self,
@@ -65,8 +66,16 @@ class CPGLoss(PrecomputableLoss):
         self._empty_batches = ZeroStreak()
 
     @classmethod
-    def describe_targets(cls, targets: tuple[BoundaryTargets, ...]) -> str:
-        """What the log says that these losses use."""
+    def transform_options(cls, losses: Sequence[tuple[dict, int]]) -> dict[str, Any]:
+        """Kernel sizes, ``ignore_index`` and void policy of :class:`~mmseg_cpg.BoundaryMaskFromLabel`."""
+        ignored = {(loss.get('ignore_policy', 'exclude'), ignore_index) for loss, ignore_index in losses}
+        ignore_policy, ignore_index = only(ignored, 'ignore_policy and ignore_index in all CPG losses')
+        ksizes = sorted({loss.get('ksize', 3) for loss, _ in losses})
+        return dict(ksize=ksizes, ignore_index=ignore_index, ignore_policy=ignore_policy)
+
+    @classmethod
+    def describe_targets(cls, targets: Sequence[BoundaryTargets]) -> str:
+        """What the log reports that these losses use."""
         return f'{super().describe_targets(targets)}, of ksize {", ".join(map(str, sorted(t.ksize for t in targets)))}'
 
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:

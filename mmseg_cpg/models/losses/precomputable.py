@@ -1,54 +1,82 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
+
+from mmseg_cpg.structures import Targets
 
 from .base import SegmentationLoss
 
 
 class PrecomputableLoss(SegmentationLoss):
-    """A loss with targets that follow from the label alone, so that a transform can make them while loading.
+    """A loss whose targets depend on the label alone, so that a transform can compute them in the data loader.
 
-    ``BoundaryTargetHook`` serves every such loss. A subclass says, in the attributes below, what its targets are; it
-    takes those that :meth:`_take_precomputed` returns, and where that is None makes its own, which must be the same.
+    ``BoundaryTargetHook`` passes the targets to every such loss, and ``precompute_boundaries`` adds the transform to a
+    config. A subclass declares its targets in the attributes below. It uses the targets that :meth:`_take_precomputed`
+    returns; if that is None, it computes them itself, with the same result.
 
     Attributes:
-        family (str): What messages call these losses, in the plural.
-        target_type (type): Of its targets, with ``shape``, ``ignore_index`` and ``made_with``.
-        stack_targets (Callable): Makes a batch's targets of those of its images.
-        transform (str): The transform that makes them.
-        precomputed (tuple): Targets of the batch that the loss is called with next, where they were made beforehand;
-            those that fit the call are used. ``BoundaryTargetHook`` sets and clears them.
+        family: What log messages call these losses, in the plural.
+        target_type: Class of the targets.
+        stack_targets: Makes a batch's targets from those of its images.
+        transform: The transform that computes them, as ``type`` in a config.
+        precomputed: Targets of the batch that the loss is called with next. ``BoundaryTargetHook`` sets and clears
+            them.
     """
 
     family: ClassVar[str]
     target_type: ClassVar[type]
-    stack_targets: ClassVar[Callable]
+    stack_targets: ClassVar[Callable[[Sequence], Any]]
     transform: ClassVar[str]
 
     def __init__(
         self, loss_weight: float, loss_name: str, reduction: str, class_weight: list[float] | str | None = None
     ) -> None:
         super().__init__(loss_weight, loss_name, reduction, class_weight)
-        self.precomputed: tuple = ()
-        self._told_misfit = False
+        self.precomputed: tuple[Targets, ...] = ()
+        self._warned_mismatch = False
 
     @classmethod
-    def describe_targets(cls, targets: tuple) -> str:
-        """What the log says that these losses use."""
-        return 'boundaries that were found while loading'
+    @abstractmethod
+    def transform_options(cls, losses: Sequence[tuple[dict, int]]) -> dict[str, Any]:
+        """The arguments of the transform that serves some losses, other than those of padding.
+
+        Args:
+            losses: The configs of a model's losses of this family, each with the ``ignore_index`` of its head.
+
+        Raises:
+            ValueError: One transform cannot serve all of them.
+        """
+
+    @classmethod
+    def describe_targets(cls, targets: Sequence[Targets]) -> str:
+        """What the log reports that these losses use."""
+        return 'precomputed boundaries'
 
     def _take_precomputed(self, needed: tuple, names: str) -> Any:
-        """The precomputed targets made with ``needed``, else None, with one warning if there are others."""
+        """The precomputed targets whose ``made_with`` is ``needed``, else None. Warns once if there are others."""
         for targets in self.precomputed:
             if targets.made_with == needed:
                 return targets
-        if self.precomputed and not self._told_misfit:
-            self._told_misfit = True
+        if self.precomputed and not self._warned_mismatch:
+            self._warned_mismatch = True
             warnings.warn(
-                f'{type(self).__name__} finds the boundary itself: it needs ({names}) = {needed}, '
-                f'{self.transform} made {", ".join(str(each.made_with) for each in self.precomputed)}.',
+                f'{type(self).__name__} computes its targets itself: it needs ({names}) = {needed}, '
+                f'{self.transform} was given {", ".join(str(each.made_with) for each in self.precomputed)}.',
                 stacklevel=2,
             )
         return None
+
+
+def only(values: set, names: str) -> Any:
+    """The one value that all losses of a family share.
+
+    Raises:
+        ValueError: They differ.
+    """
+    if len(values) > 1:
+        raise ValueError(f'precomputing boundaries needs one {names}, got {", ".join(map(str, sorted(values)))}')
+    (value,) = values
+    return value

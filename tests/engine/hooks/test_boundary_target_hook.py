@@ -242,7 +242,7 @@ def test_says_once_what_the_losses_use(caplog):
         for _ in range(2):
             losses_of(model, loaded(ksize=[3, 5]))
     assert [record.getMessage() for record in caplog.records] == [
-        'CPG losses use boundaries that were found while loading, of ksize 3, 5.'
+        'CPG losses use precomputed boundaries, of ksize 3, 5.'
     ]
 
 
@@ -253,7 +253,7 @@ def test_says_once_that_the_transform_is_missing(caplog, on_the_fly):
         losses_of(model, plain(loaded()))
     assert len(on_the_fly) == 2
     (record,) = caplog.records
-    assert 'put BoundaryMaskFromLabel after PackSegInputs' in record.getMessage()
+    assert 'put mmseg_cpg.BoundaryMaskFromLabel after PackSegInputs' in record.getMessage()
 
 
 def test_batch_augments_that_change_labels():
@@ -295,7 +295,7 @@ def test_two_losses_of_which_one_has_targets(on_the_fly):
     expected = losses_of(model, plain(data))
     on_the_fly.clear()
     attach(model)
-    with pytest.warns(UserWarning, match=r'needs .*\(\(2, 64, 64\), 7, 255, .*made \(\(2, 64, 64\), 3, 255, '):
+    with pytest.warns(UserWarning, match=r'needs .*\(\(2, 64, 64\), 7, 255, .*was given \(\(2, 64, 64\), 3, 255, '):
         assert_same(losses_of(model, data), expected)
     assert on_the_fly == [((2, 64, 64), 7)]
     with no_warnings():
@@ -309,7 +309,7 @@ def test_targets_made_with_other_settings(transform, on_the_fly):
     data = loaded(**transform)
     expected = losses_of(model, plain(data))
     attach(model)
-    with pytest.warns(UserWarning, match='CPGLoss finds the boundary itself'):
+    with pytest.warns(UserWarning, match='CPGLoss computes its targets itself'):
         assert_same(losses_of(model, data), expected)
     assert len(on_the_fly) == 2
 
@@ -427,8 +427,8 @@ def test_each_loss_gets_its_own_targets(network, pad_size, on_the_fly, distances
     assert_same(gradients(model, actual), expected_gradients)
     assert all(each.precomputed == () for each in model.modules() if isinstance(each, PrecomputableLoss))
     assert [record.getMessage() for record in caplog.records] == [
-        'CPG losses use boundaries that were found while loading, of ksize 3.',
-        'Active Boundary losses use boundaries that were found while loading.',
+        'CPG losses use precomputed boundaries, of ksize 3.',
+        'Active Boundary losses use precomputed boundaries.',
     ]
 
 
@@ -445,7 +445,7 @@ def test_only_one_of_two_transforms(missing, on_the_fly, distances, caplog):
     mask_is_missing = missing == 'BoundaryMaskFromLabel'
     assert (len(on_the_fly), len(distances)) == ((3, 1) if mask_is_missing else (1, 3))
     (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
-    assert f'put {missing} after PackSegInputs' in record.getMessage()
+    assert f'put mmseg_cpg.{missing} after PackSegInputs' in record.getMessage()
 
 
 def test_padding_that_one_of_two_transforms_did_not_know(on_the_fly, distances):
@@ -454,7 +454,7 @@ def test_padding_that_one_of_two_transforms_did_not_know(on_the_fly, distances):
     data = with_distance(loaded(pad_size=(80, 96)))
     expected = losses_of(model, plain(data))
     attach(model)
-    with pytest.warns(UserWarning, match='Active Boundary losses .* Give BoundaryDistanceFromLabel that size'):
+    with pytest.warns(UserWarning, match='Active Boundary .* size to mmseg_cpg.BoundaryDistanceFromLabel'):
         assert_same(losses_of(model, data), expected)
     assert (len(on_the_fly), len(distances)) == (1, 2)
 
@@ -484,5 +484,5 @@ def test_distances_with_ohem_and_another_void(distances):
     assert_same(losses_of(model, with_distance(loaded())), expected)
     assert len(distances) == 2
     model.data_preprocessor.seg_pad_val = 0
-    with pytest.raises(ValueError, match=r"seg_pad_val must be BoundaryDistanceFromLabel's ignore_index=255, got 0"):
+    with pytest.raises(ValueError, match=r"seg_pad_val must be .*BoundaryDistanceFromLabel's ignore_index=255, got 0"):
         losses_of(model, with_distance(plain(loaded())))

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 
 import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from torch import Tensor
 
-from mmseg_cpg.ops import BoundaryDistance, BoundaryTargets
 from mmseg_cpg.ops._validation import check_ignore_index
-from mmseg_cpg.structures import pack_boundary
+from mmseg_cpg.structures import Targets, pack_boundary
 
 
 class BoundaryFromLabel(BaseTransform):
-    """What the transforms here share: they make targets of the label as it will be padded, and add them to the sample.
+    """Computes targets from the label as it will be padded, and adds them to the data sample.
 
     Args:
         ignore_index (int): The decode head's ``ignore_index``.
@@ -39,8 +38,8 @@ class BoundaryFromLabel(BaseTransform):
         self.seg_pad_val = seg_pad_val
 
     @abstractmethod
-    def make_targets(self, label: Tensor) -> Iterable[BoundaryTargets | BoundaryDistance]:
-        """The targets of a label, (H, W)."""
+    def make_targets(self, label: Tensor) -> Mapping[str, Targets]:
+        """The targets of a label, (H, W), by the name of their field in ``gt_boundary``."""
 
     def transform(self, results: dict) -> dict:
         """Add the targets to ``gt_boundary`` of the data sample."""
