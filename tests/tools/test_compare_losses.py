@@ -248,7 +248,7 @@ def test_an_interruption_is_one_line(launched, fails_with):
     [
         (['--losses', 'base+CPGLos'], 'Did you mean CPGLoss?'),
         (['--losses', 'base+CPGLoss:1,ksize=4'], 'ksize must be odd and in [3, 11], got 4'),
-        (['--losses', 'base+CPGLoss:'], "'' is no weight"),
+        (['--losses', 'base+CPGLoss:'], "invalid weight ''"),
         (['--losses', 'base', '--gpus', 0], 'at least 1, but got 0'),
         (['--losses', 'base', '--cfg-options', 'val_dataloader=None'], 'does not set val_dataloader'),
         (['--losses', 'base', '--cfg-options', 'model.decode_head.loss_decode=None'], 'FCNHead, sets no loss_decode'),

@@ -96,7 +96,7 @@ def test_precomputed_boundaries_change_no_weight_on_two_ranks(trained, in_proces
 
 def test_the_first_screen_says_what_runs_where(trained):
     _, _, output = trained
-    assert output.stdout.count('train on CPU through gloo, and SyncBN layers') == 1
+    assert output.stdout.count('training on CPU with the gloo backend') == 1
     assert 'Warning' not in output.stderr + output.stdout
 
 

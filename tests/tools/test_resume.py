@@ -134,4 +134,4 @@ def test_weights_alone_bring_no_random_states(whole, write, run_tool, tmp_path):
 
 
 def test_an_iteration_based_loop_is_refused(write_config, fails_with, tmp_path):
-    assert 'but got IterBasedTrainLoop' in fails_with('train', write_config(tmp_path, HOOK))
+    assert 'got IterBasedTrainLoop' in fails_with('train', write_config(tmp_path, HOOK))

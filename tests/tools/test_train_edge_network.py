@@ -62,5 +62,5 @@ def test_mistakes_are_one_line(write_config, fails_with, tmp_path):
     missing = fails_with(TOOL, config, '--cfg-options', 'train_dataloader.dataset.data_root=nowhere')
     assert "'nowhere' (train_dataloader, BaseSegDataset) not found" in missing
     config = write_config(tmp_path, SEMEDA.format(checkpoint='edges/edge_network.pth'), 'semeda.py')
-    expected = 'To train it on the labels of your data set: python tools/train_edge_network.py CONFIG --work-dir edges'
-    assert fails_with('train', config).endswith(expected)
+    expected = 'To train it on the labels of your dataset: python tools/train_edge_network.py CONFIG --work-dir edges'
+    assert expected in fails_with('train', config)
