@@ -357,7 +357,7 @@ def test_heads_that_change_the_label_get_none(on_the_fly, caplog):
     on_the_fly.clear()
     with caplog.at_level(logging.INFO):
         attach(model)
-    assert 'ShiftingHead has a loss_by_feat of its own' in caplog.text
+    assert 'ShiftingHead overrides loss_by_feat' in caplog.text
     assert_same(losses_of(model, data), expected)
     assert len(on_the_fly) == 1
 
