@@ -18,3 +18,20 @@ def random_logits(label, num_classes, scale=2.0, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     shape = (len(label), num_classes, *label.shape[1:])
     return (scale * torch.randn(shape, generator=generator).to(dtype)).requires_grad_()
+
+
+class WithoutFloat64(torch.Tensor):
+    """A tensor on a device without float64, as Apple's are: nothing that is made of it can be that, except on the CPU.
+
+    ``cpu()`` is the way there.
+    """
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        result = super().__torch_function__(function, types, arguments, options or {})
+        if function is torch.Tensor.cpu:
+            return result.as_subclass(torch.Tensor)
+        for each in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(each, cls) and each.dtype == torch.float64:
+                raise TypeError(f'there is no float64 here, but {function} makes one')
+        return result

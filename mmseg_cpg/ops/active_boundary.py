@@ -12,7 +12,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from ._autograd import refuse_second_derivative
+from ._autograd import refuse_second_derivative, refuse_transforms
 from ._chunks import chunk_slices
 from ._dtypes import compute_dtype
 from ._reduction import reduce_error
@@ -104,6 +104,7 @@ def active_boundary_loss(
         >>> label = torch.arange(64).div(16, rounding_mode='floor').expand(2, 64, 64)
         >>> active_boundary_loss(logits, label).backward()
     """
+    refuse_transforms('active_boundary_loss')
     check_boundary_options(boundary_ratio, max_distance, label_smoothing)
     check_reduction(reduction)
     ids, void = check_pixels(logits, label, ignore_index)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._autograd import refuse_second_derivative
+from ._autograd import refuse_second_derivative, refuse_transforms
 from ._chunks import chunk_slices
 from ._dtypes import compute_dtype
 from ._probability import probability_backward_, probability_of_image
@@ -71,6 +71,7 @@ def boundary_f1_loss(
         >>> label = torch.randint(19, (2, 64, 64))
         >>> boundary_f1_loss(logits, label).backward()
     """
+    refuse_transforms('boundary_f1_loss')
     theta0, theta = check_thetas(theta0, theta)
     ids, void = check_pixels(logits, label, ignore_index)
     pd_near_gt, pd, gt_near_pd, gt = _Sums.apply(logits, ids, void, theta0, theta).unbind(2)

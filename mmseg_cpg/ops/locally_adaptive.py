@@ -6,6 +6,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from ._autograd import refuse_transforms
 from ._reduction import reduce_error
 from ._selective_pooling import VOID, pooled_cross_entropy
 from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
@@ -97,6 +98,7 @@ def locally_adaptive_loss(
         >>> label = torch.randint(21, (2, 64, 64))
         >>> locally_adaptive_loss(logits, label, ksize=5).backward()
     """
+    refuse_transforms('locally_adaptive_loss')
     ksize = check_ksize(ksize)
     check_int('stride', stride, 1)
     check_power(power)

@@ -7,6 +7,7 @@ K the scatter matrix of P's and Y's points together; xi the ridge.
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ._autograd import is_transformed
 from ._chunks import chunk_slices
-from ._dtypes import compute_dtype
+from ._dtypes import compute_dtype, to_float64
 from ._reduction import reduce_error
 from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
 
@@ -108,8 +110,9 @@ def rmi_loss(
     gradient 0. Images without an R x R square have loss 0, of which a warning tells. NaN logits that are not void make
     the loss NaN.
 
-    P is computed in float32 (float64 for float64 logits), also under autocast, the matrices in float64. A few maps are
-    worked on at a time, and again in backward, so that memory beside the logits is that of their gradient, twice.
+    P is computed in float32 (float64 for float64 logits), also under autocast, the matrices in float64: on the CPU
+    where the logits' device has none (MPS). A few maps are worked on at a time, and again in backward, so that memory
+    beside the logits is that of their gradient, twice.
 
     Args:
         logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation:
@@ -144,7 +147,8 @@ def rmi_loss(
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
 
     with torch.autocast(logits.device.type, enabled=False):
-        error = _information_lost(logits, ids.masked_fill(void, -1), settings, radius).to(compute_dtype(logits))
+        error = _information_lost(logits, ids.masked_fill(void, -1), settings, radius)
+        error = error.to(compute_dtype(logits)).to(logits.device)
     if class_weight is not None:
         error = error * class_weight
     count = torch.full((), len(logits), device=logits.device)
@@ -171,7 +175,7 @@ def check_region_reduction(reduction: str) -> None:
 
 
 def _information_lost(logits: Tensor, ids: Tensor, settings: RMIPreset, radius: int) -> Tensor:
-    """The loss of each image and class, (B, C) float64; ``ids`` are -1 at void pixels."""
+    """The loss of each image and class, (B, C); ``ids`` are -1 at void pixels."""
     batch, num_classes, *size = logits.shape
     height, width = (settings.pooled_size(pixels) - radius + 1 for pixels in size)
     if min(height, width) < 1:
@@ -180,7 +184,7 @@ def _information_lost(logits: Tensor, ids: Tensor, settings: RMIPreset, radius: 
             f'they have no square of {radius} x {radius} pixels.',
             stacklevel=3,
         )
-        return logits.flatten(2)[..., :0].sum(2, dtype=torch.float64)
+        return logits.flatten(2)[..., :0].sum(2)
     index = torch.arange(batch * num_classes, device=logits.device)
     image = index.div(num_classes, rounding_mode='floor')
     category = index - image * num_classes if num_classes > 1 else torch.ones_like(index)
@@ -188,13 +192,11 @@ def _information_lost(logits: Tensor, ids: Tensor, settings: RMIPreset, radius: 
 
     chunks = chunk_slices(batch * num_classes, 2 * radius**2 * height * width, logits.device)
     maps = logits.flatten(0, 1).split([chunk.stop - chunk.start for chunk in chunks])
+    scatter_matrices = _scatter_matrices
+    if not is_transformed():  # torch.func has no hooks for saved tensors, which a checkpoint needs
+        scatter_matrices = partial(checkpoint, _scatter_matrices, use_reentrant=False, preserve_rng_state=False)
     scatter = [
-        checkpoint(
-            _scatter_matrices,
-            *(chunk_of_maps, ids, image[chunk], category[chunk], settings, radius),
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
+        scatter_matrices(chunk_of_maps, ids, image[chunk], category[chunk], settings, radius)
         for chunk_of_maps, chunk in zip(maps, chunks, strict=True)
     ]
     return _log_det(torch.cat(scatter), ridge).view(batch, num_classes)
@@ -209,7 +211,7 @@ def _scatter_matrices(
     one_hot = (ids == category[:, None, None]).to(probability.dtype)
     pool = F.max_pool2d if settings.pool == 'max' else F.avg_pool2d
     maps = [pool(each[:, None], settings.pool_size, padding=settings.padding) for each in (probability, one_hot)]
-    squares = torch.cat(maps, 1).double().unfold(2, radius, 1).unfold(3, radius, 1)
+    squares = to_float64(torch.cat(maps, 1)).unfold(2, radius, 1).unfold(3, radius, 1)
     # (maps, rows, 2 d, columns): summed row by row, which rounds less than one long sum.
     points = squares.permute(0, 2, 1, 4, 5, 3).flatten(2, 4)
     points = points - points.mean((1, 3), keepdim=True)

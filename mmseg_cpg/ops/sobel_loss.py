@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._autograd import refuse_second_derivative
+from ._autograd import refuse_second_derivative, refuse_transforms
 from ._chunks import chunk_slices
 from ._dtypes import compute_dtype
 from ._probability import probability_backward_, probability_of_image
@@ -80,6 +80,7 @@ def sobel_loss(
         >>> label = torch.randint(19, (2, 64, 64))
         >>> sobel_loss(logits, label).backward()
     """
+    refuse_transforms('sobel_loss')
     ksize = check_ksize(ksize)
     check_reduction(reduction)
     ids, void = check_pixels(logits, label, ignore_index)

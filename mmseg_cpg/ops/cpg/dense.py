@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._dtypes import compute_dtype
+from .._dtypes import compute_dtype, to_float64
 from .._validation import void_mask
 from .sobel import sobel_numerators
 
@@ -35,12 +35,12 @@ def dense_squared_error(
     ids = torch.arange(first, first + logits.shape[1], device=label.device)
     with torch.autocast(logits.device.type, enabled=False):
         numerators, denominator = sobel_numerators(ksize)
+        true = (label[:, None] == ids.view(-1, 1, 1)) & ~void
         # Sums of integers below 2^24 are exact in float32, those of ksize 9 and 11 need float64.
-        exact = torch.float32 if ksize <= 7 else torch.float64
-        kernels = torch.tensor(numerators, dtype=exact, device=label.device)
+        true = true.float() if ksize <= 7 else to_float64(true)
+        kernels = torch.tensor(numerators, dtype=true.dtype, device=true.device)
         kernels = torch.stack([kernels, kernels.T])
-        true = ((label[:, None] == ids.view(-1, 1, 1)) & ~void).to(exact)
-        true_gradient = _gradient(true, kernels).round()
+        true_gradient = _gradient(true, kernels).round().to(dtype).to(label.device)
 
         dropped = _window_max(void, ksize) if ignore_policy == 'exclude' else void
         boundary = (true_gradient != 0) & ~dropped[:, :, None]
@@ -49,8 +49,8 @@ def dense_squared_error(
         logits = logits.to(dtype).masked_fill(~read, 0)
 
         predicted = logits.sigmoid() if use_sigmoid else logits.softmax(1)
-        predicted_gradient = _gradient(predicted, kernels.to(dtype))
-        error = ((predicted_gradient - true_gradient.to(dtype)) / denominator).where(boundary, 0)
+        predicted_gradient = _gradient(predicted, kernels.to(dtype).to(label.device))
+        error = ((predicted_gradient - true_gradient) / denominator).where(boundary, 0)
         return error.square().sum(2), boundary.sum()
 
 

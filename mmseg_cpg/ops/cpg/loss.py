@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._autograd import refuse_transforms
 from .._reduction import reduce_error
 from .._validation import (
     check_avg_factor,
@@ -118,12 +119,14 @@ def cpg_loss(
             _check_targets(targets, label, ksize, ignore_index, ignore_policy)
         if label.device.type == 'cpu':
             check_pixels(logits, label, ignore_index)  # on CUDA the kernel looks at the ids
+        refuse_transforms('the triton CPG loss', "; implementation='dense' can be")
         from .triton_autograd import triton_squared_error
 
         error, num_entries = triton_squared_error(
             logits, label, ksize, ignore_index, ignore_policy, use_sigmoid, class_weight
         )
     else:
+        refuse_transforms('the sparse CPG loss', "; implementation='dense' can be")
         if targets is None:
             targets = boundary_targets(
                 label, ksize, ignore_index=ignore_index, ignore_policy=ignore_policy, num_classes=num_classes

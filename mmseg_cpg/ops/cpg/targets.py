@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._autograd import is_readable
 from .._chunks import chunk_slices
 from .._validation import check_ids, check_ignore_index, check_label, void_mask
 from .sobel import check_ksize
@@ -197,7 +198,7 @@ def _gradient_dtype(ksize: int) -> torch.dtype:
 
 def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, int]:
     """Label in the smallest dtype that holds it, with void as the dtype's largest value: (label, void id)."""
-    if label.device.type == 'cpu' and 0 <= np.bitwise_or.reduce(label.numpy(), axis=None) < 256:
+    if is_readable(label) and 0 <= np.bitwise_or.reduce(label.numpy(), axis=None) < 256:
         label = label.to(torch.uint8)  # all that follows takes a fraction of its time for int64
         if ignore_index == 255 <= num_classes:
             return label.contiguous(), 255
@@ -210,7 +211,7 @@ def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor
 
 def flat_nonzero(values: Tensor) -> Tensor:
     """Flat indices (int64) of what is not zero."""
-    if values.device.type == 'cpu':  # where numpy takes a fifth of torch's time or less
+    if is_readable(values):  # numpy takes a fifth of torch's time or less
         return torch.from_numpy(np.flatnonzero(values.numpy()))
     return values.view(-1).nonzero()[:, 0]
 

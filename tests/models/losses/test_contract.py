@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 import mmseg_cpg
 from mmseg_cpg.models.losses.base import SegmentationLoss
-from tests.inputs import blobs, random_logits
+from mmseg_cpg.ops import _dtypes
+from tests.inputs import WithoutFloat64, blobs, random_logits
 from tests.models.losses.tiny_edge_network import tiny_edge_network
 
 NUM_CLASSES = 4
@@ -408,3 +409,30 @@ def default_dtype():
     before = torch.get_default_dtype()
     yield torch.set_default_dtype
     torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+def test_devices_without_float64(loss, dtype, monkeypatch):
+    label = label_of_blobs()
+    logits = logits_for(label).detach().to(dtype)
+    expected = value_and_gradient(loss, logits.clone().requires_grad_(), label)
+    monkeypatch.setattr(_dtypes, 'has_float64', lambda device: False)
+    logits = logits.as_subclass(WithoutFloat64).requires_grad_()
+    found = value_and_gradient(loss, logits, label.as_subclass(WithoutFloat64))
+    assert all(torch.equal(*map(torch.Tensor.cpu, pair)) for pair in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+def test_torch_func(config):
+    """It works where autograd makes the gradient, and is refused where a backward of our own does."""
+    label = label_of_blobs()
+    logits = logits_for(label)
+    loss = MODELS.build(config)
+    _, expected = value_and_gradient(loss, logits, label)
+    if config['type'] in ('BoundaryCrossEntropyLoss', 'RMILoss', 'SEMEDALoss'):
+        torch.testing.assert_close(torch.func.grad(loss)(logits.detach(), label), expected)
+    else:
+        with pytest.raises(
+            RuntimeError, match=r'cannot be transformed by torch\.func: its gradient is written by hand'
+        ):
+            torch.func.grad(loss)(logits.detach(), label)

@@ -1,8 +1,12 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from mmseg_cpg.ops import _dtypes, cpg_loss
 from mmseg_cpg.ops.cpg.dense import probability_gradient
+from tests.inputs import WithoutFloat64, blobs, random_logits
 from tests.oracles import cpg_loss as oracle
 
 
@@ -19,3 +23,21 @@ def test_probability_gradient_is_the_oracles(ksize):
             for (v, u), factor in kernel.items()
         )
         np.testing.assert_allclose(actual[:, :, direction], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize('ksize', [3, 9])
+def test_devices_without_float64(ksize, monkeypatch):
+    label = blobs((2, 20, 17), 4, void=0.02)
+    logits = random_logits(label, 4, scale=2.0, seed=1).detach()
+    expected = cpg_loss(logits, label, ksize, implementation='dense')
+    monkeypatch.setattr(_dtypes, 'has_float64', lambda device: False)
+    inputs = logits.as_subclass(WithoutFloat64), label.as_subclass(WithoutFloat64)
+    assert torch.equal(cpg_loss(*inputs, ksize, implementation='dense').cpu(), expected)
+
+
+def test_torch_func():
+    label = blobs((2, 20, 17), 4, void=0.02)
+    logits = random_logits(label, 4, scale=2.0, seed=1)
+    (expected,) = torch.autograd.grad(cpg_loss(logits, label), logits)
+    gradient = torch.func.grad(partial(cpg_loss, implementation='dense'))(logits.detach(), label)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-7)
