@@ -11,8 +11,8 @@ if [ "${1:-}" = --stack ]; then
 fi
 bash tools/setup_env.sh "${stack[@]}" tests
 export PATH=$venv/bin:$PATH
-ruff check .
-ruff format --check .
+python -m ruff check .
+python -m ruff format --check .
 # Two processes with a thread each take half the time of one with two.
 export OMP_NUM_THREADS=1
 python -m pytest -n 2 --dist worksteal "$@"

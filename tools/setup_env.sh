@@ -2,9 +2,9 @@
 # Makes the virtual environment .venv with the tested stack and this package in editable mode:
 #     bash tools/setup_env.sh [--stack onedl] [EXTRA ...]
 # EXTRA: a file of requirements/ without .txt, e.g. tests or demo. --stack onedl: in .venv-onedl, OneDL's forks of the
-# stack (requirements/stack-onedl.txt).
-# What is installed already is left alone; after an interruption it goes on where it stopped.
-# PYTHON=/path/to/python3.11 chooses the interpreter. pip's own settings (PIP_INDEX_URL, ...) apply.
+# stack (requirements/stack-onedl.txt); Python 3.13 takes them in .venv, too.
+# What is installed already is left alone; after an interruption it continues where it stopped.
+# PYTHON=/path/to/python3.12 chooses the interpreter. pip's own settings (PIP_INDEX_URL, ...) apply.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,7 +19,6 @@ if [ "${1:-}" = --stack ]; then
     [ -f "requirements/stack$suffix.txt" ] || die "--stack is followed by the name of a stack, onedl, but got '${2:-}'."
     shift 2
 fi
-stack=requirements/stack$suffix.txt
 venv=$PWD/.venv$suffix
 
 # step MESSAGE COMMAND...: run a command with its output in a log, and show how long it has been running.
@@ -49,25 +48,37 @@ step() {
     printf '%s%s: done in %d s\n' "$([ ! -t 1 ] || printf '\r')" "$message" $((SECONDS - start))
 }
 
+# supported PYTHON: whether this is an interpreter that the pinned versions have wheels for.
+supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; }
+
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
 find_python() {
     local python
-    for python in ${PYTHON:-python3.11 python3 python}; do
-        if "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    if [ -n "${PYTHON:-}" ]; then
+        supported "$PYTHON" || die "Python 3.10 to 3.13 is needed, but PYTHON=$PYTHON is not one of them."
+        command -v "$PYTHON"
+        return
+    fi
+    for python in python3 python3.12 python3.11 python3.10 python3.13 python; do
+        if supported "$python"; then
             command -v "$python"
             return
         fi
     done
-    die "Python 3.11 is needed${PYTHON:+, and PYTHON=$PYTHON is not it}. On Debian or Ubuntu: apt-get install python3.11 python3.11-venv python3.11-dev"
+    die "Python 3.10 to 3.13 is needed. On Debian or Ubuntu: apt-get install python3 python3-venv python3-dev"
 }
 
 check_system() {
+    local package
+    package=python$(version "$1")
     "$1" -c 'import ensurepip, venv' 2>/dev/null ||
-        die "$1 cannot make virtual environments. On Debian or Ubuntu: apt-get install python3.11-venv"
+        die "$1 cannot make virtual environments. On Debian or Ubuntu: apt-get install $package-venv"
     # What building mmcv needs; with a wheel of it in pip's cache nothing is built.
     command -v "${CXX:-c++}" >/dev/null ||
         die "a C++ compiler (${CXX:-c++}) is needed to build mmcv. On Debian or Ubuntu: apt-get install g++"
     [ -f "$("$1" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
-        die "Python.h is needed to build mmcv. On Debian or Ubuntu: apt-get install python3.11-dev"
+        die "Python.h is needed to build mmcv. On Debian or Ubuntu: apt-get install $package-dev"
 }
 
 check_import() {
@@ -76,7 +87,7 @@ check_import() {
     case $output in
     *libGL*) die "OpenCV needs libGL. On Debian or Ubuntu: apt-get install libgl1" ;;
     *libgthread* | *libglib*) die "OpenCV needs GLib. On Debian or Ubuntu: apt-get install libglib2.0-0" ;;
-    *) die "'import $1' failed: $(tail -n 1 <<<"$output"). To set up anew: rm -r .venv$suffix" ;;
+    *) die "'import $1' failed: $(tail -n 1 <<<"$output"). To start over: rm -r .venv$suffix" ;;
     esac
 }
 
@@ -87,16 +98,45 @@ for name in "$@"; do
     [ "$name" != tests ] || extras+=(requirements/triton.txt)
 done
 
-# One stamp for each finished set of requirements; a change of any of them sets up anew.
-stamp=$venv/.installed-$(cat setup.cfg requirements/build.txt "$stack" "${extras[@]}" | cksum | cut -d ' ' -f 1)
-if [ ! -f "$stamp" ]; then
+# Always as `python -m pip`: the shebang of bin/pip breaks on quotes in the path.
+python=$venv/bin/python
+if "$python" -c 'import pip' 2>/dev/null; then
+    [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version "$python")" ] ||
+        die "PYTHON=$PYTHON is not the Python $(version "$python") of .venv$suffix. To start over: rm -r .venv$suffix"
+else
     python=$(find_python)
+fi
+
+stack=requirements/stack$suffix.txt
+# mmcv 2.1.0 cannot be built there.
+[ "$(version "$python")" != 3.13 ] || stack=requirements/stack-onedl.txt
+
+# One stamp for each finished set of requirements; a change of any of them sets up anew.
+requirements=(requirements/{build,common}.txt "$stack" "${extras[@]}")
+stamp=$venv/.installed-$(cat setup.cfg "${requirements[@]}" | cksum | cut -d ' ' -f 1)
+if [ ! -f "$stamp" ]; then
     check_system "$python"
-    echo "Setting up $venv (log: .venv$suffix/setup.log). Building mmcv takes 5 to 20 minutes; pip keeps the result."
-    [ -x "$venv/bin/pip" ] || { mkdir -p "$venv" && step 'virtual environment' "$python" -m venv "$venv"; }
-    pip=("$venv/bin/pip" install --no-build-isolation --disable-pip-version-check)
+    echo "Setting up $venv (log: .venv$suffix/setup.log). Building mmcv takes 3 to 15 minutes; pip keeps the result."
+    [ "$python" = "$venv/bin/python" ] || { mkdir -p "$venv" && step 'virtual environment' "$python" -m venv "$venv"; }
+    export PATH=$venv/bin:$PATH # for ninja
+    pip=("$venv/bin/python" -m pip install --no-build-isolation --disable-pip-version-check)
+    # -g0: debug information would more than double the time that mmcv takes to build. CFLAGS replaces Python's own flags.
+    cflags=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))')
+    build=(env MMCV_WITH_OPS=1 "CFLAGS=$cflags -g0 ${CFLAGS:-}")
     step 'torch and what mmcv is built with' "${pip[@]}" -r requirements/build.txt
-    step 'mmcv, mmengine, mmsegmentation' env MMCV_WITH_OPS=1 "${pip[@]}" -r "$stack"
+    if "$venv/bin/python" -c '
+import sys, torch
+from torch.utils.cpp_extension import CUDA_HOME
+sys.exit(not (torch.cuda.is_available() and CUDA_HOME is None))'; then
+        echo "No CUDA compiler (nvcc): mmcv is built without its GPU kernels, which few models need. See docs/get_started.md."
+        build+=(CUDA_VISIBLE_DEVICES=)
+    fi
+    step 'mmcv, mmengine, mmsegmentation' "${build[@]}" "${pip[@]}" -r "$stack"
+    if [[ $("$venv/bin/python" -c 'import mmcv.ops' 2>&1) = *'undefined symbol'* ]]; then
+        mmcv=$(grep -E '^(onedl-)?mmcv==' "$stack")
+        step "$mmcv again (pip's cache had it for another torch)" \
+            "${build[@]}" "${pip[@]}" --no-deps --force-reinstall --no-cache-dir "$mmcv"
+    fi
     for file in "${extras[@]}"; do
         [ "$file" != requirements/triton.txt ] || ! "$venv/bin/python" -c 'import triton' 2>/dev/null || continue
         # The demo's packages are wanted for their data files alone.
