@@ -22,7 +22,9 @@ for name in "$name" "${name/scnn/scnn_cpg3}"; do
     if [ ! -f "$last" ] || [ "$(basename "$last")" != "iter_$max_iters.pth" ]; then
         resume=()
         if [ -f "$last" ]; then resume=(--resume "$last"); fi
-        python tools/train.py "configs/demo/$name.py" --work-dir "$work_dir" "${resume[@]}"
+        echo
+        echo "Training $name"
+        python tools/train.py "configs/demo/$name.py" --work-dir "$work_dir" --progress "${resume[@]}"
     fi
 done
 echo
@@ -33,4 +35,4 @@ echo "  .venv                         the environment ($setup_s s)"
 echo "  data/blue_marble              the data set"
 for work_dir in "${work_dirs[@]}"; do echo "  $work_dir"; done
 echo "  work_dirs/demo/index.html     scores and pictures of both (from the data set on: $((SECONDS - start - setup_s)) s)"
-echo "  work_dirs/demo/overview.png   a picture from there; docs/assets/demo.png is a copy of it"
+echo "  work_dirs/demo/overview.png   a picture from there"

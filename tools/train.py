@@ -10,6 +10,7 @@ from mmseg_cpg.cli.checkpoint import require_checkpoint, resume_from
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
 from mmseg_cpg.cli.parser import add_resume, make_parser, parse_args
+from mmseg_cpg.cli.progress import train_with_progress
 from mmseg_cpg.cli.require_data import require_data
 from mmseg_cpg.cli.runner import build_runner
 from mmseg_cpg.engine.runner import shut_down_distributed
@@ -30,6 +31,9 @@ def build_parser():
         '--precompute-boundaries',
         action='store_true',
         help="find the boundaries that CPG and Active Boundary losses need in the data loader's workers, same losses",
+    )
+    parser.add_argument(
+        '--progress', action='store_true', help='show a progress bar; the log goes to WORK_DIR/train.log'
     )
     return parser
 
@@ -73,7 +77,10 @@ def main(argv=None):
             resume_from(cfg, args.resume)
         require_checkpoint(cfg.get('load_from'))
         require_data(cfg, 'train_dataloader', 'val_dataloader')
-        build_runner(cfg).train()
+        if args.progress:
+            train_with_progress(cfg)
+        else:
+            build_runner(cfg).train()
         shut_down_distributed()
 
 

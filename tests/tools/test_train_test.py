@@ -40,6 +40,25 @@ def trained(write_config, in_process, tmp_path_factory):
     return config, folder / 'elsewhere', output
 
 
+def test_progress_in_place_of_the_log(write_config, in_process, tmp_path):
+    config = write_config(tmp_path)
+    command = sys.executable, TOOLS / 'train.py', config, '--work-dir', tmp_path / 'work', '--progress'
+    output = in_process(*command, cwd=tmp_path)
+    assert output.returncode == 0, output.stderr
+    assert [line.split(',')[0] for line in output.stdout.splitlines()] == [f'training {n}/3' for n in (1, 2, 3)]
+    assert 'Iter(train) [3/3]' in (tmp_path / 'work' / 'train.log').read_text()
+
+
+def test_progress_of_a_training_that_fails(write_config, in_process, tmp_path):
+    config = write_config(tmp_path)
+    command = sys.executable, TOOLS / 'train.py', config, '--work-dir', tmp_path / 'work', '--progress'
+    output = in_process(*command, '--cfg-options', f'{CPG_LOSS}.class_weight=[1.0]', cwd=tmp_path)
+    assert output.returncode == 1
+    *lines, error = output.stderr.splitlines()
+    assert 0 < len(lines) <= 20
+    assert error.startswith('Error: ') and error.endswith(f'The whole log is in {tmp_path / "work" / "train.log"}.')
+
+
 def read_losses(work_dir):
     """The losses that the runs in a work dir logged, by iteration."""
     rows = [json.loads(line) for log in work_dir.glob('*/vis_data/scalars.json') for line in log.open()]

@@ -1,0 +1,114 @@
+"""A training's progress on the console, with its log in a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .errors import UserError, describe
+from .runner import build_runner
+
+LINES_SHOWN = 20  # of the log, after an error
+LINES_OF_RUN = 10  # where the console is not a terminal
+LOSS_WINDOW = 10  # iterations
+
+
+def train_with_progress(cfg: Config) -> None:
+    """Train a config with its progress on the console, and all other output in ``train.log`` of its work dir.
+
+    Raises:
+        UserError: Whatever stops the training, after the last lines of the log were shown.
+    """
+    with output_to(Path(cfg.work_dir) / 'train.log') as console:
+        runner = build_runner(cfg)
+        progress = ProgressHook(console)
+        if runner.rank == 0:
+            runner.register_hook(progress)
+        try:
+            runner.train()
+        finally:
+            progress.close()
+
+
+@contextmanager
+def output_to(path: Path) -> Iterator[TextIO]:
+    """Append what this process prints to a file.
+
+    Yields:
+        The console, for what should still be seen.
+
+    Raises:
+        UserError: In place of any other exception, after the last lines of the file were shown.
+    """
+    console = sys.stdout
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('a', buffering=1, encoding='utf-8') as file:
+        try:
+            with redirect_stdout(file), redirect_stderr(file):
+                yield console
+        except UserError:
+            raise
+        except Exception as error:
+            file.write(traceback.format_exc())
+            lines = path.read_text('utf-8', errors='replace').splitlines()
+            print(*lines[-LINES_SHOWN:], sep='\n', file=sys.stderr)
+            raise UserError(f'{describe(error)}. The whole log is in {path}.') from error
+
+
+class ProgressHook(Hook):
+    """Shows how far a training is, its loss and the time left: a bar in a terminal, else ten plain lines.
+
+    Args:
+        console: Where to show it.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, console: TextIO) -> None:
+        self._console = Console(file=console)
+        self._bar = Progress(
+            TextColumn('{task.description}'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn('loss {task.fields[loss]}'),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        self._task = self._bar.add_task('training', total=runner.max_iters, completed=runner.iter, loss='-')
+        self._start = self._shown = runner.iter
+        self._start_s = time.monotonic()
+        self._bar.start()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        done = runner.iter + 1
+        loss = f'{runner.message_hub.get_scalar("train/loss").mean(LOSS_WINDOW):.3f}'
+        self._bar.update(self._task, completed=done, loss=loss)
+        if self._bar.disable and (done - self._shown >= runner.max_iters / LINES_OF_RUN or done == runner.max_iters):
+            self._shown = done
+            left_s = (time.monotonic() - self._start_s) / (done - self._start) * (runner.max_iters - done)
+            left = timedelta(seconds=round(left_s))
+            self._console.print(f'training {done}/{runner.max_iters}, loss {loss}, {left} left', highlight=False)
+
+    def before_val(self, runner: Runner) -> None:
+        self._bar.update(self._task, description='validation')
+
+    def after_val(self, runner: Runner) -> None:
+        self._bar.update(self._task, description='training')
+
+    def close(self) -> None:
+        self._bar.stop()
