@@ -200,7 +200,7 @@ def markdown(result):
     notes = [f'- {name} fails: {message}' for name, message in failures.items()]
     seen = [name for name, row in cases[0]['losses'].items() if row.get('ignores_void') is False]
     if seen:
-        notes.append(f'- Void pixels have a part in {", ".join(seen)}.')
+        notes.append(f'- {", ".join(seen)} do not ignore void pixels.')
     return '\n'.join([*lines, *(['', *notes] if notes else [])])
 
 
@@ -217,7 +217,7 @@ def is_too_slow(row):
 def plot(result):
     """Time and memory over those of cross-entropy as bars, a row of panels for each number of classes."""
     cases = result['cases']
-    figure = Figure(figsize=(10, 1.3 + sum(0.6 + 0.2 * len(case['losses']) for case in cases)), dpi=90)
+    figure = Figure(figsize=(8, 1.3 + sum(0.6 + 0.19 * len(case['losses']) for case in cases)), dpi=100)
     figure.set_layout_engine('constrained')
     panels = figure.subplots(len(cases), 2, squeeze=False, sharex='col', width_ratios=(3, 2))
     for (time_axes, memory_axes), case in zip(panels, cases, strict=True):
@@ -231,10 +231,10 @@ def plot(result):
         memory_axes.set_yticks([])
         time_axes.set_xscale('log')
         time_axes.xaxis.set_major_formatter('{x:g}')
-    panels[-1, 0].set_xlabel('time over that of cross-entropy: left of 1 faster, right of 1 slower')
-    panels[-1, 1].set_xlabel('peak memory over that of cross-entropy')
+    panels[-1, 0].set_xlabel('relative time (left of 1: faster)')
+    panels[-1, 1].set_xlabel('relative peak memory')
     where = '{device}, threads used: {threads}'.format(**result['environment'])
-    figure.suptitle(f'What a loss costs, forward and backward, beside cross-entropy\n{where}', fontsize=11)
+    figure.suptitle(f'Forward and backward of each loss relative to cross-entropy\n{where}', fontsize=11)
     patches = [Patch(color=colour) for colour in COLOURS.values()]
     figure.legend(patches, ['losses of mmseg-cpg', 'losses of MMSegmentation'], loc='outside lower center', ncols=2)
     return figure

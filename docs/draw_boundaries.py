@@ -69,14 +69,14 @@ def boundaries() -> dict[str, np.ndarray]:
 
 
 def draw() -> Figure:
-    figure = Figure(figsize=(9, 7.4), dpi=100, layout='constrained')
-    panels = figure.subplots(3, 4).flat
+    figure = Figure(figsize=(7.2, 10), dpi=110, layout='constrained')
+    panels = figure.subplots(4, 3).flat
     colors = ListedColormap(list(CLASS_COLORS.values()))
     no_boundary = np.zeros(LABEL.shape, bool)
     for axes, (title, mask) in zip(panels, {'The label': no_boundary, **boundaries()}.items(), strict=True):
         axes.imshow(np.where(LABEL == VOID, NUM_CLASSES, LABEL), cmap=colors, vmin=0, vmax=NUM_CLASSES)
         rows, columns = mask.nonzero()
-        axes.scatter(columns, rows, s=75, marker='s', color=MARK_COLOR, linewidths=0)
+        axes.scatter(columns, rows, s=80, marker='s', color=MARK_COLOR, linewidths=0)
         axes.set_xticks(np.arange(9) + 0.5, labels=[])
         axes.set_yticks(np.arange(9) + 0.5, labels=[])
         axes.tick_params(length=0)
