@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,15 +18,18 @@ from ._chunks import chunk_slices
 from ._dtypes import compute_dtype
 from ._reduction import reduce_error
 from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
-from .boundary_distance import boundary_distance
+from .boundary_distance import boundary_distance, official_distance
 from .cpg.targets import dilate, flat_nonzero
 
+PRESETS = ('paper', 'official')
 # Delta of Eq. 2 and 3, (rows, columns). Where several neighbours are nearest to the boundary, the first of them counts.
 _NEIGHBOURS = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
 # Neighbours that differ by less are no boundary, however few of the others differ by more: rounding errors do that.
 _LOWEST_THRESHOLD = 1e-5
 # Log-probabilities are cut off here, so that logits of any size keep the loss finite.
 _LOWEST_LOG = -1e30
+# The official code's epsilon, which grows until few enough pixels are left.
+_OFFICIAL_THRESHOLDS = _LOWEST_THRESHOLD * np.cumprod([1, *[1.2] * 460])  # the last one exceeds every KL
 
 
 @torch.compiler.disable
@@ -41,6 +45,7 @@ def active_boundary_loss(
     avg_factor: float | Tensor | None = None,
     reduction: str = 'mean',
     distance: Tensor | None = None,
+    preset: str = 'paper',
 ) -> Tensor:
     r"""Active Boundary Loss: each pixel of the predicted boundary learns in which direction the label's boundary lies.
 
@@ -64,10 +69,22 @@ def active_boundary_loss(
     smallest possible value, but at least 1e-5, so that a prediction without boundary has none; the 1 % is of all the
     label's pixels, void and padding included; dilation is by the 3 x 3 square; beyond the image's border the nearest
     pixel is repeated; of several nearest neighbours the first of below, above, left, right, above right, below right,
-    above left, below left is the target; N_b counts the pixels of the sum, in the whole batch. Different from the
-    authors' published code: there the KL of Eq. 1 is summed over N_2, that of Eq. 3 is KL(P_j, P_i), the 1 % of one
-    image is for the whole batch, epsilon grows in steps of 20 %, N_b counts some of the pixels on the label's boundary
-    too, and void is boundary.
+    above left, below left is the target; N_b counts the pixels of the sum, in the whole batch.
+
+    ``preset='official'`` is the authors' published code (github.com/wangchi95/active-boundary-loss), which differs from
+    the paper in this:
+
+    - The KL of Eq. 1 is summed over N_2; that of Eq. 3 is KL(P_j, P_i).
+    - epsilon is the first of 1e-5 · 1.2^n, n = 0, 1, ..., above which lie at most ``boundary_ratio`` times the pixels
+      of one image, in the whole batch.
+    - M is the distance minus 1, rounded down to whole pixels and at least 0, so that pixels next to the label's
+      boundary have M = 0 as well, and several neighbours are often equally near.
+    - N_b counts all pixels of B, those with M = 0, which add nothing, included.
+    - The seven other directions have 0.2 / 8 each, so that the target sums to 0.975.
+    - Void pixels are a class of their own and lie on the label's boundary: they are in B and N_b like all others, and
+      the loss of their neighbours reads their logits. Void pixels themselves have no gradient.
+
+    The code leaves undefined what an image without boundary in its label gives; here it counts nothing.
 
     Void pixels are never counted and make no boundary, neither in the label nor in the prediction, and a pixel with a
     void one among its 8 neighbours is not counted: logits of void pixels change nothing. An image has loss 0 and
@@ -89,7 +106,9 @@ def active_boundary_loss(
         reduction: ``'none'`` gives :math:`weight \cdot \Lambda(M_i) CE(D^p_i, D^g_i)` of each pixel, 0 where it is not
             counted, ``'sum'`` its sum, ``'mean'`` the sum over N_b (counted unweighted) or ``avg_factor``.
         distance: Precomputed ``boundary_distance(label, ignore_index=...)``, (B, H, W), on the logits' device. Else it
-            is computed here, on the CPU: for labels on CUDA that waits for the device, and all else does not.
+            is computed here, on the CPU: for labels on CUDA that waits for the device, and all else does not. Not with
+            ``preset='official'``, which measures distances in its own way.
+        preset: ``'paper'`` or ``'official'``.
 
     Returns:
         Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
@@ -106,19 +125,28 @@ def active_boundary_loss(
     """
     refuse_transforms('active_boundary_loss')
     check_boundary_options(boundary_ratio, max_distance, label_smoothing)
+    check_preset(preset)
     check_reduction(reduction)
     ids, void = check_pixels(logits, label, ignore_index)
     weight = check_factor('weight', weight, tuple(ids.shape), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
-    if distance is None:
-        distance = boundary_distance(label, ignore_index=ignore_index)
-    distance = check_factor('distance', distance, tuple(ids.shape), logits)
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], 1)
 
-    counted = _predicted_boundary(logits.detach(), void, boundary_ratio) & (distance > 0) & distance.isfinite()
-    most = 9 * _most_pixels(logits, boundary_ratio)
-    error = _DirectionError.apply(logits, distance, counted, most, max_distance, label_smoothing)
+    official = preset == 'official'
+    if official:
+        if distance is not None:
+            raise ValueError("distance must be None with preset='official', which measures distances in its own way")
+        distance = official_distance(label, void).to(compute_dtype(logits))
+        counted = _official_boundary(logits.detach(), boundary_ratio) & distance.isfinite()
+        most = 9 * _budget(logits, boundary_ratio)
+    else:
+        if distance is None:
+            distance = boundary_distance(label, ignore_index=ignore_index)
+        distance = check_factor('distance', distance, tuple(ids.shape), logits)
+        counted = _predicted_boundary(logits.detach(), void, boundary_ratio) & (distance > 0) & distance.isfinite()
+        most = 9 * _most_pixels(logits, boundary_ratio)
+    error = _DirectionError.apply(logits, distance, counted, most, max_distance, label_smoothing, official)
     return reduce_error(error, counted.sum(), weight=weight, avg_factor=avg_factor, reduction=reduction)
 
 
@@ -131,6 +159,12 @@ def check_boundary_options(boundary_ratio: float, max_distance: float, label_smo
     ):
         if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
             raise ValueError(f'{name} must be a number in {interval}, got {value!r}')
+
+
+def check_preset(preset: str) -> None:
+    """Raise ValueError unless :func:`active_boundary_loss` has a preset of that name."""
+    if preset not in PRESETS:
+        raise ValueError(f'preset must be one of {PRESETS}, got {preset!r}')
 
 
 def _most_pixels(logits: Tensor, boundary_ratio: float) -> int:
@@ -147,6 +181,34 @@ def _predicted_boundary(logits: Tensor, void: Tensor, boundary_ratio: float) -> 
     # Not '>': where the divergence is NaN the loss has to be, too.
     boundary = ~(divergence <= highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD))
     return dilate(boundary, 3) & ~dilate(void, 3)
+
+
+def _budget(logits: Tensor, boundary_ratio: float) -> int:
+    """How many pixels of a batch the official code takes for the predicted boundary, at most."""
+    return math.floor(boundary_ratio * (logits.shape[2] * logits.shape[3]))
+
+
+def _official_boundary(logits: Tensor, boundary_ratio: float) -> Tensor:
+    """B of Eq. 1, dilated, as in the official code: (B, H, W) bool."""
+    divergence = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=compute_dtype(logits), device=logits.device)
+    for image in range(len(logits)):
+        _neighbour_divergence_sum_(divergence[image], logits[image])
+    budget = min(_budget(logits, boundary_ratio), divergence.numel() - 1)
+    thresholds = torch.as_tensor(_OFFICIAL_THRESHOLDS, dtype=divergence.dtype, device=divergence.device)
+    place = torch.searchsorted(thresholds, divergence.flatten().topk(budget + 1).values[-1])
+    return dilate(~(divergence <= thresholds[place.clamp(max=len(thresholds) - 1)]), 3)
+
+
+def _neighbour_divergence_sum_(divergence: Tensor, logits: Tensor) -> None:
+    """Fill in the sum of KL(P_i, P_j) over the right and the lower neighbour j, of an image (C, H, W)."""
+    _, height, width = logits.shape
+    for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
+        log_p = _log_probability(logits[:, rows.start : rows.stop + 1])  # and the row below, if there is one
+        result = divergence[rows]
+        p = log_p[:, : len(result)].exp()
+        result[:, :-1] = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
+        upper = slice(0, log_p.shape[1] - 1)
+        result[upper] += _divergence(p[:, upper], log_p[:, upper], log_p[:, 1:])
 
 
 def _neighbour_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> None:
@@ -184,7 +246,14 @@ class _DirectionError(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, logits: Tensor, distance: Tensor, counted: Tensor, most: int, max_distance: float, label_smoothing: float
+        ctx,
+        logits: Tensor,
+        distance: Tensor,
+        counted: Tensor,
+        most: int,
+        max_distance: float,
+        label_smoothing: float,
+        official: bool,
     ) -> Tensor:
         error = torch.zeros_like(distance)
         pixels, gradients = [], []
@@ -193,7 +262,7 @@ class _DirectionError(torch.autograd.Function):
             gradient = distance.new_empty(logits.shape[1], len(pixel))
             for chunk in chunk_slices(len(pixel), 9 * logits.shape[1], logits.device):
                 value, gradient[:, chunk] = _error_and_gradient(
-                    logits[image], distance[image], pixel[chunk], max_distance, label_smoothing
+                    logits[image], distance[image], pixel[chunk], max_distance, label_smoothing, official
                 )
                 valid = counted[image].view(-1)[pixel[chunk]]
                 error[image].view(-1)[pixel[chunk]] = value.where(valid, 0)
@@ -205,7 +274,7 @@ class _DirectionError(torch.autograd.Function):
         return error
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         refuse_second_derivative('active_boundary_loss')
         grad_logits = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_output.device)
         saved = ctx.saved_tensors  # once: activation checkpointing computes them anew
@@ -213,7 +282,7 @@ class _DirectionError(torch.autograd.Function):
         for image, (pixel, gradient) in enumerate(zip(pixels, gradients, strict=True)):
             upstream = grad_output[image].flatten()[pixel]
             grad_logits[image].flatten(1).index_copy_(1, pixel, (gradient * upstream).to(ctx.dtype))
-        return grad_logits, None, None, None, None, None
+        return grad_logits, None, None, None, None, None, None
 
 
 def _true_pixels(mask: Tensor, most: int) -> Tensor:
@@ -227,25 +296,29 @@ def _first_pixels(mask: Tensor, most: int) -> Tensor:
 
 
 def _error_and_gradient(
-    logits: Tensor, distance: Tensor, pixel: Tensor, max_distance: float, label_smoothing: float
+    logits: Tensor, distance: Tensor, pixel: Tensor, max_distance: float, label_smoothing: float, official: bool
 ) -> tuple[Tensor, Tensor]:
     """Error of n pixels of an image (C, H, W) and its gradient with respect to their own logits: (n,) and (C, n)."""
     height, width = distance.shape
-    row, column = pixel.div(width, rounding_mode='floor'), pixel % width
-    # A clamped neighbour repeats one that comes before it, or the pixel itself, and is never the first of the nearest.
-    window = torch.stack(
-        [pixel] + [(row + v).clamp(0, height - 1) * width + (column + u).clamp(0, width - 1) for v, u in _NEIGHBOURS]
-    )
+    rows, columns = pixel.div(width, rounding_mode='floor'), pixel % width
+    rows = torch.stack([rows, *(rows + v for v, _ in _NEIGHBOURS)])
+    columns = torch.stack([columns, *(columns + u for _, u in _NEIGHBOURS)])
+    outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+    window = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
     log_p = _log_probability(logits.flatten(1).index_select(1, window.view(-1))).unflatten(1, window.shape)
-    p = log_p[:, 0].exp()
+    p = log_p.exp() if official else log_p[:, :1].exp()
     log_ratio = log_p[:, :1] - log_p[:, 1:]
-    divergence = (p[:, None] * log_ratio).sum(0)
+    # KL(P_j, P_i) in the official code, KL(P_i, P_j) in the paper.
+    divergence = -(p[:, 1:] * log_ratio).sum(0) if official else (p * log_ratio).sum(0)
     log_direction = divergence.log_softmax(0)
 
-    nearest = distance.view(-1)[window[1:]].min(0, keepdim=True).indices
-    target = torch.full_like(divergence, label_smoothing / 7).scatter_(0, nearest, 1 - label_smoothing)
+    nearest = distance.view(-1)[window[1:]].masked_fill(outside[1:], math.inf).min(0, keepdim=True).indices
+    other = label_smoothing / (8 if official else 7)
+    target = torch.full_like(divergence, other).scatter_(0, nearest, 1 - label_smoothing)
     factor = distance.view(-1)[pixel].clamp(max=max_distance) / max_distance
     error = -factor * (target * log_direction).sum(0)
-    # d CE / d KL_k, then d KL_k / d z = P (log-ratio - KL_k)
-    residual = factor * (log_direction.exp() - target)
-    return error, p * ((log_ratio * residual).sum(1) - (divergence * residual).sum(0))
+    # d CE / d KL_k, then d KL_k / d z = P_i (log-ratio - KL_k) in the paper, P_i - P_k in the official code
+    residual = factor * (log_direction.exp() * target.sum(0) - target)
+    if official:
+        return error, ((p[:, :1] - p[:, 1:]) * residual).sum(1)
+    return error, p[:, 0] * ((log_ratio * residual).sum(1) - (divergence * residual).sum(0))

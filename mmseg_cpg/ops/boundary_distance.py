@@ -77,6 +77,26 @@ def boundary_distance(label: np.ndarray | Tensor, *, ignore_index: int = 255) ->
     return torch.from_numpy(distance).to(label.device)
 
 
+def official_distance(label: Tensor, void: Tensor) -> Tensor:
+    """Distance as the published code of the Active Boundary Loss measures it, see :func:`.active_boundary_loss`.
+
+    Args:
+        label: (B, H, W), any signed integer dtype or uint8.
+        void: (B, H, W) bool: the pixels that are boundary as well.
+
+    Returns:
+        (B, H, W) float32 with whole numbers, infinite in an image without boundary.
+    """
+    boundary = void.clone()
+    boundary[..., :-1] |= label[..., :-1] != label[..., 1:]
+    boundary[..., :-1, :] |= label[..., :-1, :] != label[..., 1:, :]
+    distance = np.full(boundary.shape, np.inf, np.float32)
+    for index, mask in enumerate(boundary.cpu().numpy()):
+        if mask.any():
+            distance[index] = np.maximum(np.floor(_distance_transform(mask)) - 1, 0)
+    return torch.from_numpy(distance).to(label.device)
+
+
 def _label_boundary(label: Tensor, ignore_index: int) -> Tensor:
     """Boolean mask of the boundary pixels."""
     void = void_mask(label, ignore_index)

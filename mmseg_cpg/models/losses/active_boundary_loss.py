@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryDistance, active_boundary_loss, stack_distances
-from mmseg_cpg.ops.active_boundary import check_boundary_options
+from mmseg_cpg.ops.active_boundary import check_boundary_options, check_preset
 
 from .precomputable import PrecomputableLoss, only
 
@@ -22,7 +22,7 @@ class ActiveBoundaryLoss(PrecomputableLoss):
     pixels and images without boundary do.
 
     ``BoundaryDistanceFromLabel`` and ``BoundaryTargetHook`` move its distance transform, which is slow and on CUDA
-    waits for the device, to the data loader.
+    waits for the device, to the data loader; with ``preset='official'`` the loss does not use it.
 
     Args:
         loss_weight (float): Factor of this loss, the paper's w_a. Defaults to 1.0.
@@ -30,6 +30,8 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         max_distance (float): Distance to the label's boundary, in pixels, from which on all pixels count alike, the
             paper's theta. Defaults to 20.0.
         label_smoothing (float): What the seven directions other than the target share. Defaults to 0.2.
+        preset (str): 'paper', or 'official' for the authors' published code, which differs from it. Defaults to
+            'paper'.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_abl'.
@@ -46,14 +48,17 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         boundary_ratio: float = 0.01,
         max_distance: float = 20.0,
         label_smoothing: float = 0.2,
+        preset: str = 'paper',
         reduction: str = 'mean',
         loss_name: str = 'loss_abl',
     ) -> None:
         super().__init__(loss_weight, loss_name, reduction)
         check_boundary_options(boundary_ratio, max_distance, label_smoothing)
+        check_preset(preset)
         self.boundary_ratio = boundary_ratio
         self.max_distance = max_distance
         self.label_smoothing = label_smoothing
+        self.preset = preset
 
     @classmethod
     def transform_options(cls, losses: Sequence[tuple[dict, int]]) -> dict[str, Any]:
@@ -62,7 +67,9 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         return dict(ignore_index=only(values, 'ignore_index in all Active Boundary losses'))
 
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
-        made = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')
+        made = None
+        if self.preset == 'paper':
+            made = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')
         return active_boundary_loss(
             logits,
             label,
@@ -71,5 +78,6 @@ class ActiveBoundaryLoss(PrecomputableLoss):
             max_distance=self.max_distance,
             label_smoothing=self.label_smoothing,
             distance=None if made is None else made.distance,
+            preset=self.preset,
             **options,
         )

@@ -35,18 +35,26 @@ def test_defaults_are_the_functions():
     assert torch.equal(ActiveBoundaryLoss()(LOGITS, LABEL), active_boundary_loss(LOGITS, LABEL))
 
 
+def test_the_official_preset_finds_distances_itself():
+    loss = ActiveBoundaryLoss(preset='official')
+    loss.precomputed = (BoundaryDistance(boundary_distance(LABEL), 255),)
+    assert torch.equal(loss(LOGITS, LABEL), active_boundary_loss(LOGITS, LABEL, preset='official'))
+
+
 def test_a_precomputed_distance_is_used_where_it_fits():
     loss = ActiveBoundaryLoss()
     distance = boundary_distance(LABEL) + 1  # another one, to see which is used
     loss.precomputed = (BoundaryDistance(distance, 255),)
     assert torch.equal(loss(LOGITS, LABEL), active_boundary_loss(LOGITS, LABEL, distance=distance))
     label = LABEL.clamp(max=2)
-    with pytest.warns(UserWarning, match=r'needs \(label shape, ignore_index\) = .*, 7\), .*FromLabel made .*, 255\)'):
+    with pytest.warns(UserWarning, match=r'needs \(label shape, ignore_index\) = .*, 7\), .* was given .*, 255\)'):
         actual = loss(LOGITS, label, ignore_index=7)
     assert torch.equal(actual, active_boundary_loss(LOGITS, label, ignore_index=7))
 
 
-@pytest.mark.parametrize('arguments', [dict(boundary_ratio=2), dict(max_distance=-1), dict(label_smoothing=3)])
+@pytest.mark.parametrize(
+    'arguments', [dict(boundary_ratio=2), dict(max_distance=-1), dict(label_smoothing=3), dict(preset='x')]
+)
 def test_bad_arguments_are_refused_when_the_model_is_built(arguments):
     (value,) = arguments.values()
     with pytest.raises(ValueError, match=f"got '?{value}'?"):
