@@ -2,9 +2,10 @@
 """Train a config with several losses and seeds, and compare mIoU, boundary quality, step time and memory.
 
 Each training is a process of its own, in a folder of its own below the work dir. The same command goes on where it
-stopped: finished trainings are skipped, and one that was interrupted is resumed from its latest checkpoint; more losses
-and seeds may join. Tables (compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are written after
-each of them.
+stopped: trainings that have ended are skipped, and one that was interrupted is resumed from its latest checkpoint; more
+losses and seeds may join. Tables (compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are written
+after each of them. With --csv every training is recorded in a file that needs no work dirs: what has a row there is
+skipped as well.
 """
 
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
@@ -20,8 +21,9 @@ from typing import NamedTuple
 from mmseg_cpg.experiments.comparison import Comparison, Measure, Training
 from mmseg_cpg.experiments.comparison_plot import draw_comparison
 from mmseg_cpg.experiments.costs import read_costs
-from mmseg_cpg.experiments.trainings import Launcher, claim, is_finished, stoppable
-from mmseg_cpg.experiments.work_dirs import FINISHED, read_runs, read_scalars
+from mmseg_cpg.experiments.records import Record, fingerprint, make_row, provenance, read_row
+from mmseg_cpg.experiments.trainings import Launcher, claim, stoppable
+from mmseg_cpg.experiments.work_dirs import DIVERGED, FINISHED, read_runs, read_scalars
 from mmseg_cpg.evaluation.boundary import BoundarySettings
 from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
 from mmseg_cpg.cli.config import load_config, require_keys
@@ -33,6 +35,7 @@ from mmseg_cpg.config_nodes import builds, final_head, losses_of, name_losses, t
 TOOLS = Path(__file__).resolve().parent
 TOLERANCE_PX = 3
 LETTERS_OF_FOLDER = 80
+WEIGHT = re.compile(r'((?:^|\+)[\w.]+):')  # what precedes a weight
 EPILOG = """\
 losses:
   base                      those of the config's final head: the baseline, which is always trained
@@ -77,8 +80,20 @@ def build_parser():
         '--work-dir',
         help='folder for the trainings, the tables and the plot (default: work_dirs/CONFIG_NAME_compare)',
     )
+    parser.add_argument('--jobs', type=positive, default=1, help='number of trainings side by side (default: 1)')
+    parser.add_argument(
+        '--csv', metavar='FILE', help='record of the trainings, one a row; several comparisons may share it'
+    )
     add_gpus(parser)
     return parser
+
+
+def positive(text):
+    """Parse a number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'expected a number of at least 1, but got {text}')
+    return value
 
 
 def random_seed(text):
@@ -144,7 +159,7 @@ def plan(cfg, texts, seeds, work_dir):
 
 def folder_name(losses, seed):
     """Name the folder of a training, without letters that shells or file systems have trouble with."""
-    name = losses.replace(':', '_')
+    name = WEIGHT.sub(r'\1=', losses)
     plain = re.sub(r'[^\w.,=+-]', '_', name)[:LETTERS_OF_FOLDER]
     if plain != name:
         plain += f'-{zlib.crc32(name.encode()):08x}'
@@ -156,23 +171,62 @@ def config_of(cfg, job):
     cfg = copy.deepcopy(cfg)
     choose_losses(cfg, job.choice)
     cfg.randomness.seed = job.seed
+    cfg.provenance = provenance()
     return cfg
 
 
-def read_training(job, fault=None):
-    """Read how a training stands, or why it failed here, and what it gave if it is finished (Training)."""
-    runs = read_runs(job.folder)
-    state, values = runs[-1].state if runs else 'not run', {}
-    if state == FINISHED:
-        logged = {key.rpartition('.')[2] for key in read_scalars(runs[-1])}
-        unused = [name for name in job.loss_names if 'loss' in logged and name not in logged]
-        if unused:
-            state = f'failed: the head does not use {", ".join(unused)}, which is not in the log'
-        else:
-            values = {**runs[-1].result.metrics, **read_costs(runs[-1])._asdict()}
-    elif fault is not None:
-        state = f'failed: {fault}'
-    return Training(job.title, job.seed, state, job.folder.name, values)
+class Results:
+    """How the trainings of a comparison stand, by what is in their folders and in the record.
+
+    Args:
+        config (str): Name of the config.
+        config_sha256 (str): What tells it from others of that name.
+        record (Record, optional): The record.
+
+    Raises:
+        UserError: If the record holds trainings of another config of that name.
+    """
+
+    def __init__(self, config, config_sha256, record):
+        self._config = config
+        self._config_sha256 = config_sha256
+        self._record = record
+        rows = record.rows() if record else []
+        if any(row['config'] == config and row['config_sha256'] != config_sha256 for row in rows):
+            raise UserError(
+                f"'{record.path}' holds trainings of another '{config}', which has changed since. Choose another --csv."
+            )
+
+    def read(self, job, fault=None):
+        """Read how a training stands, or why it failed here, and what it gave if it is finished (Training)."""
+        row = self._record and self._record.find(self._config, job.choice.name, job.seed)
+        if row:
+            return read_row(row, job.folder.name)
+        runs = read_runs(job.folder)
+        state, values = runs[-1].state if runs else 'not run', {}
+        if runs and runs[-1].has_ended:
+            scalars = read_scalars(runs[-1])
+            logged = {key.rpartition('.')[2] for key in scalars}
+            unused = [name for name in job.loss_names if 'loss' in logged and name not in logged]
+            if unused:
+                state = f'failed: the head does not use {", ".join(unused)}, which is not in the log'
+            else:
+                self._add(job, runs[-1])
+                if state == FINISHED:
+                    values = {**runs[-1].result.metrics, **read_costs(runs[-1])._asdict()}
+        elif fault is not None:
+            state = f'failed: {fault}'
+        return Training(job.title, job.seed, state, job.folder.name, values)
+
+    def _add(self, job, run):
+        if self._record:
+            row = make_row(self._config, job.choice.name, job.seed, job.title, self._config_sha256, run)
+            self._record.add(row)
+
+
+def has_ended(training):
+    """Whether there is nothing left to train: it is finished, or diverged."""
+    return training.state.startswith((FINISHED, DIVERGED))
 
 
 def write_report(comparison, work_dir):
@@ -203,22 +257,28 @@ def compare(args):
     # --seeds says the seed.
     cfg.randomness = {key: value for key, value in (cfg.get('randomness') or {}).items() if key != 'seed'}
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
+    name = Path(args.config).stem
+    results = Results(name, fingerprint(cfg), args.csv and Record(args.csv))
     with claim(work_dir, 'comparison', '*_seed_*', cfg, args.gpus) as lock:
-        launcher = Launcher(TOOLS, args.gpus, lock)
-        trainings = [read_training(job) for job in jobs]
-        comparison = Comparison(Path(args.config).stem, trainings, scores, [band, own])
+        launcher = Launcher(TOOLS, args.gpus, lock, args.jobs)
+        trainings = [results.read(job) for job in jobs]
+        comparison = Comparison(name, trainings, scores, [band, own])
+        left = [index for index, training in enumerate(trainings) if not has_ended(training)]
         for index, job in enumerate(jobs):
-            finished = is_finished(job.folder)
-            state = 'is finished' if finished else 'trains'
-            print(f'{job.title}, seed {job.seed} ({index + 1} of {len(jobs)}) {state} in {job.folder}.', flush=True)
-            if not finished:
-                fault = launcher.train(config_of(cfg, job), job.folder)
-                trainings[index] = read_training(job, fault)
-                write_report(comparison, work_dir)
+            state = f'is left to train in {job.folder}' if index in left else trainings[index].state
+            print(f'{job.title}, seed {job.seed} ({index + 1} of {len(jobs)}): {state}.', flush=True)
+
+        def on_end(place, fault):
+            index = left[place]
+            trainings[index] = results.read(jobs[index], fault)
+            print(f'{trainings[index].losses}, seed {trainings[index].seed}: {trainings[index].state}.', flush=True)
+            write_report(comparison, work_dir)
+
+        launcher.train_all([(config_of(cfg, jobs[index]), jobs[index].folder) for index in left], on_end)
         write_report(comparison, work_dir)
     print(comparison.table().markdown())
     print(f'Written to {work_dir}.')
-    failed = [each for each in trainings if not each.values]
+    failed = [each for each in trainings if not has_ended(each)]
     if failed:
         reasons = '; '.join(f'{each.losses}, seed {each.seed}, {each.state}' for each in failed)
         raise UserError(

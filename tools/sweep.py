@@ -19,7 +19,7 @@ from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
 from mmseg_cpg.config_nodes import cpg_losses
 from mmseg_cpg.experiments import paper
 from mmseg_cpg.experiments.sweep import Point, Sweep, lambda_caveat, paper_sweep
-from mmseg_cpg.experiments.trainings import Launcher, claim, is_finished, stoppable
+from mmseg_cpg.experiments.trainings import Launcher, claim, has_ended, stoppable
 from mmseg_cpg.experiments.work_dirs import read_runs
 
 TOOLS = Path(__file__).resolve().parent
@@ -104,10 +104,10 @@ def run_sweep(args):
         folders = {value: work_dir / f'lambda_{value:.12g}' for value in values}
         failed = []
         for number, (value, folder) in enumerate(folders.items(), 1):
-            finished = is_finished(folder)
-            state = 'is finished' if finished else 'trains'
+            ended = has_ended(folder)
+            state = 'has ended' if ended else 'trains'
             print(f'λ = {value:g} ({number} of {len(values)}) {state} in {folder}.', flush=True)
-            if not finished:
+            if not ended:
                 set_weight(cfg, value)
                 if launcher.train(cfg, folder) is not None:
                     failed.append(f'{value:g}')

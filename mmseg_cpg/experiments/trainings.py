@@ -1,6 +1,5 @@
-"""Trainings that a tool starts one after the other, each in processes and a folder of its own, and resumes."""
+"""Trainings that a tool starts and resumes, one or several at a time, each in processes and a folder of its own."""
 
-import fcntl
 import json
 import os
 import os.path as osp
@@ -9,15 +8,18 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple, TextIO
+from queue import SimpleQueue
+from threading import Lock
 
+import torch
 from mmengine.runner import find_latest_checkpoint
 
 from ..cli.errors import UserError
 from .experiments import differences, plain
-from .work_dirs import FINISHED, read_runs
+from .files import try_lock, write_atomically
+from .work_dirs import read_runs
 
 # Settings that may change between two starts, since they change no result.
 FREE = {'work_dir', 'launcher', 'resume', 'experiment_name', 'visualizer', 'vis_backends'}
@@ -25,20 +27,52 @@ FREE |= {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'}
 # How a process that fails ends on stderr: our own line, or the last one of a traceback, under torchrun with its rank.
 REASON = re.compile(r'(?:\[rank\d+\]: *)?(?:Error: (.+)|((?:\w+\.)*\w+(?:Error|Exception|Interrupt)\b.*))')
 LINES_KEPT = 1000
+FIRST_PORT = 29500  # that of tools/dist_run.sh
 
 
-class Launcher(NamedTuple):
+class Launcher:
     """Starts trainings.
 
     Args:
         tools (Path): The folder with ``train.py``, ``test.py`` and the scripts that start them on several GPUs.
         num_gpus (int): Number of GPUs that each training takes.
         lock (TextIO): A locked file; who inherits it holds the lock as well.
+        jobs (int): Number of trainings side by side in :meth:`train_all`. Each has GPUs of its own, or on a CPU its
+            share of the cores, unless ``OMP_NUM_THREADS`` is set. Defaults to 1.
+
+    Raises:
+        UserError: If there are fewer GPUs than ``jobs`` trainings take.
     """
 
-    tools: Path
-    num_gpus: int
-    lock: TextIO
+    def __init__(self, tools, num_gpus, lock, jobs=1):
+        self._tools = tools
+        self._num_gpus = num_gpus
+        self._lock = lock
+        self._places = SimpleQueue()
+        for place in _places(jobs, num_gpus):
+            self._places.put(place)
+        self._jobs = jobs
+        self._processes = set()
+        self._stopped = False
+        self._guard = Lock()  # of the last two, and of MMEngine, which formats one config at a time
+
+    def train_all(self, trainings, on_end):
+        """Start or resume several trainings, as many at a time as there are jobs.
+
+        Args:
+            trainings (list[tuple[Config, Path]]): Config and work dir of each.
+            on_end (Callable[[int, str | None], None]): Called as each ends, with its index and what :meth:`train`
+                returned, in the caller's thread.
+        """
+        with ThreadPoolExecutor(self._jobs) as pool:
+            futures = {pool.submit(self.train, *training): index for index, training in enumerate(trainings)}
+            try:
+                for future in as_completed(futures):
+                    on_end(futures[future], future.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._stop()
+                raise
 
     def train(self, cfg, folder):
         """Start or resume a training.
@@ -48,42 +82,52 @@ class Launcher(NamedTuple):
             folder (Path): Its work dir.
 
         Returns:
-            str | None: Why it is not finished then, in one line; None if it is.
+            str | None: Why it has not ended then, in one line; None if it is finished or diverged.
         """
         folder.mkdir(exist_ok=True)
         config = folder / osp.basename(cfg.filename)
-        try:
-            cfg.dump(config)
-        except SyntaxError as error:  # what MMEngine makes of a Ctrl-C that meets it here
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise error.__context__ from None
-            raise
+        with self._guard:
+            try:
+                cfg.dump(config)
+            except SyntaxError as error:  # what MMEngine makes of a Ctrl-C that meets it here
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise error.__context__ from None
+                raise
         resume = ['--resume'] if (folder / 'last_checkpoint').exists() else []
-        fault = self._launch('train', [config], [*resume, '--work-dir', folder])
-        if fault is None and not is_finished(folder):
-            # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
-            checkpoint = find_latest_checkpoint(folder)
-            if checkpoint is not None:
-                fault = self._launch('test', [config, checkpoint], ['--work-dir', folder])
-        return None if is_finished(folder) else fault or 'it ended without a result'
+        place = self._places.get()
+        try:
+            fault = self._launch('train', [config], [*resume, '--work-dir', folder], place)
+            if fault is None and not has_ended(folder):
+                # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
+                checkpoint = find_latest_checkpoint(folder)
+                if checkpoint is not None:
+                    fault = self._launch('test', [config, checkpoint], ['--work-dir', folder], place)
+        finally:
+            self._places.put(place)
+        return None if has_ended(folder) else fault or 'it ended without a result'
 
-    def _launch(self, tool, files, options):
+    def _launch(self, tool, files, options, place):
         """Run a tool in a process of its own, or in one per GPU, and return why it failed, None if it did not."""
-        if self.num_gpus == 1:
-            command = [sys.executable, self.tools / f'{tool}.py', *files, *options]
+        if self._num_gpus == 1:
+            command = [sys.executable, self._tools / f'{tool}.py', *files, *options]
         else:
-            command = ['bash', self.tools / f'dist_{tool}.sh', *files, self.num_gpus, *options]
+            command = ['bash', self._tools / f'dist_{tool}.sh', *files, self._num_gpus, *options]
         # dist_run.sh starts the first python on the path.
         path = os.pathsep.join([osp.dirname(sys.executable), os.environ.get('PATH', '')])
-        with subprocess.Popen(
-            [str(part) for part in command],
-            env={**os.environ, 'PATH': path},
-            # Should this process be killed, the one that it leaves behind still holds the lock.
-            pass_fds=[self.lock.fileno()],
-            stderr=subprocess.PIPE,
-            text=True,
-            errors='replace',
-        ) as process:
+        with self._guard:
+            if self._stopped:
+                return 'stopped'
+            started = subprocess.Popen(
+                [str(part) for part in command],
+                env={**os.environ, **place, 'PATH': path},
+                # Should this process be killed, the one that it leaves behind still holds the lock.
+                pass_fds=[self._lock.fileno()],
+                stderr=subprocess.PIPE,
+                text=True,
+                errors='replace',
+            )
+            self._processes.add(started)
+        with started as process:
             lines = deque(maxlen=LINES_KEPT)
             try:
                 for line in process.stderr:
@@ -94,7 +138,36 @@ class Launcher(NamedTuple):
                 process.terminate()  # torchrun then ends its own processes, which it cannot if it is killed
                 process.wait()
                 raise
+            finally:
+                self._processes.discard(started)
         return None if status == 0 else _reason(lines, status)
+
+    def _stop(self):
+        """End the trainings that run, and start no more."""
+        with self._guard:
+            self._stopped = True
+            for process in self._processes:
+                process.terminate()
+
+
+def _places(jobs, num_gpus):
+    """The environment variables that give each of several jobs a place of its own (list[dict])."""
+    if jobs == 1:
+        return [{}]
+    gpus = os.environ.get('CUDA_VISIBLE_DEVICES')
+    gpus = [*map(str, range(torch.cuda.device_count()))] if gpus is None else [gpu for gpu in gpus.split(',') if gpu]
+    if not gpus:
+        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+        return [{'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', str(threads))}] * jobs
+    if len(gpus) < jobs * num_gpus:
+        raise UserError(
+            f'--jobs {jobs} with {num_gpus} GPUs each need {jobs * num_gpus} GPUs, but there are {len(gpus)}.'
+        )
+    port = int(os.environ.get('PORT', FIRST_PORT))
+    return [
+        {'CUDA_VISIBLE_DEVICES': ','.join(gpus[job * num_gpus : (job + 1) * num_gpus]), 'PORT': str(port + job)}
+        for job in range(jobs)
+    ]
 
 
 def _reason(lines, status):
@@ -108,10 +181,10 @@ def _reason(lines, status):
     return f'it was ended by {signal.Signals(-status).name}' if status < 0 else f'it ended with status {status}'
 
 
-def is_finished(folder):
-    """Whether the training in a folder has a result of its end."""
+def has_ended(folder):
+    """Whether the training in a folder is finished or diverged."""
     runs = read_runs(folder)
-    return bool(runs) and runs[-1].state == FINISHED
+    return bool(runs) and runs[-1].has_ended
 
 
 @contextmanager
@@ -148,32 +221,32 @@ def claim(work_dir, purpose, trainings, cfg, num_gpus):
     """
     if num_gpus < 1:
         raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {num_gpus}.')
-    record = work_dir / f'{purpose}.json'
+    record, lock = work_dir / f'{purpose}.json', work_dir / f'{purpose}.lock'
     asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': num_gpus}))
     if not record.exists() and any(work_dir.glob(trainings)):
         raise UserError(
             f"'{work_dir}' holds trainings, but no {record.name} that says of what. Choose another --work-dir."
         )
     work_dir.mkdir(parents=True, exist_ok=True)
-    with record.open('a+') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with lock.open('a') as file:
+        if not try_lock(file):
             raise UserError(
                 f"A {purpose}, or a training that it left behind, is running in '{work_dir}': wait for its end, or "
-                f"stop it ('fuser {record}' lists its processes)."
-            ) from error
-        except OSError:
-            pass  # some file systems of clusters have no locks
-        file.seek(0)
-        earlier = file.read()
-        found = list(differences(json.loads(earlier), asked)) if earlier else []
+                f"stop it ('fuser {lock}' lists its processes)."
+            )
+        if not record.exists():
+            write_atomically(record, json.dumps(asked, indent=1))
+        found = list(differences(_read_record(record), asked))
         if found:
             raise UserError(
                 f"'{work_dir}' holds a {purpose} of another config or with other options "
                 f'(then, now: {"; ".join(found[:3])}{"; ..." if found[3:] else ""}). Choose another --work-dir.'
             )
-        if not earlier:
-            file.write(json.dumps(asked, indent=1))
-            file.flush()
         yield file
+
+
+def _read_record(record):
+    try:
+        return json.loads(record.read_text())
+    except ValueError as error:
+        raise UserError(f"'{record}' cannot be read ({error}). Choose another --work-dir.") from error

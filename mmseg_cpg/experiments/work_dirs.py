@@ -1,14 +1,14 @@
 """Reading what MMEngine leaves in a work dir.
 
 Each start of a tool is a session with a folder of its own, named by its time. Training appends its losses and
-validations to ``vis_data/scalars.json`` there; a test writes ``TIME.json``. Class IoU stands only in the table that
-IoUMetric prints to the log, ``TIME.log``.
+validations to ``vis_data/scalars.json`` there; a test writes ``TIME.json``. Scores of each class stand only in the
+tables that the metrics print to the log, ``TIME.log``.
 """
 
 import json
-import math
 import re
 import sys
+from math import inf, isfinite, isnan
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from ..config_nodes import builds
 
 TIME = '[0-9]' * 8 + '_' + '[0-9]' * 6
 FINISHED = 'finished'
+DIVERGED = 'diverged'
 # mIoU and the class IoU that it is the mean of are both rounded to two digits.
 ROUNDING = 0.0101
 # What stands beside the metrics of an evaluation in the log.
@@ -30,22 +31,30 @@ NO_METRICS = {'time', 'data_time', 'step'}
 class Result(NamedTuple):
     """What an evaluation found, IoU in percent.
 
-    ``progress`` counts the epochs or iterations trained before, None where nothing says how many. ``class_iou`` goes by
-    class name, and is empty where the log has no table. ``metrics`` are all that the evaluators returned, by name.
+    ``progress`` counts the epochs or iterations trained before, None where nothing says how many. ``class_scores`` are
+    dicts by class name of each score that the metrics print for classes ('IoU', 'Acc', 'BIoU', 'F 3px', ...), and empty
+    where the log has no tables. ``metrics`` are all that the evaluators returned, by name.
     """
 
     progress: int | None
     miou: float
-    class_iou: dict
+    class_scores: dict
     metrics: dict
+
+    @property
+    def class_iou(self):
+        """IoU by class name, empty where the log has no table."""
+        return self.class_scores.get('IoU', {})
 
 
 class Run(NamedTuple):
     """A training and its resumptions, or a test of weights trained elsewhere.
 
-    ``result`` is that of the end of training. ``state`` is ``FINISHED`` if there is one, and otherwise says why not.
+    ``result`` is that of the end of training. ``state`` is ``FINISHED`` if there is one, and otherwise says why not:
+    that of a training whose loss became infinite or no number starts with ``DIVERGED``, and it has no result.
     ``num_gpus`` is the number of processes that trained, None where no log tells it. ``started`` names the first
-    session's folder. ``sessions`` are the folders of the sessions that trained, by time.
+    session's folder. ``sessions`` are the folders of the sessions that trained, by time. ``validations`` are the
+    results of all validations, in their order.
     """
 
     work_dir: Path
@@ -55,6 +64,12 @@ class Run(NamedTuple):
     result: Result | None
     state: str
     sessions: tuple = ()
+    validations: tuple = ()
+
+    @property
+    def has_ended(self):
+        """Whether training it further makes no sense: it is finished, or it diverged."""
+        return self.state == FINISHED or self.state.startswith(DIVERGED)
 
 
 class _Session(NamedTuple):
@@ -132,7 +147,7 @@ def read_scalars(run):
     rows = []
     for folder in run.sessions:
         found = list(_rows_by_iteration(_read_rows(folder / 'vis_data' / 'scalars.json'), run.cfg))
-        first = found[0][0] if found else math.inf
+        first = found[0][0] if found else inf
         rows = [row for row in rows if row[0] < first] + found
     trained = {name for _, row in rows if 'iter' in row for name in row}
     scalars = {}
@@ -171,7 +186,11 @@ def _join(work_dir, sessions):
         state = 'not evaluated yet'
     num_gpus = training[-1].num_gpus if training else None
     folders = tuple(session.folder for session in training)
-    return Run(work_dir, sessions[0].folder.name, cfg, num_gpus, final, state, folders)
+    validations = tuple(result for result, trains in results if trains)
+    run = Run(work_dir, sessions[0].folder.name, cfg, num_gpus, final, state, folders, validations)
+    loss = read_scalars(run).get('loss', {})
+    at = next((iteration for iteration, value in loss.items() if not isfinite(value)), None)
+    return run if at is None else run._replace(result=None, state=f'{DIVERGED}: loss {loss[at]} at iteration {at}')
 
 
 def length_of(cfg):
@@ -202,7 +221,7 @@ def _read_session(folder):
 
 def _result(progress, row, tables):
     metrics = {name: value for name, value in row.items() if name not in NO_METRICS}
-    return Result(progress, row['mIoU'], _table_of(row['mIoU'], tables), metrics)
+    return Result(progress, row['mIoU'], _scores_of(row['mIoU'], tables), metrics)
 
 
 def _read_config(folder):
@@ -239,32 +258,42 @@ def _validations(rows, cfg):
 
 
 def _read_log(path):
-    """Read the number of processes and the class tables from a session's log."""
+    """Read the number of processes from a session's log, and the class tables of each evaluation.
+
+    A table starts with 'Class' and the names of the scores; the classes stand between its second and its third line.
+    """
     if not path.exists():
         return None, []
-    num_gpus, tables, column = None, [], None
+    num_gpus, evaluations, scores, num_lines = None, [], [], 0
     for line in path.read_text(errors='replace').splitlines():
         if num_gpus is None and 'GPU number: ' in line:
             num_gpus = int(line.rpartition(':')[2])
+        elif line.startswith('+'):
+            num_lines += 1
         elif line.startswith('|') and line.endswith('|'):
-            name, *numbers = (cell.strip() for cell in line[1:-1].split('|'))
+            name, *cells = (cell.strip() for cell in line[1:-1].split('|'))
             if name == 'Class':
-                column = numbers.index('IoU') if 'IoU' in numbers else None
-                tables.append({})
-            elif column is not None:
+                scores, num_lines = cells, 0
+                if not evaluations or not evaluations[-1].keys().isdisjoint(scores):
+                    evaluations.append({})
+                evaluations[-1].update((score, {}) for score in scores)
+            elif num_lines == 1 and len(cells) == len(scores):
                 try:
-                    tables[-1][name] = float(numbers[column])
-                except (IndexError, ValueError):
-                    column = None  # another table, or what a crash left of this one
-        elif not line.startswith('+'):
-            column = None
-    return num_gpus, tables
+                    for score, cell in zip(scores, cells, strict=True):
+                        evaluations[-1][score][name] = float(cell)
+                except ValueError:  # what a crash left
+                    for score in scores:
+                        del evaluations[-1][score]
+                    scores = []
+        else:
+            scores = []
+    return num_gpus, evaluations
 
 
-def _table_of(miou, tables):
-    """The last table whose mean is this mIoU; classes that neither label nor prediction has (NaN) do not count."""
-    for table in reversed(tables):
-        values = [value for value in table.values() if not math.isnan(value)]
+def _scores_of(miou, evaluations):
+    """The last class tables with this mean IoU; classes that neither label nor prediction has (NaN) do not count."""
+    for scores in reversed(evaluations):
+        values = [value for value in scores.get('IoU', {}).values() if not isnan(value)]
         if values and abs(fmean(values) - miou) <= ROUNDING:
-            return table
+            return scores
     return {}

@@ -26,7 +26,9 @@ def make_run():
             configs[name] = Config.fromfile(CONFIGS / f'{name}.py')
         cfg = deepcopy(configs[name])
         cfg.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
-        result = None if miou is None else Result(cfg.train_cfg.max_epochs, miou, dict(class_iou), dict(mIoU=miou))
+        result = (
+            None if miou is None else Result(cfg.train_cfg.max_epochs, miou, dict(IoU=dict(class_iou)), dict(mIoU=miou))
+        )
         return Run(
             Path(work_dir).resolve(), '20260101_000000', cfg, num_gpus, result, 'stopped' if miou is None else FINISHED
         )

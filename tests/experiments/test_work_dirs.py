@@ -136,6 +136,28 @@ def test_a_class_table_that_is_not_of_this_miou_is_left_out(tmp_path, table):
     assert read_runs(tmp_path)[0].result.class_iou == {}
 
 
+def test_class_scores_of_boundaries(tmp_path):
+    boundaries = (
+        '+-------+------+-------+\n| Class | BIoU | F 3px |\n+-------+------+-------+\n| road | 1.0 | 2.0 |\n'
+        '| mean | 3.0 | 4.0 |\n+-------+------+-------+\n| mean | 5.0 | 6.0 |\n+-------+------+-------+\n'
+    )
+    log = (
+        TABLE.format(0.0, 0.0) + boundaries + 'mIoU\n' + TABLE.format(40.0, 60.0) + f'per class results:\n{boundaries}'
+    )
+    write_session(tmp_path, FIRST, [val(3)], log=log)
+    scores = read_runs(tmp_path)[0].result.class_scores
+    assert scores['IoU']['road'] == 40
+    assert (scores['BIoU'], scores['F 3px']) == ({'road': 1.0, 'mean': 3.0}, {'road': 2.0, 'mean': 4.0})
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_training_whose_loss_is_not_finite_diverged(tmp_path, value):
+    write_session(tmp_path, FIRST, [loss(1), loss(2) | dict(loss=value), val(2), loss(3), val(3)])
+    (run,) = read_runs(tmp_path)
+    assert (run.result, run.state) == (None, f'diverged: loss {value} at iteration 20')
+    assert run.has_ended
+
+
 def test_without_a_log(tmp_path):
     (write_session(tmp_path, FIRST, [val(3)]) / f'{FIRST}.log').unlink()
     (run,) = read_runs(tmp_path)

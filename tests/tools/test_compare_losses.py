@@ -7,9 +7,13 @@ import contextlib
 import csv
 import io
 import json
+import math
+import os
+import shutil
 import time
 import traceback
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -22,6 +26,7 @@ from mmseg.registry import MODELS
 from yapf.yapflib import yapf_api
 
 from mmseg_cpg.experiments import trainings
+from mmseg_cpg.experiments.records import Record
 
 COMPARE = ['compare_losses', 'tiny.py', '--work-dir', 'compare']
 
@@ -99,7 +104,7 @@ def test_compares_trainings_and_goes_on_where_one_failed(here, in_this_process, 
     message = fails_with(*arguments)
     reason = 'CE + FailingLoss:0.5, seed 1, failed: FloatingPointError: a number too many'
     assert message.startswith(f'Error: 1 of 4 trainings have no result ({reason})')
-    names = ['base', 'base+FailingLoss_0.5']
+    names = ['base', 'base+FailingLoss=0.5']
     assert in_this_process == [f'{name}_seed_{seed}' for seed in (0, 1) for name in names]
     assert [losses for losses, (state, _) in results().items() if state != 'finished'] == [('CE + FailingLoss:0.5', 1)]
     assert 'failed: FloatingPointError: a number too many' in Path('compare/compare.md').read_text()
@@ -108,11 +113,11 @@ def test_compares_trainings_and_goes_on_where_one_failed(here, in_this_process, 
     failing['fails'] = False
     in_this_process.clear()
     run_tool(*arguments)
-    assert in_this_process == ['base+FailingLoss_0.5_seed_1']
+    assert in_this_process == ['base+FailingLoss=0.5_seed_1']
     sessions = logged(in_this_process[0])
     assert [[row['step'] for row in session if 'loss' in row] for session in sessions] == [[1], [2, 3]]
     printed = capsys.readouterr().out
-    assert 'CE, seed 0 (1 of 4) is finished in compare/base_seed_0.' in printed
+    assert 'CE, seed 0 (1 of 4): finished.' in printed
     assert 'CE (baseline)' in printed
 
     # The tables are made of what the trainings logged last.
@@ -130,7 +135,7 @@ def test_compares_trainings_and_goes_on_where_one_failed(here, in_this_process, 
 
 def test_the_losses_reach_the_training(here, in_this_process, run_tool):
     run_tool(*COMPARE, '--losses', 'base+CPGLoss:0.25,ksize=5', '--seeds', 3)
-    cfg = Config.fromfile('compare/base+CPGLoss_0.25,ksize=5_seed_3/tiny.py')
+    cfg = Config.fromfile('compare/base+CPGLoss=0.25,ksize=5_seed_3/tiny.py')
     assert cfg.randomness.seed == 3
     own = dict(type='CrossEntropyLoss', avg_non_ignore=True)
     assert cfg.model.decode_head.loss_decode == [own, dict(type='CPGLoss', loss_weight=0.25, ksize=5)]
@@ -174,14 +179,115 @@ def folders(commands):
 def test_losses_and_seeds_may_join(launched, run_tool):
     commands, _ = launched
     run_tool(*COMPARE, '--losses', 'base+CPGLoss:1', '--seeds', 0)
-    assert folders(commands) == ['base_seed_0', 'base+CPGLoss_1_seed_0']
+    assert folders(commands) == ['base_seed_0', 'base+CPGLoss=1_seed_0']
     commands.clear()
     losses = ['CPGLoss:1.00+base', 'base', 'base+CPGLoss:1.0', 'base + CPGLoss:1']
     run_tool(*COMPARE, '--losses', *losses, '--seeds', 0, 4, 0, '--cfg-options', 'train_dataloader.num_workers=1')
-    joined = ['CPGLoss_1+base_seed_0', 'base_seed_4', 'CPGLoss_1+base_seed_4', 'base+CPGLoss_1_seed_4']
+    joined = ['CPGLoss=1+base_seed_0', 'base_seed_4', 'CPGLoss=1+base_seed_4', 'base+CPGLoss=1_seed_4']
     assert folders(commands) == joined
     assert len(read_csv('compare_trainings.csv')) == 6
     assert [row['losses'] for row in read_csv('compare.csv')] == ['CE', 'CPGLoss:1 + CE', 'CE + CPGLoss:1']
+
+
+def test_names_that_differ_have_folders_that_differ(launched, tools):
+    import importlib
+
+    folder_name = importlib.import_module('compare_losses').folder_name
+    names = ['base+X:1', 'base+X_1', 'base+X,a=1', 'base+X,a=b:1', 'base+X,a=b=1', 'X:1+base', 'X+base']
+    assert len({folder_name(name, 0) for name in names}) == len(names)
+
+
+def test_trainings_run_side_by_side(here, monkeypatch, run_tool):
+    running, most, places = set(), [], []
+    both = Barrier(2, timeout=60)
+
+    def run(command, env, **options):
+        folder = Path(command[-1])
+        places.append(env['OMP_NUM_THREADS'])
+
+        def wait():
+            running.add(folder)
+            both.wait()
+            most.append(len(running))
+            both.wait()
+            running.remove(folder)
+            vis_data = folder / '20260101_000000' / 'vis_data'
+            vis_data.mkdir(parents=True)
+            (vis_data / 'config.py').write_text((folder / 'tiny.py').read_text())
+            rows = [dict(loss=1.0, iter=3, step=3), dict(mIoU=50.0, step=0)]
+            (vis_data / 'scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+            return 0
+
+        return contextlib.nullcontext(SimpleNamespace(stderr=[], wait=wait))
+
+    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: range(8))
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, 1, 2, 3, '--jobs', 2)
+    assert most == [2] * 4
+    assert places == ['4'] * 4
+    assert len(read_csv('compare_trainings.csv')) == 4
+
+
+def test_jobs_share_the_gpus(launched, run_tool, fails_with, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,7')
+    message = fails_with(*COMPARE, '--losses', 'base', '--seeds', 0, '--jobs', 2, '--gpus', 2)
+    assert '--jobs 2 with 2 GPUs each need 4 GPUs, but there are 3' in message
+    assert [place['CUDA_VISIBLE_DEVICES'] for place in trainings._places(3, 1)] == ['4', '5', '7']
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3')
+    places = trainings._places(2, 2)
+    assert [place['CUDA_VISIBLE_DEVICES'] for place in places] == ['0,1', '2,3']
+    assert len({place['PORT'] for place in places}) == 2
+
+
+def test_the_record_needs_no_work_dirs(launched, run_tool):
+    commands, _ = launched
+    arguments = [*COMPARE, '--losses', 'base+CPGLoss:0.5', '--seeds', 0, '--csv', 'record/all.csv']
+    run_tool(*arguments)
+    assert len(commands) == 2
+    markdown = Path('compare/compare.md').read_text()
+    shutil.rmtree('compare')
+    commands.clear()
+    run_tool(*arguments, '--work-dir', 'elsewhere')
+    assert commands == []
+    assert Path('elsewhere/compare.md').read_text() == markdown
+    run_tool(*arguments[:-2], '--seeds', 0, 1, '--work-dir', 'elsewhere', '--csv', 'record/all.csv')
+    assert folders(commands) == ['base_seed_1', 'base+CPGLoss=0.5_seed_1']
+    base, cpg, *_ = Record('record/all.csv').rows()
+    assert (base['config'], base['losses'], base['seed'], base['mIoU']) == ('tiny', 'base', '0', '51')
+    assert (cpg['losses'], cpg['title'], cpg['mIoU']) == ('base+CPGLoss:0.5', 'CE + CPGLoss:0.5', '52')
+    assert cpg['torch'] == torch.__version__
+    assert len(os.listdir('record')) == 2  # and the lock
+
+
+def test_a_record_is_for_one_config_of_a_name(launched, run_tool, fails_with):
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--csv', 'all.csv')
+    other = [*COMPARE[:-1], 'elsewhere', '--losses', 'base', '--seeds', 0, '--csv', 'all.csv']
+    message = fails_with(*other, '--cfg-options', 'optim_wrapper.optimizer.lr=0.02')
+    assert "'all.csv' holds trainings of another 'tiny'" in message
+
+
+def test_a_diverged_training_is_in_no_mean(launched, run_tool):
+    commands, changes = launched
+    changes['base+CPGLoss=1_seed_0'] = lambda row, val: (row | dict(loss=math.nan), val)
+    arguments = [*COMPARE, '--losses', 'base+CPGLoss:1', '--seeds', 0, 1, '--csv', 'all.csv']
+    run_tool(*arguments)
+    assert [row['seeds'] for row in read_csv('compare.csv')] == ['2', '1']
+    assert results()['CE + CPGLoss:1', 0] == ('diverged: loss nan at iteration 3', '')
+    row = Record('all.csv').find('tiny', 'base+CPGLoss:1', 0)
+    assert row['state'] == 'diverged: loss nan at iteration 3'
+    assert row['mIoU'] == ''
+    commands.clear()
+    run_tool(*arguments)
+    assert commands == []
+
+
+def test_a_record_of_the_work_dir_that_cannot_be_read(launched, run_tool, fails_with):
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
+    record = Path('compare/comparison.json')
+    record.write_text(record.read_text()[:100])
+    assert "'compare/comparison.json' cannot be read" in fails_with(*COMPARE, '--losses', 'base', '--seeds', 0)
 
 
 def test_several_gpus_train_together(launched, run_tool):
@@ -304,7 +410,7 @@ def test_folders_have_names_that_shells_like(here, tools):
     import importlib
 
     name = importlib.import_module('compare_losses').folder_name
-    assert name('base+mmseg_cpg.CPGLoss:1.5,ksize=3', 0) == 'base+mmseg_cpg.CPGLoss_1.5,ksize=3_seed_0'
+    assert name('base+mmseg_cpg.CPGLoss:1.5,ksize=3', 0) == 'base+mmseg_cpg.CPGLoss=1.5,ksize=3_seed_0'
     odd = [name(f"A,path={path},text='x y'", 0) for path in ('a/b', 'a_b', 'a b')]
     assert len(set(odd)) == 3
     assert all(set(each) <= set('abcdefghijklmnopqrstuvwxyzA0123456789_,=-') for each in odd)

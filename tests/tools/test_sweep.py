@@ -96,7 +96,7 @@ def test_goes_on_where_it_stopped(write_config, run_tool, fails_with, tmp_path, 
 
     capsys.readouterr()
     run_tool(*arguments)
-    assert 'λ = 0.5 (1 of 1) is finished in sweep/lambda_0.5.' in capsys.readouterr().out
+    assert 'λ = 0.5 (1 of 1) has ended in sweep/lambda_0.5.' in capsys.readouterr().out
     assert steps(folder) == [[1], [2, 3]]
 
 
@@ -334,7 +334,7 @@ def test_a_training_that_a_killed_sweep_leaves_behind_keeps_others_out(hanging, 
     assert is_running(training)
     assert "is running in 'sweep'" in fails_with('sweep', *SWEEP)
     os.kill(training, signal.SIGKILL)
-    with Path('sweep/sweep.json').open('a') as record:
+    with Path('sweep/sweep.lock').open('a') as record:
         wait_until(lambda: can_lock(record))
 
 

@@ -1,0 +1,32 @@
+"""Files that several processes write, and that a crash or a full disk must not break."""
+
+import contextlib
+import fcntl
+import os
+
+
+def write_atomically(path, text):
+    """Write a file so that it is there whole, or, if that fails, as it was before."""
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def wait_for_lock(file):
+    """Wait until no other process has an open file locked, and lock it. Some file systems of clusters have no locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def try_lock(file):
+    """Lock an open file unless another process has it locked, and say whether nobody else has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # some file systems of clusters have no locks
+    return True

@@ -1,0 +1,191 @@
+"""A CSV file with a row for each training, from which tables and plots are made without the work dirs."""
+
+import csv
+import hashlib
+import io
+import json
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from ..cli.errors import UserError
+from .comparison import Training
+from .costs import read_costs
+from .experiments import training_part
+from .files import wait_for_lock, write_atomically
+from .work_dirs import FINISHED, read_scalars
+
+# What tells a training from the others.
+KEY = ('config', 'losses', 'seed')
+# What a row says besides its scores; those come after it.
+ABOUT = (*KEY, 'title', 'state', 'iterations', 'validations', 'config_sha256', 'started', 'commit', 'device')
+PACKAGES = ('torch', 'numpy', 'mmcv', 'mmengine', 'mmsegmentation')
+PACKAGES += ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmsegmentation')
+# Scores of classes that are not recorded: a trimap's are five widths times IoU and accuracy.
+TRIMAP = ('IoU ', 'Acc ')
+# The share of the CPG loss in the total is recorded as its mean over this last part of the training.
+LAST = 1 / 3
+
+
+class Record:
+    """A CSV file with a row for each training that ended. Several processes may write to one.
+
+    Args:
+        path (str | Path): The file; it is made with the first row.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def rows(self):
+        """The rows, as text by column (list[dict[str, str]]).
+
+        Raises:
+            UserError: If the file is no such record.
+        """
+        if not self.path.exists():
+            return []
+        with self.path.open(newline='') as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in ABOUT if name not in (reader.fieldnames or [])]
+            if missing:
+                raise UserError(f"'{self.path}' is no record of trainings: it has no column '{missing[0]}'.")
+            return [{name: text or '' for name, text in row.items()} for row in reader]
+
+    def find(self, config, losses, seed):
+        """The row of a training, None if there is none."""
+        return next((row for row in self.rows() if _key(row) == (config, losses, str(seed))), None)
+
+    def add(self, row):
+        """Add the row of a training, or replace it.
+
+        Args:
+            row (dict): As :func:`make_row` returns it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f'.{self.path.name}.lock').open('a') as lock:
+            wait_for_lock(lock)
+            rows = [each for each in self.rows() if _key(each) != _key(row)]
+            rows.append({name: _text(value) for name, value in row.items()})
+            columns = dict.fromkeys(name for each in rows for name in each)
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(rows)
+            write_atomically(self.path, text.getvalue())
+
+
+def make_row(config, losses, seed, title, config_sha256, run):
+    """Make the row of a training that ended.
+
+    Args:
+        config (str): Name of the config.
+        losses (str): Its losses as on the command line.
+        seed (int): Its seed.
+        title (str): Its losses in tables.
+        config_sha256 (str): :func:`fingerprint` of its config.
+        run (Run): What it left.
+
+    Returns:
+        dict: Values by column: what the training was, its costs, and, unless it diverged, its scores.
+    """
+    return {
+        **dict(zip(KEY, (config, losses, seed), strict=True)),
+        'title': title,
+        'state': run.state,
+        'iterations': run.cfg.train_cfg.get('max_iters') or f'{run.cfg.train_cfg.max_epochs} epochs',
+        'validations': json.dumps([[each.progress, *_validation(each)] for each in run.validations]),
+        'config_sha256': config_sha256,
+        'started': run.started,
+        **(run.cfg.get('provenance') or dict(commit='', device='')),
+        **read_costs(run)._asdict(),
+        'cpg_share': _last(read_scalars(run).get('cpg_share', {})),
+        **(_scores(run.result) if run.state == FINISHED else {}),
+    }
+
+
+def _validation(result):
+    return result.miou, result.metrics.get('mBIoU')
+
+
+def _scores(result):
+    names = [name for name in result.class_scores if not name.startswith(TRIMAP)]
+    by_class = {f'{name}: {each}': value for name in names for each, value in result.class_scores[name].items()}
+    return {**result.metrics, **by_class}
+
+
+def _last(values):
+    """The mean of what was logged in the last part of a training, None if nothing was."""
+    end = max(values, default=0)
+    return fmean(value for at, value in values.items() if at > (1 - LAST) * end) if values else None
+
+
+def read_row(row, folder):
+    """The training that a row is of, with its scores and costs (Training)."""
+    values = {name: _number(text) for name, text in row.items() if name not in ABOUT and row['state'] == FINISHED}
+    values = {name: value for name, value in values.items() if value is not None}
+    return Training(row['title'], int(row['seed']), row['state'], folder, values)
+
+
+def fingerprint(cfg):
+    """What tells a config's training from others, whatever its losses, its seed and the place of its data (str)."""
+    part = training_part(cfg)
+    part['model'] = {**part['model'], 'decode_head': _without_losses(part['model'].get('decode_head'))}
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_losses(head):
+    if isinstance(head, list):
+        return [*head[:-1], _without_losses(head[-1])]
+    return {key: value for key, value in (head or {}).items() if key != 'loss_decode'}
+
+
+def provenance():
+    """What a training runs on: the commit of this project, the versions of what it uses, the device."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
+    versions = {name: found for name in PACKAGES if (found := _version(name))}
+    return dict(commit=_commit(), device=device, python=platform.python_version(), **versions)
+
+
+def _commit():
+    """The commit, with '-dirty' if files differ from it; empty outside of a repository."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    except OSError:
+        return ''
+    return done.stdout.strip()
+
+
+def _cpu():
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ''
+
+
+def _key(row):
+    return tuple(str(row[name]) for name in KEY)
+
+
+def _text(value):
+    return '' if value is None else f'{value:.6g}' if isinstance(value, float) else str(value)
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return None
