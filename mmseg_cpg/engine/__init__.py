@@ -3,6 +3,7 @@ from .hooks import (
     BoundaryVisualizationHook,
     CheckBatchSizeHook,
     CPGLogHook,
+    LossWeightHook,
     PeakMemoryHook,
     ReproducibleResumeHook,
 )
@@ -12,6 +13,7 @@ __all__ = [
     'BoundaryVisualizationHook',
     'CPGLogHook',
     'CheckBatchSizeHook',
+    'LossWeightHook',
     'PeakMemoryHook',
     'ReproducibleResumeHook',
 ]

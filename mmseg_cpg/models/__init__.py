@@ -1,4 +1,4 @@
-from .backbones import GraDNet
+from .backbones import AutocastBackbone, EfficientNetLite0, GraDNet
 from .edge_network import EdgeNetwork
 from .losses import (
     ActiveBoundaryLoss,
@@ -13,10 +13,12 @@ from .losses import (
 
 __all__ = [
     'ActiveBoundaryLoss',
+    'AutocastBackbone',
     'BoundaryCrossEntropyLoss',
     'BoundaryF1Loss',
     'CPGLoss',
     'EdgeNetwork',
+    'EfficientNetLite0',
     'GraDNet',
     'LocallyAdaptiveLoss',
     'RMILoss',

@@ -1,0 +1,51 @@
+# A quarter of UNet's usual width, from scratch, with cross-entropy alone: made for one CPU core.
+_base_ = [
+    'mmseg::_base_/models/fcn_unet_s5-d16.py',
+    'mmseg::_base_/default_runtime.py',
+    './_base_/sstem_256x256.py',
+]
+custom_imports = dict(imports=['mmseg_cpg'], allow_failed_imports=False)
+max_iters = 1200
+
+norm_cfg = dict(type='BN', requires_grad=True)
+model = _base_.model
+model.data_preprocessor.size = _base_.crop_size
+model.backbone.update(base_channels=16, norm_cfg=norm_cfg)
+model.backbone = dict(type='AutocastBackbone', backbone=model.backbone)
+model.decode_head.update(
+    in_channels=16,
+    channels=16,
+    num_classes=len(_base_.metainfo.classes),
+    norm_cfg=norm_cfg,
+    loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+)
+model.auxiliary_head = None
+model.test_cfg = dict(mode='whole')
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01),
+    paramwise_cfg=dict(norm_decay_mult=0.0),
+)
+# The paper's schedule, by iteration, after a warm-up: most of the last third is fine tuning.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type='PolyLR', power=2.0, eta_min=0.0, begin=100, end=max_iters, by_epoch=False),
+]
+# Validated at the beginning, in the middle and at the end of the last third, which shows whether it has converged.
+train_cfg = dict(
+    type='IterBasedTrainLoop', max_iters=max_iters, val_begin=max_iters * 2 // 3, val_interval=max_iters // 6
+)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters // 3, max_keep_ckpts=1),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+)
+# With a CPG loss, logs its share of the total and the boundary's share of the pixels.
+custom_hooks = [dict(type='mmseg_cpg.CPGLogHook')]
+randomness = dict(seed=0)

@@ -1,0 +1,11 @@
+# CPG's weight grows from 0 to the given one over the first two thirds of the training.
+_base_ = './unet_fcn_1xb4-1200i_sstem-256x256.py'
+model = _base_.model
+model.decode_head.loss_decode = [
+    model.decode_head.loss_decode,
+    dict(type='mmseg_cpg.CPGLoss', ksize=7, loss_weight=1.0),
+]
+custom_hooks = [
+    dict(type='mmseg_cpg.CPGLogHook'),
+    dict(type='mmseg_cpg.LossWeightHook', loss_name='loss_cpg', end=_base_.max_iters * 2 // 3),
+]

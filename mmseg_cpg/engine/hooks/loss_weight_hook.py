@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import nn
+
+
+@HOOKS.register_module()
+class LossWeightHook(Hook):
+    """Ramp the weight of a loss linearly while training, e.g. that of a boundary loss from 0 to what the config says.
+
+    In iteration t, counted from 0, the weight is ``loss_weight`` of the config times
+
+    - ``start_factor`` up to iteration ``begin``,
+    - ``start_factor + (end_factor - start_factor) * (t - begin) / (end - begin)`` from there to ``end``,
+    - ``end_factor`` from then on,
+
+    as with mmengine's LinearParamScheduler. It depends on the iteration alone, so a resumed training continues the
+    ramp. The log shows it as ``LOSS_NAME_weight``.
+
+    Args:
+        loss_name: The loss's ``loss_name``. All losses of that name in the model are meant, those of auxiliary heads
+            included; to leave one out, give it another ``loss_name``.
+        start_factor: Factor at the beginning, at least 0.
+        end_factor: Factor at the end, at least 0.
+        begin: The iteration at which the ramp begins, or with ``by_epoch`` the epoch.
+        end: Where it ends. Defaults to the end of the training.
+        by_epoch: Whether to count epochs and change the weight once an epoch.
+
+    Raises:
+        ValueError: An argument has a wrong value, or, when the training starts, no loss has that name or a number as
+            ``loss_weight``, or the ramp ends before it begins.
+
+    Example:
+        >>> custom_hooks = [dict(type='mmseg_cpg.LossWeightHook', loss_name='loss_cpg', end=8000)]
+    """
+
+    def __init__(
+        self,
+        loss_name: str,
+        start_factor: float = 0.0,
+        end_factor: float = 1.0,
+        begin: int = 0,
+        end: int | None = None,
+        by_epoch: bool = False,
+    ) -> None:
+        for name, value in (('start_factor', start_factor), ('end_factor', end_factor), ('begin', begin)):
+            if not isinstance(value, Real) or not 0 <= value < math.inf:
+                raise ValueError(f'{name} must be a finite number >= 0, got {value!r}')
+        self.loss_name = loss_name
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.begin = begin
+        self.end = end
+        self.by_epoch = by_epoch
+        self._losses: list[tuple[nn.Module, float]] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Look up the losses and their weights."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        named = [module for module in model.modules() if isinstance(getattr(module, 'loss_name', None), str)]
+        losses = [module for module in named if module.loss_name == self.loss_name]
+        if not losses:
+            names = ', '.join(sorted({module.loss_name for module in named})) or 'none'
+            raise ValueError(f"LossWeightHook: no loss is called '{self.loss_name}'; the model's are {names}")
+        for loss in losses:
+            if not isinstance(getattr(loss, 'loss_weight', None), Real):
+                raise ValueError(f'LossWeightHook: {type(loss).__name__} has no number as loss_weight')
+        end = runner.max_epochs if self.by_epoch else runner.max_iters
+        self._end = end if self.end is None else self.end
+        if self._end <= self.begin:
+            raise ValueError(f'LossWeightHook: end must be greater than begin = {self.begin}, got {self._end}')
+        self._losses = [(loss, loss.loss_weight) for loss in losses]
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Set the weight for this iteration."""
+        factor = self.factor(runner.epoch if self.by_epoch else runner.iter)
+        for loss, weight in self._losses:
+            loss.loss_weight = factor * weight
+        runner.message_hub.update_scalar(f'train/{self.loss_name}_weight', self._losses[0][0].loss_weight)
+
+    def after_train(self, runner: Runner) -> None:
+        """Give the losses the weights of the config again."""
+        for loss, weight in self._losses:
+            loss.loss_weight = weight
+        self._losses = []
+
+    def factor(self, progress: int) -> float:
+        """The factor of the weight after some iterations, or epochs."""
+        done = min(max((progress - self.begin) / (self._end - self.begin), 0.0), 1.0)
+        return self.start_factor + (self.end_factor - self.start_factor) * done

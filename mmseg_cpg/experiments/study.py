@@ -1,0 +1,309 @@
+"""The evidence study, docs/evidence.md: its plan, and what its trainings say."""
+
+import json
+from statistics import fmean
+from typing import NamedTuple
+
+from scipy.stats import ttest_1samp
+
+from .comparison import Comparison, Measure
+from .intervals import estimate
+from .records import read_row
+from .tables import Table
+from .work_dirs import FINISHED
+
+TUNING_SEED = 100
+SEEDS = (0, 1, 2, 3, 4)
+PRIMARY = (Measure('mIoU', 'mIoU', '%'), Measure('mBIoU', 'Boundary IoU', '%'))
+SECONDARY = (Measure('mF_1px', 'F-score 1 px', '%'), Measure('mF_3px', 'F-score 3 px', '%'))
+ALPHA = 0.05
+NOT_RUN = 'not run'
+
+
+class Dataset(NamedTuple):
+    """A data set of the study: its name, its config, and its thin classes."""
+
+    name: str
+    config: str
+    thin_classes: tuple
+
+
+DATASETS = {
+    'camvid': Dataset(
+        'CamVid',
+        'efficientnet-lite0_segformer_1xb4-2400i_camvid-256x384',
+        ('pole', 'sign symbol', 'fence', 'pedestrian', 'bicyclist'),
+    ),
+    'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-1200i_sstem-256x256', ('membrane', 'synapse')),
+}
+
+
+class Competitor(NamedTuple):
+    """A loss with the weights to choose from, e.g. 'CPGLoss' with the options ',ksize=3'."""
+
+    name: str
+    options: str
+    weights: tuple
+
+    @property
+    def losses(self):
+        """What it is trained with, as on the command line of ``compare_losses.py``, by weight (list[str])."""
+        return [f'base+{self.name}:{weight:g}{self.options}' for weight in self.weights]
+
+    @property
+    def title(self):
+        """What it is called in a table."""
+        return self.name + self.options
+
+
+CPG_WEIGHTS = (0.03, 0.1, 0.3, 1.0)
+CPG = tuple(Competitor('CPGLoss', f',ksize={ksize}', CPG_WEIGHTS) for ksize in (3, 5, 7))
+NEAR_BOUNDARY = Competitor('BoundaryCrossEntropyLoss', '', (0.1, 0.3, 1.0, 3.0))
+OTHERS = (
+    Competitor('RMILoss', '', (0.05, 0.15, 0.5, 1.5)),
+    Competitor('ActiveBoundaryLoss', ',preset=official', (0.1, 0.3, 1.0, 3.0)),
+    Competitor('DiceLoss', '', (0.1, 0.3, 1.0, 3.0)),
+)
+# In the order of their trainings.
+GROUPS = ((*CPG, NEAR_BOUNDARY), OTHERS)
+
+
+class Stage(NamedTuple):
+    """Trainings of a config: each of the losses with each of the seeds, the config's own ('base') always included."""
+
+    config: str
+    seeds: tuple
+    losses: list
+
+
+def stages(dataset, read_rows):
+    """Yield the trainings of a data set in their order (Stage).
+
+    Args:
+        dataset (Dataset): The data set.
+        read_rows (Callable[[], list[dict]]): Reads the record, from which weights are chosen as the study goes on.
+            A competitor without a choice is left out.
+    """
+    for competitors in GROUPS:
+        for competitor in competitors:
+            yield Stage(dataset.config, (TUNING_SEED,), competitor.losses)
+        yield Stage(dataset.config, SEEDS, _chosen(read_rows(), dataset.config, competitors))
+    best = choose(read_rows(), dataset.config, [losses for competitor in CPG for losses in competitor.losses])
+    if best is None:
+        return
+    tuned = [competitor for competitor in CPG if best in competitor.losses]
+    bce, twice, ramp = (f'{dataset.config}_{variant}' for variant in ('bce', '2x', 'ramp'))
+    yield Stage(bce, (TUNING_SEED,), tuned[0].losses)
+    yield Stage(bce, SEEDS, _chosen(read_rows(), bce, tuned))
+    yield Stage(twice, SEEDS[:1], [best])
+    yield Stage(ramp, SEEDS, [best.replace('base', 'CrossEntropyLoss:1,avg_non_ignore=True')])
+
+
+def _chosen(rows, config, competitors):
+    found = [choose(rows, config, competitor.losses) for competitor in competitors]
+    return ['base', *filter(None, found)]
+
+
+def choose(rows, config, losses):
+    """Choose the losses that did best with the tuning seed, by the mean of the primary outcomes.
+
+    Args:
+        rows (list[dict]): The record.
+        config (str): Name of the config.
+        losses (list[str]): Losses as on the command line.
+
+    Returns:
+        str | None: One of them; None while one has not been trained, or where all diverged.
+    """
+    tuned = {row['losses']: row for row in _of(rows, config, (TUNING_SEED,))}
+    if not tuned.keys() >= set(losses):
+        return None
+    scores = {each: tuning_score(tuned[each]) for each in losses if tuned[each]['state'] == FINISHED}
+    return max(scores, key=scores.get, default=None)
+
+
+def tuning_score(row):
+    """The mean of the primary outcomes of a training."""
+    return fmean(float(row[measure.key]) for measure in PRIMARY)
+
+
+def _of(rows, config, seeds):
+    return [row for row in rows if row['config'] == config and int(row['seed']) in seeds]
+
+
+class Difference(NamedTuple):
+    """What a loss changes in a primary outcome: the paired differences' estimate, p, and p after Holm's correction."""
+
+    losses: str
+    reference: str
+    measure: Measure
+    estimate: object
+    p: float
+    p_holm: float
+
+    @property
+    def is_significant(self):
+        """Whether it is, after the correction."""
+        return self.p_holm < ALPHA
+
+
+def compare_seeds(rows, dataset):
+    """Compare the losses on the seeds of the study (Comparison), None before the baseline has been trained."""
+    found = [row for row in _of(rows, dataset.config, SEEDS) if row['losses'] != 'base']
+    base = [row for row in _of(rows, dataset.config, SEEDS) if row['losses'] == 'base']
+    if not base:
+        return None
+    trainings = [read_row(row, '') for row in [*base, *found]]
+    return Comparison(dataset.name, trainings, [*PRIMARY, *SECONDARY], [])
+
+
+def differences(rows, dataset):
+    """All primary comparisons of a data set that all seeds have been trained for (list[Difference])."""
+    by_losses = {}
+    for row in _of(rows, dataset.config, SEEDS):
+        by_losses.setdefault(row['losses'], {})[int(row['seed'])] = read_row(row, '').values
+    pairs = [(losses, 'base') for losses in by_losses if losses != 'base']
+    cpg = choose(rows, dataset.config, [losses for competitor in CPG for losses in competitor.losses])
+    simplest = choose(rows, dataset.config, NEAR_BOUNDARY.losses)
+    if cpg in by_losses and simplest in by_losses:
+        pairs.append((cpg, simplest))
+    found = []
+    for losses, reference in pairs:
+        for measure in PRIMARY:
+            values = _paired(by_losses[losses], by_losses.get(reference, {}), measure)
+            if len(values) == len(SEEDS):
+                p = float(ttest_1samp(values, 0).pvalue)
+                found.append(Difference(losses, reference, measure, estimate(values), p, p))
+    corrected = holm([each.p for each in found])
+    return [each._replace(p_holm=p) for each, p in zip(found, corrected, strict=True)]
+
+
+def _paired(values, reference, measure):
+    """The differences of the seeds that both have (list[float])."""
+    seeds = [seed for seed in values if values[seed] and reference.get(seed)]
+    return [values[seed][measure.key] - reference[seed][measure.key] for seed in seeds]
+
+
+def holm(p_values):
+    """Correct p values for their number by Holm's step-down method (list[float])."""
+    corrected, highest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def tuning_scores(rows, dataset, competitor):
+    """The finished trainings with the tuning seed by weight, of CE alone (``competitor`` None) by 0 (dict)."""
+    tuned = {row['losses']: row for row in _of(rows, dataset.config, (TUNING_SEED,)) if row['state'] == FINISHED}
+    losses = {0.0: 'base'} if competitor is None else dict(zip(competitor.weights, competitor.losses, strict=True))
+    return {weight: tuned[each] for weight, each in losses.items() if each in tuned}
+
+
+def tuning_table(rows, dataset):
+    """The scores of all weights with the tuning seed (Table)."""
+    tuned = {row['losses']: row for row in _of(rows, dataset.config, (TUNING_SEED,))}
+    body = []
+    for competitor in (competitor for group in GROUPS for competitor in group):
+        best = choose(rows, dataset.config, competitor.losses)
+        for weight, losses in zip(competitor.weights, competitor.losses, strict=True):
+            cells = _score_cells(tuned.get(losses))
+            body.append([competitor.title, f'{weight:g}', *cells, 'chosen' if losses == best else ''])
+    base = ['none (CE alone)', '', *_score_cells(tuned.get('base')), '']
+    columns = ['added to CE', 'weight', *(f'{each.title}, {each.unit}' for each in PRIMARY), '']
+    return Table('tuning', f'{dataset.name}: choosing weights, seed {TUNING_SEED}', columns, [base, *body], [])
+
+
+def _score_cells(row):
+    if row is None:
+        return [NOT_RUN] * len(PRIMARY)
+    if row['state'] != FINISHED:
+        return [row['state'].partition(':')[0]] * len(PRIMARY)
+    return [f'{float(row[measure.key]):.2f}' for measure in PRIMARY]
+
+
+def differences_table(rows, dataset):
+    """The primary comparisons (Table), None while there are none."""
+    found = differences(rows, dataset)
+    if not found:
+        return None
+    columns = ['losses', 'compared with', 'outcome', 'difference, points', 'p', 'p (Holm)', 'significant']
+    body = [
+        [
+            each.losses,
+            each.reference,
+            each.measure.title,
+            each.estimate.text(2, '+'),
+            f'{each.p:.3f}',
+            f'{each.p_holm:.3f}',
+            'yes' if each.is_significant else 'no',
+        ]
+        for each in found
+    ]
+    note = f'Mean of {len(SEEDS)} paired differences ± half its 95 % interval; Holm over {len(found)} comparisons.'
+    return Table('differences', f'{dataset.name}: primary comparisons', columns, body, [note])
+
+
+def class_table(rows, dataset):
+    """What each loss changes in the IoU of each class, thin classes first (Table), None without a pair of seeds."""
+    comparison = compare_seeds(rows, dataset)
+    others = [losses for losses in comparison.losses if comparison.difference(losses, PRIMARY[0])]
+    if not others:
+        return None
+    prefix = 'IoU: '
+    names = [name.removeprefix(prefix) for name in comparison.trainings[0].values if name.startswith(prefix)]
+    body = []
+    for name in sorted(names, key=lambda name: name not in dataset.thin_classes):
+        measure = Measure(prefix + name, name, '%')
+        mean = comparison.mean(comparison.baseline, measure)
+        found = [comparison.difference(losses, measure) for losses in others]
+        thin = 'yes' if name in dataset.thin_classes else ''
+        body.append([name, thin, mean.text(2) if mean else '', *(each.text(2, '+') if each else '' for each in found)])
+    columns = ['class', 'thin', f'IoU, %: {comparison.baseline}', *(f'Δ {losses}' for losses in others)]
+    return Table('classes', f'{dataset.name}: gain by class', columns, body, [])
+
+
+def convergence_table(rows, dataset):
+    """Mean mIoU over the last third of the trainings with cross-entropy alone (Table), None before there is one."""
+    found = [row for row in rows if row['config'].startswith(dataset.config) and row['losses'] == 'base']
+    by_config = {}
+    for row in found:
+        by_config.setdefault(row['config'], []).append(json.loads(row['validations']))
+    body = [
+        [
+            f'`{config}`',
+            str(len(curves)),
+            ', '.join(f'{at}: {fmean(values):.2f}' for at, values in _by_progress(curves)),
+        ]
+        for config, curves in by_config.items()
+    ]
+    columns = ['config, its own losses', 'trainings', 'mean mIoU by iteration, %']
+    return Table('convergence', f'{dataset.name}: convergence', columns, body, []) if body else None
+
+
+def _by_progress(curves):
+    values = {}
+    for curve in curves:
+        for progress, miou, _ in curve:
+            values.setdefault(progress, []).append(miou)
+    return sorted(values.items())
+
+
+def status(rows):
+    """How many trainings ended, by data set, and how many of them diverged (Table)."""
+    body = []
+    for dataset in DATASETS.values():
+        found = [row for row in rows if row['config'].startswith(dataset.config)]
+        diverged = sum(row['state'] != FINISHED for row in found)
+        body.append([dataset.name, str(len(found)), str(planned(dataset)), str(diverged)])
+    return Table('status', 'Trainings so far', ['data', 'ended', 'planned', 'of those ended, diverged'], body, [])
+
+
+def planned(dataset):
+    """How many trainings the plan has for a data set, if every competitor gets a choice."""
+    competitors = [competitor for group in GROUPS for competitor in group]
+    tuning = 1 + sum(len(competitor.weights) for competitor in competitors)
+    seeds = len(SEEDS) * (1 + len(competitors))
+    bce = 1 + len(CPG_WEIGHTS) + 2 * len(SEEDS)
+    twice, ramp = 2, 2 * len(SEEDS)
+    return tuning + seeds + bce + twice + ramp

@@ -1,0 +1,76 @@
+"""The tables and plots of docs/evidence.md, made of its record alone."""
+
+from matplotlib.figure import Figure
+
+from .comparison_plot import draw_comparison
+from .files import write_atomically
+from .study import (
+    CPG,
+    DATASETS,
+    NEAR_BOUNDARY,
+    PRIMARY,
+    TUNING_SEED,
+    class_table,
+    compare_seeds,
+    convergence_table,
+    differences_table,
+    status,
+    tuning_scores,
+    tuning_table,
+)
+
+BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
+
+
+def results(rows):
+    """All that the record says, as Markdown."""
+    tables = [status(rows)]
+    for dataset in DATASETS.values():
+        tables.append(tuning_table(rows, dataset))
+        comparison = compare_seeds(rows, dataset)
+        if comparison is not None:
+            tables += [comparison.table(), differences_table(rows, dataset), class_table(rows, dataset)]
+        tables.append(convergence_table(rows, dataset))
+    return '\n'.join(table.markdown().replace('## ', '### ', 1) for table in tables if table is not None)
+
+
+def write_page(rows, path):
+    """Put the results into the page, between its two marks."""
+    head, _, rest = path.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    write_atomically(path, f'{head}{BEGIN}\n\n{results(rows)}\n{END}{tail}')
+
+
+def draw_plots(rows, folder):
+    """Draw the weights of each data set that has some, and its comparison over seeds once it has one."""
+    for key, dataset in DATASETS.items():
+        figure = draw_weights(rows, dataset)
+        if figure is not None:
+            figure.savefig(folder / f'{key}_weights.png')
+        comparison = compare_seeds(rows, dataset)
+        figure = comparison and draw_comparison(comparison)
+        if figure is not None:
+            figure.savefig(folder / f'{key}_seeds.png')
+
+
+def draw_weights(rows, dataset):
+    """Draw the primary outcomes over the weight, with the tuning seed (Figure), None before two are there."""
+    scores = {competitor: tuning_scores(rows, dataset, competitor) for competitor in (*CPG, NEAR_BOUNDARY)}
+    if max(map(len, scores.values())) < 2:
+        return None
+    base = tuning_scores(rows, dataset, None)
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout='constrained')
+    panels = figure.subplots(1, len(PRIMARY))
+    for axes, measure in zip(panels, PRIMARY, strict=True):
+        for competitor, found in scores.items():
+            values = [float(row[measure.key]) for row in found.values()]
+            axes.plot([*found], values, 'o-', label=competitor.title, markersize=4)
+        for row in base.values():
+            axes.axhline(float(row[measure.key]), color='black', linestyle='--', label='CE alone')
+        axes.set_xscale('log')
+        axes.set_xlabel('weight')
+        axes.set_title(f'{measure.title}, {measure.unit}', fontsize=10)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    figure.suptitle(f'{dataset.name}, seed {TUNING_SEED}: one training each', fontsize=11)
+    return figure

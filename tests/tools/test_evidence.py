@@ -1,0 +1,46 @@
+"""The tool that runs the evidence study, without its trainings."""
+
+import importlib
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mmseg_cpg.cli.loss_spec import check_losses, parse_losses
+from mmseg_cpg.experiments.study import DATASETS
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that the tool runs, which succeed and leave nothing."""
+    found = []
+
+    def run(command):
+        found.append(command)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    return found
+
+
+@pytest.mark.parametrize('name', DATASETS)
+def test_compare_losses_understands_its_commands(commands, run_tool, name, tmp_path):
+    run_tool('evidence', 'run', name, '--jobs', 2, '--csv', tmp_path / 'record.csv')
+    parser = importlib.import_module('compare_losses').build_parser()
+    for _, tool, *arguments in commands:
+        assert Path(tool).name == 'compare_losses.py'
+        args = parser.parse_args(arguments)
+        assert Path(args.config).exists()
+        assert (args.csv, args.jobs) == (str(tmp_path / 'record.csv'), 2)
+        for losses in args.losses:
+            check_losses(parse_losses(losses))
+    tuned = [args for args in map(parser.parse_args, (command[2:] for command in commands)) if args.seeds == [100]]
+    assert [len(args.losses) for args in tuned] == [4] * 7
+
+
+def test_what_fails_does_not_stop_the_others(commands, fails_with, monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, 'run', lambda command: commands.append(command) or SimpleNamespace(returncode=1))
+    message = fails_with('evidence', 'run', 'camvid', '--csv', tmp_path / 'record.csv')
+    assert message.startswith(f'Error: {len(commands)} comparisons of the study are not complete.')
+    assert len(commands) == 9

@@ -1,0 +1,84 @@
+"""The converters of the evidence study's data, on small files in the public layouts."""
+
+import cv2
+import numpy as np
+import pytest
+
+# A road with a lane marking, a child, a wall, void and a color that the data set has not.
+COLORS = [(128, 64, 128), (128, 0, 192), (192, 128, 64), (64, 192, 0), (0, 0, 0), (1, 2, 3)]
+IDS = [3, 3, 9, 1, 255, 255]
+GREYS = [0, 32, 64, 96, 128, 159, 191, 223, 255]
+
+
+@pytest.fixture
+def convert(tools, monkeypatch, tmp_path):
+    """Run a converter in an empty folder."""
+    monkeypatch.syspath_prepend(tools / 'dataset_converters')
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *argv):
+        __import__(name).main([str(arg) for arg in argv])
+
+    return run
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.asarray(content, np.uint8))
+
+
+def read(path):
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def test_camvid_in_its_original_layout(convert, tmp_path, capsys):
+    size = 720, 960
+    colors = np.repeat(np.array(COLORS, np.uint8), 160, 0)[None].repeat(720, 0)
+    for split, name in (('train', '0001TP_1'), ('val', '0016E5_2'), ('test', 'Seq05VD_3')):
+        write(tmp_path / f'images/{name}.png', np.full((*size, 3), 100))
+        write(tmp_path / f'labels/{name}_L.png', colors[..., ::-1])
+        (tmp_path / f'{split}.txt').write_text(f'{name}.png\n')
+    convert('camvid', 'images', '--labels', 'labels', '--splits', '.')
+    label = read(tmp_path / 'data/camvid/ann_dir/val/0016E5_2.png')
+    assert label.shape == (360, 480)
+    assert label[0].reshape(6, 80)[:, 40].tolist() == IDS
+    assert read(tmp_path / 'data/camvid/img_dir/train/0001TP_1.jpg').shape == (360, 480, 3)
+    assert '1 train, 1 val, 1 test images' in capsys.readouterr().out
+
+
+def test_camvid_in_segnets_layout(convert, tmp_path):
+    label = np.arange(12).repeat(30).reshape(1, -1).repeat(360, 0)
+    for split in ('train', 'val', 'test'):
+        write(tmp_path / f'CamVid/{split}/a.png', np.zeros((360, 360, 3)))
+        write(tmp_path / f'CamVid/{split}annot/a.png', label)
+    convert('camvid', 'CamVid', '-o', 'out')
+    assert np.unique(read(tmp_path / 'out/ann_dir/train/a.png')).tolist() == [*range(11), 255]
+
+
+def test_camvid_elsewhere(convert, tmp_path):
+    with pytest.raises(SystemExit, match=r"Error: '\.' has no folder trainannot"):
+        convert('camvid', '.')
+
+
+def write_stack(folder, greys):
+    for section in range(20):
+        write(folder / f'stack1/raw/{section:02}.tif', np.full((4, len(greys)), section))
+        write(folder / f'stack1/labels/labels{section:08}.png', np.array([greys] * 4))
+
+
+def test_sstem(convert, tmp_path, capsys):
+    write_stack(tmp_path, GREYS)
+    convert('sstem', '.')
+    for split, section, count in (('train', 12, 13), ('val', 13, 3), ('test', 16, 4)):
+        label = read(tmp_path / f'data/sstem/ann_dir/{split}/section_{section}.png')
+        assert label[0].tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4]
+        assert read(tmp_path / f'data/sstem/img_dir/{split}/section_{section}.png')[0, 0] == section
+        assert len(list((tmp_path / f'data/sstem/img_dir/{split}').iterdir())) == count
+
+
+def test_sstem_with_other_values(convert, tmp_path):
+    write_stack(tmp_path, [*GREYS, 17])
+    with pytest.raises(SystemExit, match=r"labels00000000\.png': grey value 17 is none of 0, 32"):
+        convert('sstem', '.')
+    with pytest.raises(SystemExit, match=r"00\.tif' is no image that can be read"):
+        convert('sstem', 'elsewhere')

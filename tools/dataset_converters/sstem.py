@@ -1,0 +1,76 @@
+"""Convert the ssTEM stack of the Drosophila ventral nerve cord to MMSegmentation's layout.
+
+Gerhard et al., "Segmented anisotropic ssTEM dataset of neural tissue" (figshare 856713): 20 sections of 1024x1024, in
+``stack1/raw/NN.tif`` and ``stack1/labels/labels000000NN.png``. Labels are grey values: 0, 32, 64, 96 and 128 membrane,
+159 glia and extracellular space, 191 mitochondria, 223 synapse, 255 intracellular (so 255 is not void here).
+
+Neighboring sections resemble each other, so the split is by position: sections 0 to 12 are for training, 13 to 15 for
+validation, 16 to 19 for testing.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+GREY_TO_LABEL = {0: 0, 32: 0, 64: 0, 96: 0, 128: 0, 159: 1, 191: 2, 223: 3, 255: 4}
+SPLITS = {'train': range(13), 'val': range(13, 16), 'test': range(16, 20)}
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description='Convert the ssTEM stack to mmsegmentation format')
+    parser.add_argument('source', type=Path, help='folder with stack1')
+    parser.add_argument('-o', '--out_dir', default='data/sstem', help='output path (default: %(default)s)')
+    return parser.parse_args(argv)
+
+
+def label_of_greys(greys):
+    """Turn a label in grey values, (H, W), into class ids (np.ndarray, uint8).
+
+    Raises:
+        ValueError: If it has other values.
+    """
+    unknown = np.setdiff1d(greys, [*GREY_TO_LABEL])
+    if unknown.size:
+        raise ValueError(f'grey value {unknown[0]} is none of {", ".join(map(str, GREY_TO_LABEL))}')
+    table = np.zeros(256, np.uint8)
+    table[[*GREY_TO_LABEL]] = [*GREY_TO_LABEL.values()]
+    return table[greys]
+
+
+def convert(source, out_dir, split, section):
+    """Convert a section.
+
+    Raises:
+        ValueError: If a file cannot be read.
+    """
+    stack = source / 'stack1'
+    files = {'img_dir': f'raw/{section:02}.tif', 'ann_dir': f'labels/labels{section:08}.png'}
+    for kind, path in ((kind, stack / name) for kind, name in files.items()):
+        content = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if content is None:
+            raise ValueError(f"'{path}' is no image that can be read")
+        if kind == 'ann_dir':
+            try:
+                content = label_of_greys(content)
+            except ValueError as error:
+                raise ValueError(f"'{path}': {error}") from error
+        folder = out_dir / kind / split
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f'section_{section:02}.png'), content)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    try:
+        for split, sections in SPLITS.items():
+            for section in sections:
+                convert(args.source, Path(args.out_dir), split, section)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'Error: {error}.') from error
+    print(f'{", ".join(f"{len(each)} {split}" for split, each in SPLITS.items())} images written to {args.out_dir}.')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""The evidence study, docs/evidence.md: run its trainings, and write what they say into the page.
+
+``run`` trains on one of the data sets in the planned order. The same command goes on where it stopped: what has a row
+in the record is not trained again, even without its work dir. ``report`` makes the page's tables and plots of the
+record.
+"""
+
+import bootstrap  # noqa: F401, I001  before everything that imports the stack
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.experiments.records import Record
+from mmseg_cpg.experiments.study import DATASETS, stages
+from mmseg_cpg.experiments.study_report import draw_plots, write_page
+
+TOOLS = Path(__file__).resolve().parent
+ROOT = TOOLS.parent
+RECORD = ROOT / 'docs/evidence/trainings.csv'
+PAGE = ROOT / 'docs/evidence.md'
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(description='Run the evidence study, or write its page.')
+    commands = parser.add_subparsers(dest='command', required=True)
+    run = commands.add_parser('run', help='train on a data set in the planned order')
+    run.add_argument('dataset', choices=DATASETS)
+    run.add_argument('--jobs', default='1', help='number of trainings side by side (default: %(default)s)')
+    run.add_argument('--csv', type=Path, default=RECORD, help='record of the trainings (default: that of the page)')
+    commands.add_parser('report', help="write the page's tables and plots")
+    return parser
+
+
+def run(dataset, jobs, record):
+    """Run the trainings of a data set; what fails is reported at the end, and does not stop the others.
+
+    Raises:
+        UserError: If some failed.
+    """
+    failed = 0
+    for stage in stages(dataset, record.rows):
+        command = [sys.executable, TOOLS / 'compare_losses.py', ROOT / f'configs/evidence/{stage.config}.py']
+        command += ['--work-dir', f'work_dirs/evidence/{stage.config}', '--csv', record.path, '--jobs', jobs]
+        command += ['--seeds', *stage.seeds, '--losses', *stage.losses]
+        failed += subprocess.run([str(part) for part in command]).returncode != 0
+    if failed:
+        raise UserError(f'{failed} comparisons of the study are not complete. The same command goes on with them.')
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    with one_line_errors():
+        if args.command == 'run':
+            run(DATASETS[args.dataset], args.jobs, Record(args.csv))
+        else:
+            rows = Record(RECORD).rows()
+            draw_plots(rows, RECORD.parent)
+            write_page(rows, PAGE)
+
+
+if __name__ == '__main__':
+    main()
