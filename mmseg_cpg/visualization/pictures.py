@@ -22,6 +22,7 @@ from .panels import DPI, add_legend, frame, make_panels, show
 from .scene import Line, Scene, choose_line
 
 BAND_PX = 3
+OVERVIEW_KSIZE = 3
 BOTH_WRONG_COLOUR = (150, 30, 140)
 LINE_COLOURS = ('C3', 'C0', 'C1', 'C4', 'C5')
 LABEL_LINE_COLOUR = 'C2'
@@ -197,15 +198,14 @@ def draw_comparison(scene: Scene) -> Figure:
 
 
 def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) -> Figure:
-    """Draw a row for each of several images: the label, and each prediction with its errors near the boundary.
+    """Draw a row for each of several images: the label, its boundary, and the predictions with their error near it.
 
     Args:
         scenes (Sequence[Scene]): The scenes, with labels, and with predictions of the same models.
         title (str): Title of the figure.
-        headings (Sequence[str]): What stands above the predictions of each model.
+        headings (Sequence[str]): Text above the predictions of each model.
     """
-    names = [prediction.name for prediction in scenes[0].predictions]
-    titles = ['image', 'label', *headings, *(f'{name}: errors within\n{BAND_PX} px of boundaries' for name in names)]
+    titles = ['image', 'label', f'boundary of the label,\nksize {OVERVIEW_KSIZE}', *headings]
     size = (ROW_INCHES * len(titles), ROW_INCHES * len(scenes) + 1)
     figure = Figure(figsize=size, dpi=DPI, layout='constrained')
     figure.suptitle(title, fontsize=14)
@@ -216,16 +216,17 @@ def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) 
     for row, scene in zip(axes, scenes, strict=True):
         maps = [scene.label, *(prediction.label for prediction in scene.predictions)]
         labels += maps
-        errors = [_paint_errors(scene, prediction, BAND_PX) for prediction in scene.predictions]
-        panels = [scene.image, *(paint_classes(each, scene.palette) for each in maps), *(each[0] for each in errors)]
-        for axis, panel in zip(row, panels, strict=True):
+        label, *predictions = (paint_classes(each, scene.palette) for each in maps)
+        boundary = paint_masks(scene.image, (scene.boundary(OVERVIEW_KSIZE).mask().numpy(), BOUNDARY_COLOUR))
+        for axis, panel in zip(row, [scene.image, label, boundary, *predictions], strict=True):
             show(axis, panel)
             axis.set(xticks=[], yticks=[])
-        for axis, (_, share) in zip(row[-len(names) :], errors, strict=True):
-            text = 'no boundary' if share is None else f'{share:.0f} % wrong'
+        for axis, prediction in zip(row[3:], scene.predictions, strict=True):
+            _, share = _paint_errors(scene, prediction, BAND_PX)
+            text = 'no boundary' if share is None else f'near boundary: {share:.0f} % wrong'
             box = dict(facecolor='black', edgecolor='none', alpha=0.6, pad=2)
-            axis.text(0.03, 0.04, text, transform=axis.transAxes, color='white', fontsize=9, bbox=box)
-    add_legend(figure, [*_class_entries(scenes[0], *labels), *ERROR_ENTRIES])
+            axis.text(0.03, 0.04, text, transform=axis.transAxes, color='white', fontsize=8.5, bbox=box)
+    add_legend(figure, [*_class_entries(scenes[0], *labels), ('boundary', BOUNDARY_COLOUR)])
     return figure
 
 

@@ -229,7 +229,7 @@ def draw(runs, scenes, num_tiles):
     yield (
         'overview',
         draw_overview(shown, title, headings),
-        f'What both predict, and where they are wrong within {BAND_PX} px of a boundary in the label.',
+        f'The label, its boundary, and both predictions, with their errors within {BAND_PX} px of a boundary.',
     )
     yield (
         'comparison',
