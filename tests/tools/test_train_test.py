@@ -228,7 +228,7 @@ def test_a_mistake_in_the_config_is_one_line(trained, fails_with, tmp_path, tool
             ['--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'],
             "the config has 'ApexOptimWrapper'",
         ),
-        ('train', ['--precompute-boundaries'], 'this one has none'),
+        ('train', ['--precompute-boundaries'], 'needs one of the losses ActiveBoundaryLoss, CPGLoss'),
         ('train', ['--auto-scale-lr'], 'auto_scale_lr = dict(base_batch_size=16)'),
         ('train', ['--launcher', 'pytorch'], 'tools/dist_train.sh'),
         ('train', ['--launcher', 'slurm'], 'tools/slurm_train.sh'),
