@@ -2,9 +2,9 @@
 
 import textwrap
 
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..visualization.panels import TextFigure
 from .comparison import COSTS
 
 BETTER, WORSE, UNCLEAR = '#1a7f37', '#c62828', '0.45'
@@ -28,7 +28,7 @@ def draw_comparison(comparison):
     if not scores:
         return None
     size = (2.6 + 2.9 * len(scores), 2.1 + 0.62 * len(shown))
-    figure = Figure(figsize=size, dpi=150, layout='constrained')
+    figure = TextFigure(figsize=size, dpi=150, layout='constrained')
     panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
     for axes, measure in zip(panels, scores, strict=True):
         _draw_panel(axes, comparison, shown, measure)

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..config_nodes import cpg_losses
+from ..visualization.panels import TextFigure
 
 STYLES = ('-', '--', ':', '-.')
 
@@ -66,7 +66,7 @@ def plot_curves(curves, panels):
     num_columns = min(len(panels), 3)
     num_rows = -(-len(panels) // num_columns)
     size = (max(4.6 * num_columns, 7), 3.4 * num_rows + 0.3 + 0.25 * len(curves))
-    figure = Figure(figsize=size, dpi=100, layout='constrained')
+    figure = TextFigure(figsize=size, dpi=100, layout='constrained')
     axes = figure.subplots(num_rows, num_columns, squeeze=False, sharex=True)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()

@@ -3,8 +3,7 @@
 import textwrap
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
-
+from ..visualization.panels import TextFigure
 from . import paper
 from .experiments import deviations, identify
 from .tables import Table
@@ -79,7 +78,7 @@ class Sweep(NamedTuple):
         kernels = ', '.join(f'{ksize}×{ksize}' for ksize in self.ksizes)
         notes = ["The paper's Table 2 is not shown, as it is not comparable.", *self.caveats()] if self.theirs else []
         text = '' if self.comparable else '\n'.join(line for note in notes for line in textwrap.wrap(note, 140))
-        figure = Figure(figsize=(8, 5), dpi=120, layout='constrained')
+        figure = TextFigure(figsize=(8, 5), dpi=120, layout='constrained')
         axes = figure.add_subplot()
         axes.plot([p.weight for p in finished], [p.miou for p in finished], 'o-', color='C0', label='this sweep')
         if self.comparable:

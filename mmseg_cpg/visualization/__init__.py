@@ -3,7 +3,7 @@
 from .painting import paint_classes, paint_masks
 from .panels import render
 from .pictures import draw_boundaries, draw_comparison, draw_errors, draw_gradients, draw_overview, draw_profile
-from .scene import Line, Prediction, Scene, choose_line
+from .scene import Line, Prediction, Scene, choose_line, head_ignore_index
 
 __all__ = [
     'Line',
@@ -16,6 +16,7 @@ __all__ = [
     'draw_gradients',
     'draw_overview',
     'draw_profile',
+    'head_ignore_index',
     'paint_classes',
     'paint_masks',
     'render',

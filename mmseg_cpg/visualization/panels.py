@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 PANEL_INCHES = 2.7
@@ -19,6 +21,16 @@ MAX_WIDTH_INCHES = 16.0
 LINE_INCHES = 0.19
 DPI = 100
 TITLE_LETTERS = 36
+
+
+class TextFigure(Figure):
+    """A figure that writes all text as it stands: names of classes and losses may contain dollar signs."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the figure."""
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        super().draw(renderer)
 
 
 def make_panels(
@@ -45,7 +57,7 @@ def make_panels(
         (width + SCALE_INCHES) * num_columns + 0.2,
         0.6 + sum(heights) + (SCALE_INCHES + title_inches) * len(heights),
     )
-    figure = Figure(figsize=size, dpi=DPI, layout='constrained')
+    figure = TextFigure(figsize=size, dpi=DPI, layout='constrained')
     figure.suptitle(textwrap.fill(title, int(11 * size[0])), fontsize=14)
     axes = figure.subplots(len(heights), num_columns, squeeze=False, height_ratios=heights)
     for axis in axes.flat:

@@ -18,7 +18,7 @@ from .painting import (
     paint_classes,
     paint_masks,
 )
-from .panels import DPI, add_legend, frame, make_panels, show
+from .panels import DPI, TextFigure, add_legend, frame, make_panels, show
 from .scene import Line, Scene, choose_line
 
 BAND_PX = 3
@@ -64,7 +64,7 @@ def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX)
         line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
         width_px (int): Width of :func:`.trimap_band` on each side. Defaults to 3, one of BoundaryMetric's.
     """
-    titles, pictures = ['image', 'label'], [scene.image, paint_classes(scene.label, scene.palette)]
+    titles, pictures = ['image', 'label'], [scene.image, paint_classes(scene.reference, scene.palette)]
     for prediction in scene.predictions:
         picture, share = _paint_errors(scene, prediction, width_px)
         titles.append(f'{prediction.name}\n' + ('no boundary' if share is None else f'{share:.1f} % of the band wrong'))
@@ -72,7 +72,7 @@ def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX)
     title = f'Errors within {width_px} pixels of the boundaries in the label'
     figure, axes = make_panels(title, titles, scene.label.shape, close_ups=True)
     _show_with_close_up(axes, pictures, _close_up(scene, line))
-    add_legend(figure, [*_class_entries(scene, scene.label), *ERROR_ENTRIES])
+    add_legend(figure, [*_class_entries(scene, scene.reference), *ERROR_ENTRIES])
     return figure
 
 
@@ -123,7 +123,7 @@ def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figur
     line = line or choose_line(scene.reference == category)
     part = line.close_up(scene.reference.shape)
     position = np.arange(line.start, line.stop)
-    figure = Figure(figsize=(12.5, 4.9), dpi=100, layout='constrained')
+    figure = TextFigure(figsize=(12.5, 4.9), dpi=100, layout='constrained')
     figure.suptitle(f"Probability of '{scene.classes[category]}' along {line}", fontsize=14)
     left, right = figure.subplots(1, 2, width_ratios=(1, 2.2))
     left.set_title('the pixels of the plot', fontsize=11)
@@ -152,8 +152,7 @@ def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figur
     _show_strips(right, scene, line)
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside right center', frameon=False, fontsize=10)
-    sources = [scene.label, *(each.label for each in scene.predictions)]
-    shown = [line.take(source) for source in sources if source is not None]
+    shown = [line.take(source) for source in (scene.reference, *(each.label for each in scene.predictions))]
     add_legend(figure, _class_entries(scene, *shown))
     return figure
 
@@ -178,7 +177,7 @@ def draw_comparison(scene: Scene) -> Figure:
     first, *others = scene.predictions
     panels = [('image', scene.image)]
     if scene.label is not None:
-        panels.append(('label', paint_classes(scene.label, scene.palette)))
+        panels.append(('label', paint_classes(scene.reference, scene.palette)))
     for prediction in scene.predictions:
         panels.append((_with_accuracy(scene, prediction), paint_classes(prediction.label, scene.palette)))
     entries = _class_entries(scene, scene.reference, *(each.label for each in scene.predictions))
@@ -207,14 +206,14 @@ def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) 
     """
     titles = ['image', 'label', f'boundary of the label,\nksize {OVERVIEW_KSIZE}', *headings]
     size = (ROW_INCHES * len(titles), ROW_INCHES * len(scenes) + 1)
-    figure = Figure(figsize=size, dpi=DPI, layout='constrained')
+    figure = TextFigure(figsize=size, dpi=DPI, layout='constrained')
     figure.suptitle(title, fontsize=14)
     axes = figure.subplots(len(scenes), len(titles), squeeze=False)
     for axis, text in zip(axes[0], titles, strict=True):
         axis.set_title(text, fontsize=12)
     labels = []
     for row, scene in zip(axes, scenes, strict=True):
-        maps = [scene.label, *(prediction.label for prediction in scene.predictions)]
+        maps = [scene.reference, *(prediction.label for prediction in scene.predictions)]
         labels += maps
         label, *predictions = (paint_classes(each, scene.palette) for each in maps)
         boundary = paint_masks(scene.image, (scene.boundary(OVERVIEW_KSIZE).mask().numpy(), BOUNDARY_COLOUR))
@@ -275,7 +274,7 @@ def _show_with_close_up(axes, pictures, part):
 
 def _show_strips(axis: Axes, scene: Scene, line: Line) -> None:
     """Show the classes along the line below its plot, those of the label above those of each prediction."""
-    sources = [('label', scene.label, LABEL_LINE_COLOUR)] if scene.label is not None else []
+    sources = [('label', scene.reference, LABEL_LINE_COLOUR)] if scene.label is not None else []
     for prediction, colour in zip(scene.predictions, LINE_COLOURS * len(scene.predictions), strict=False):
         sources.append((prediction.name, prediction.label, colour))
     height = 0.13 / len(sources)
@@ -292,5 +291,5 @@ def _show_strips(axis: Axes, scene: Scene, line: Line) -> None:
 def _class_entries(scene, *labels):
     """Names and colours of the classes that occur in label maps, void last."""
     ids = np.unique(np.concatenate([np.unique(label) for label in labels]))
-    entries = [(scene.classes[each], scene.palette[each]) for each in ids if each < len(scene.classes)]
-    return entries + [('void', VOID_COLOUR)] * any(each >= len(scene.classes) for each in ids)
+    entries = [(scene.classes[each], scene.palette[each]) for each in ids if 0 <= each < len(scene.classes)]
+    return entries + [('void', VOID_COLOUR)] * any(not 0 <= each < len(scene.classes) for each in ids)

@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmseg.structures import SegDataSample
+from torch import nn
 
 from mmseg_cpg.ops import BoundaryTargets, boundary_targets
 from mmseg_cpg.ops.cpg.dense import probability_gradient
 from mmseg_cpg.ops.cpg.sobel import sobel_numerators
 
+VOID = -1
 LINE_PX = 64
 NUM_EDGES = 4
 EDGE_DISTANCE_PX = 4
@@ -68,12 +70,14 @@ class Scene(NamedTuple):
 
     @property
     def reference(self) -> np.ndarray:
-        """The label, or the first prediction if there is none."""
-        return self.predictions[0].label if self.label is None else self.label
+        """The label, with ``VOID`` at void pixels, whose id may be a class's, too; without one the first prediction."""
+        if self.label is None:
+            return self.predictions[0].label
+        return np.where(self.label == self.ignore_index, VOID, self.label.astype(int))
 
     def boundary(self, ksize: int) -> BoundaryTargets:
         """The boundary of the label (or of the first prediction) as CPG loss has it."""
-        return boundary_targets(self.reference, ksize, ignore_index=self.ignore_index, ignore_policy=self.ignore_policy)
+        return boundary_targets(self.reference, ksize, ignore_index=VOID, ignore_policy=self.ignore_policy)
 
     def label_gradient(self, category: int, ksize: int) -> np.ndarray:
         """Magnitude of the label's gradient of a class, (H, W) of float32, 0 where CPG loss does not count it."""
@@ -89,8 +93,16 @@ class Scene(NamedTuple):
         categories = self.boundary(3).category.long()
         if len(categories):
             return int(categories.bincount().argmax())
-        ids = self.reference[self.reference != self.ignore_index]
+        ids = self.reference[self.reference != VOID]
         return int(np.bincount(ids.ravel(), minlength=1).argmax())
+
+
+def head_ignore_index(model: nn.Module) -> int:
+    """The id of void pixels for a segmentor, which its (last) decode head has; 255 for models of other kinds."""
+    while hasattr(model, 'module'):  # of wrappers that distribute a model or augment its tests
+        model = model.module
+    head = getattr(model, 'decode_head', None)
+    return getattr(head[-1] if isinstance(head, nn.ModuleList) else head, 'ignore_index', 255)
 
 
 class Line(NamedTuple):

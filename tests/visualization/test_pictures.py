@@ -1,5 +1,7 @@
 """What the pictures show, read from the figures' own data, and that rendering keeps the colours."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from mmseg_cpg.visualization import (
     draw_comparison,
     draw_errors,
     draw_gradients,
+    draw_overview,
     draw_profile,
     render,
 )
@@ -152,3 +155,30 @@ def test_render_keeps_the_colours(scene):
     assert picture.ndim == 3
     for colour in (RIGHT_COLOUR, WRONG_COLOUR, *PALETTE, VOID_COLOUR):
         assert matches(picture, colour).sum() > 30
+
+
+@pytest.mark.parametrize('ignore_index', [-1, 0, 1, 1000])
+def test_any_ignore_index(scene, ignore_index):
+    """A class's id may be void's: then no label has the class, and what is predicted as it stays in its color."""
+    label = np.where(scene.label == ignore_index, 2, scene.label)
+    expected = scene._replace(label=label)
+    other = scene._replace(label=np.where(label == 255, ignore_index, label), ignore_index=ignore_index)
+    for draw in (draw_comparison, draw_errors, lambda scene: draw_boundaries(scene, [3]), lambda s: draw_profile(s, 2)):
+        np.testing.assert_array_equal(render(draw(other)), render(draw(expected)))
+
+
+def test_dollar_signs_are_text(scene):
+    scene = scene._replace(
+        classes=('$x_1$', '$', r'$\frac$'), predictions=[scene.predictions[0]._replace(name='$\\x$')]
+    )
+    for draw in (
+        draw_comparison,
+        draw_errors,
+        lambda scene: draw_boundaries(scene, [3]),
+        lambda scene: draw_gradients(scene, 2, 3),
+        lambda scene: draw_profile(scene, 2),
+        lambda scene: draw_overview([scene], '$$x$', ['$y^$']),
+    ):
+        figure = draw(scene)
+        render(figure)
+        figure.savefig(io.BytesIO())

@@ -9,6 +9,7 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
 
+import cv2
 import mmcv
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
@@ -33,6 +34,7 @@ from mmseg_cpg.visualization import (
     draw_errors,
     draw_gradients,
     draw_profile,
+    head_ignore_index,
 )
 
 
@@ -95,6 +97,7 @@ class Model:
         if device == 'cpu':
             self.model = revert_sync_batchnorm(self.model)
         self.classes = tuple(self.model.dataset_meta['classes'])
+        self.ignore_index = head_ignore_index(self.model)
 
     def predict(self, image, name):
         """Predict the classes of an image file."""
@@ -109,6 +112,17 @@ def name_models(models, names):
     if len(names) != len(models):
         raise UserError(f'--names needs one name for each of the {len(models)} models, but got {len(names)}.')
     return names
+
+
+def read_image(path):
+    """Read an image as RGB, (H, W, 3) of uint8."""
+    try:
+        image = mmcv.imread(path, channel_order='rgb')
+    except cv2.error as error:
+        raise UserError(f"Image '{path}' cannot be drawn ({str(error).strip()}).") from error
+    if image is None:
+        raise UserError(f"Image '{path}' cannot be drawn: OpenCV does not read it.")
+    return image
 
 
 def read_label(path, model, shape):
@@ -131,7 +145,7 @@ def read_label(path, model, shape):
     label = step(info)['gt_seg_map'].astype(int)
     if label.shape != shape:
         raise UserError(f"Label '{path}' has shape {label.shape}, but the image is of {shape} pixels.")
-    wrong = label[(label >= len(model.classes)) & (label != 255)]
+    wrong = label[(label >= len(model.classes)) & (label != model.ignore_index)]
     if len(wrong):
         raise UserError(f"Label '{path}' has the value {wrong[0]}, but the model has {len(model.classes)} classes.")
     return label
@@ -186,12 +200,12 @@ def main(argv=None):
         for other in models[1:]:
             if other.classes != models[0].classes:
                 raise UserError(f"'{other.config}' and '{models[0].config}' have different classes.")
-        image = mmcv.imread(args.image, channel_order='rgb')
+        image = read_image(args.image)
         label = None if args.label is None else read_label(args.label, models[0], image.shape[:2])
         names = name_models(models, args.names)
         predictions = [model.predict(args.image, name) for model, name in zip(models, names, strict=True)]
         palette = models[0].model.dataset_meta['palette']
-        scene = Scene(image, label, predictions, models[0].classes, palette, ignore_policy=args.ignore_policy)
+        scene = Scene(image, label, predictions, models[0].classes, palette, models[0].ignore_index, args.ignore_policy)
         category = choose_class(scene, args.class_name)
         line = choose_pixels(scene, category, args.row, args.column, args.span)
         out = Path(args.out or Path('work_dirs', 'visualize', Path(args.image).stem))

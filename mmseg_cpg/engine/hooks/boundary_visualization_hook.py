@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mmcv
 from mmengine import fileio
@@ -14,9 +14,6 @@ from mmseg.structures import SegDataSample
 
 from mmseg_cpg.ops.cpg.sobel import check_ksize
 
-if TYPE_CHECKING:
-    from mmseg_cpg.visualization import Scene
-
 
 @HOOKS.register_module()
 class BoundaryVisualizationHook(Hook):
@@ -25,7 +22,8 @@ class BoundaryVisualizationHook(Hook):
     For each chosen image: errors near the label's boundary, the probability of a class and its gradient, and its
     profile along a row or column. Class and line are chosen by the label alone, so an image's pictures show the same
     place each time; images without a label get no picture of errors, and class and line of the prediction.
-    Drawing takes some seconds an image.
+    Drawing takes some seconds an image. Images that cannot be drawn, such as those of eight bands, are skipped with a
+    warning.
 
     Args:
         interval (int): Draw every ``interval``-th batch, as in ``SegVisualizationHook``. Defaults to 50.
@@ -46,6 +44,7 @@ class BoundaryVisualizationHook(Hook):
         self.class_name = class_name
         self.ksize = check_ksize(ksize)
         self.backend_args = backend_args
+        self._warned = False
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]
@@ -62,6 +61,22 @@ class BoundaryVisualizationHook(Hook):
     def _draw(self, runner: Runner, batch_idx: int, outputs: Sequence[SegDataSample], mode: str) -> None:
         if not is_main_process() or not self.every_n_inner_iters(batch_idx, self.interval):
             return
+        classes = runner.visualizer.dataset_meta['classes']
+        if self.class_name is not None and self.class_name not in classes:
+            raise ValueError(f'class_name must be one of {tuple(classes)}, got {self.class_name!r}')
+        for sample in outputs:
+            try:
+                self._draw_sample(runner, sample, mode)
+            except Exception as error:  # whatever it is: no picture is worth the end of a training
+                if not self._warned:
+                    self._warned = True
+                    warnings.warn(
+                        f"BoundaryVisualizationHook skips '{sample.img_path}' and other images that it cannot draw "
+                        f'({type(error).__name__}: {error})',
+                        stacklevel=2,
+                    )
+
+    def _draw_sample(self, runner: Runner, sample: SegDataSample, mode: str) -> None:
         # Imported here, since it needs matplotlib, which import mmseg_cpg does without.
         from mmseg_cpg.visualization import (
             Prediction,
@@ -70,34 +85,25 @@ class BoundaryVisualizationHook(Hook):
             draw_errors,
             draw_gradients,
             draw_profile,
+            head_ignore_index,
             render,
         )
 
         meta = runner.visualizer.dataset_meta
-        for sample in outputs:
-            content = fileio.get(sample.img_path, backend_args=self.backend_args)
-            label = sample.gt_sem_seg.data[0].long().cpu().numpy() if 'gt_sem_seg' in sample else None
-            scene = Scene(
-                mmcv.imfrombytes(content, channel_order='rgb'),
-                label,
-                [Prediction.from_sample('prediction', sample)],
-                meta['classes'],
-                meta['palette'],
-            )
-            category = self._category(scene)
-            line = choose_line(scene.reference == category)
-            figures = dict(
-                gradients=draw_gradients(scene, category, self.ksize, line), profile=draw_profile(scene, category, line)
-            )
-            if label is not None:
-                figures['errors'] = draw_errors(scene, line)
-            for name, figure in figures.items():
-                picture = f'{mode}_{Path(sample.img_path).stem}_{name}'
-                runner.visualizer.add_image(picture, render(figure), runner.iter)
-
-    def _category(self, scene: Scene) -> int:
-        if self.class_name is None:
-            return scene.main_category()
-        if self.class_name not in scene.classes:
-            raise ValueError(f'class_name must be one of {tuple(scene.classes)}, got {self.class_name!r}')
-        return scene.classes.index(self.class_name)
+        image = mmcv.imfrombytes(fileio.get(sample.img_path, backend_args=self.backend_args), channel_order='rgb')
+        if image is None:
+            raise ValueError('no image that OpenCV reads')
+        label = sample.gt_sem_seg.data[0].long().cpu().numpy() if 'gt_sem_seg' in sample else None
+        prediction = Prediction.from_sample('prediction', sample)
+        ignore_index = head_ignore_index(runner.model)
+        scene = Scene(image, label, [prediction], meta['classes'], meta['palette'], ignore_index)
+        category = scene.main_category() if self.class_name is None else scene.classes.index(self.class_name)
+        line = choose_line(scene.reference == category)
+        figures = dict(
+            gradients=draw_gradients(scene, category, self.ksize, line), profile=draw_profile(scene, category, line)
+        )
+        if label is not None:
+            figures['errors'] = draw_errors(scene, line)
+        for name, figure in figures.items():
+            picture = f'{mode}_{Path(sample.img_path).stem}_{name}'
+            runner.visualizer.add_image(picture, render(figure), runner.iter)

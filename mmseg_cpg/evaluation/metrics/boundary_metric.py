@@ -24,6 +24,8 @@ class BoundaryMetric(BaseMetric):
     - ``trimap_mIoU_5px`` and ``trimap_aAcc_5px`` for each width;
     - ``mF_3px`` and ``F_dropped_3px`` for each tolerance.
 
+    A dataset with one class name is a binary task: its labels have the background, 0, and the class, 1.
+
     To keep the checkpoint with the best Boundary IoU: ``CheckpointHook(save_best='mBIoU', rule='greater')``.
 
     Args:
@@ -72,8 +74,12 @@ class BoundaryMetric(BaseMetric):
         """
         if self.format_only:
             return
-        num_classes = len(self.dataset_meta['classes'])
+        num_classes = len(self._class_names())
         for sample in data_samples:
+            if 'gt_sem_seg' not in sample:
+                raise ValueError(
+                    f"image '{sample.get('img_path')}' has no label: BoundaryMetric needs one, or format_only=True"
+                )
             pred, label = (_to_map(sample[field]['data']) for field in ('pred_sem_seg', 'gt_sem_seg'))
             try:
                 self.results.append(count_boundaries(pred, label, num_classes, self.settings))
@@ -93,7 +99,7 @@ class BoundaryMetric(BaseMetric):
             return {}
         scores = boundary_scores(results, self.settings)
         logger = MMLogger.get_current_instance()
-        for title, table in boundary_tables(scores, self.dataset_meta['classes']).items():
+        for title, table in boundary_tables(scores, self._class_names()).items():
             print_log(title, logger)
             print_log(f'\n{table}', logger)
         metrics = {name: scores[name] for name in ('mBIoU', 'BIoU_dropped')}
@@ -101,6 +107,13 @@ class BoundaryMetric(BaseMetric):
             metrics.update((f'{logged or name}_{size_px}px', score) for size_px, score in scores[name].items())
         return {name: round(score, 2) for name, score in metrics.items()}
 
+    def _class_names(self) -> Sequence[str]:
+        classes = self.dataset_meta['classes']
+        # The one class of a binary task is class 1, as in its labels and in predictions of one channel.
+        return classes if len(classes) > 1 else ('background', *classes)
+
 
 def _to_map(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # numpy has no bfloat16
     return tensor.squeeze(0).cpu().numpy()

@@ -1,5 +1,6 @@
 """The hook's pictures are those of the scene it is given, and reach every backend."""
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
+from torch import nn
 
 from mmseg_cpg import BoundaryVisualizationHook
 from mmseg_cpg.visualization import Prediction, Scene, choose_line, draw_errors, draw_gradients, draw_profile, render
@@ -30,11 +32,11 @@ def sample(tmp_path):
     return sample, Scene(image, label[0].numpy(), [Prediction.from_sample('prediction', sample)], **META)
 
 
-def run(hook, samples, folder, mode='val', batches=(0,), backends=('LocalVisBackend',)):
+def run(hook, samples, folder, mode='val', batches=(0,), backends=('LocalVisBackend',), meta=META, model=None):
     """Run the hook as a loop does, and return the pictures that it left, RGB, by file name."""
     visualizer = Visualizer(vis_backends=[dict(type=backend) for backend in backends], save_dir=str(folder))
-    visualizer.dataset_meta = META
-    runner = SimpleNamespace(visualizer=visualizer, iter=7)
+    visualizer.dataset_meta = meta
+    runner = SimpleNamespace(visualizer=visualizer, iter=7, model=model)
     for batch_idx in batches:
         getattr(hook, f'after_{mode}_iter')(runner, batch_idx, {}, samples)
     visualizer.close()
@@ -80,6 +82,33 @@ def test_tensorboard_gets_the_same_pictures(sample, tmp_path):
         picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert event.step == 7
         np.testing.assert_array_equal(picture, found[f'{tag}_7.png'])
+
+
+def test_void_is_the_models_own(sample, tmp_path):
+    sample, scene = sample
+    void = Scene(scene.image, scene.label, scene.predictions, **META, ignore_index=0)
+    model = nn.Module()
+    model.module = nn.Module()  # as a wrapper that distributes it has it
+    model.module.decode_head = SimpleNamespace(ignore_index=0)
+    found = run(BoundaryVisualizationHook(interval=1, class_name='b'), [sample], tmp_path / 'out', model=model)
+    line = choose_line(scene.label == 1)
+    for figure, name in ((draw_errors(void, line), 'errors'), (draw_profile(void, 1, line), 'profile')):
+        np.testing.assert_array_equal(found[f'val_street_{name}_7.png'], render(figure))
+    assert not np.array_equal(found['val_street_errors_7.png'], render(draw_errors(scene, line)))
+
+
+def test_images_that_cannot_be_drawn_are_skipped_with_one_warning(sample, tmp_path):
+    sample, _ = sample
+    missing, unreadable, small = (copy.deepcopy(sample) for _ in range(3))
+    missing.set_metainfo(dict(img_path=str(tmp_path / 'missing.png')))
+    unreadable.set_metainfo(dict(img_path=str(tmp_path / 'unreadable.png')))
+    Path(unreadable.img_path).write_bytes(b'no image')
+    small.set_metainfo(dict(img_path=str(tmp_path / 'small.png')))
+    cv2.imwrite(small.img_path, np.zeros((5, 5, 3), np.uint8))
+    with pytest.warns(UserWarning, match=r"skips '.*missing\.png'") as warned:
+        found = run(BoundaryVisualizationHook(interval=1), [missing, unreadable, small, sample], tmp_path / 'out')
+    assert {name.split('_')[1] for name in found if name.endswith('profile_7.png')} == {'street'}
+    assert len([each for each in warned if 'BoundaryVisualizationHook' in str(each.message)]) == 1
 
 
 def test_wrong_arguments(sample, tmp_path):

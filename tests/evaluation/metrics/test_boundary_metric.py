@@ -126,9 +126,30 @@ def test_void_everywhere_is_nan():
     assert all(math.isnan(value) for value in metric.evaluate(1).values())
 
 
-def test_binary_predictions_are_float():
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+def test_binary_predictions_are_floating_point(dtype):
     expected = evaluate()
+    assert evaluate([pred.to(dtype) for pred in PREDS]) == expected
+
+
+def test_the_only_class_is_that_of_a_binary_task(monkeypatch):
+    expected = evaluate()
+    monkeypatch.setitem(META, 'classes', ('pole',))
+    lines = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'log', lambda _, line: lines.append(line))
     assert evaluate([pred.float() for pred in PREDS]) == expected
+    assert any('background' in line and 'pole' in line for line in lines)
+    with pytest.raises(ValueError, match='the prediction holds class id 2, expected 0 to 1'):
+        evaluate([PREDS[0] + 1.0])
+
+
+def test_a_missing_label_is_named():
+    metric = METRICS.build(dict(type='BoundaryMetric'))
+    metric.dataset_meta = META
+    sample = sample_of(PREDS[0]).to_dict()
+    del sample['gt_sem_seg']
+    with pytest.raises(ValueError, match=r"image 'images/1\.png' has no label: .* format_only=True"):
+        metric.process({}, [sample])
 
 
 def test_data_samples_stay_as_they_are_and_results_are_small():
