@@ -109,7 +109,7 @@ def make_row(config, losses, seed, title, config_sha256, run):
 
 
 def _validation(result):
-    return result.miou, result.metrics.get('mBIoU')
+    return round(result.miou, 2), result.metrics.get('mBIoU')
 
 
 def _scores(result):
@@ -152,13 +152,18 @@ def provenance():
 
 
 def _commit():
-    """The commit, with '-dirty' if files differ from it; empty outside of a repository."""
-    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
+    """The commit, with '-dirty' if files other than records differ from it; empty outside of a repository."""
+    commit = _git('rev-parse', '--short=12', 'HEAD')
+    changed = _git('status', '--porcelain', '--untracked-files=no', '--', ':/', ':(exclude,top)*.csv')
+    return f'{commit}-dirty' if commit and changed else commit
+
+
+def _git(*arguments):
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+        done = subprocess.run(['git', *arguments], capture_output=True, text=True, cwd=Path(__file__).parent)
     except OSError:
         return ''
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode == 0 else ''
 
 
 def _cpu():

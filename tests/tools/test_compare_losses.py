@@ -100,7 +100,7 @@ def failing():
 
 
 def test_compares_trainings_and_goes_on_where_one_failed(here, in_this_process, failing, run_tool, fails_with, capsys):
-    arguments = [*COMPARE, '--losses', 'base+FailingLoss:0.5', '--seeds', 0, 1]
+    arguments = [*COMPARE, '--losses', 'base+FailingLoss:0.5', '--seeds', 0, 1, '--csv', 'all.csv']
     message = fails_with(*arguments)
     reason = 'CE + FailingLoss:0.5, seed 1, failed: FloatingPointError: a number too many'
     assert message.startswith(f'Error: 1 of 4 trainings have no result ({reason})')
@@ -131,6 +131,17 @@ def test_compares_trainings_and_goes_on_where_one_failed(here, in_this_process, 
     assert float(other['step, ms']) > 0
     assert float(base['memory, MiB']) > 100
     assert cv2.imread('compare/compare.png').std() > 5
+
+    rows = Record('all.csv').rows()
+    assert [(row['losses'], row['seed'], row['iterations']) for row in rows] == [
+        ('base', '0', '3'), ('base+FailingLoss:0.5', '0', '3'), ('base', '1', '3'), ('base+FailingLoss:0.5', '1', '3'),
+    ]  # fmt: skip
+    for row in rows:
+        for score, mean in (('IoU', 'mIoU'), ('BIoU', 'mBIoU'), ('F 3px', 'mF_3px')):
+            values = [float(row[f'{score}: {name}']) for name in 'abc']
+            assert sum(values) / 3 == pytest.approx(float(row[mean]), abs=0.0101)
+        assert json.loads(row['validations']) == [[3, float(row['mIoU']), float(row['mBIoU'])]]
+        assert float(row['step_ms']) > 0
 
 
 def test_the_losses_reach_the_training(here, in_this_process, run_tool):
