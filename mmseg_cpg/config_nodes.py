@@ -1,20 +1,25 @@
 """Finding the parts of a config by what they build."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG', ActiveBoundaryLoss='ABL', RMILoss='RMI', SEMEDALoss='SEMEDA')
 
 
-def cpg_losses(model):
+def cpg_losses(model: Any) -> Iterator[tuple[Any, int]]:
     """Yield every CPGLoss in a model's config with the ``ignore_index`` of its head."""
     return losses(model, 'CPGLoss')
 
 
-def losses(node, name, ignore_index=255):
+def losses(node: Any, name: str, ignore_index: int = 255) -> Iterator[tuple[Any, int]]:
     """Yield every loss of a class in a model's config with the ``ignore_index`` of its head.
 
     Args:
-        node (dict | list): A model's config, or a part of it.
-        name (str): The class.
-        ignore_index (int): What applies unless a head says otherwise. Defaults to 255.
+        node: A model's config, or a part of it, dict or list.
+        name: The class.
+        ignore_index: Used where no head sets another one.
     """
     if builds(node, name):
         yield node, ignore_index
@@ -26,7 +31,7 @@ def losses(node, name, ignore_index=255):
             yield from losses(child, name, ignore_index)
 
 
-def dicts(node):
+def dicts(node: Any) -> Iterator[Any]:
     """Yield every dict in a config, itself included."""
     if isinstance(node, dict):
         yield node
@@ -35,30 +40,30 @@ def dicts(node):
             yield from dicts(child)
 
 
-def builds(node, name):
+def builds(node: Any, name: str) -> bool:
     """Whether a dict builds the class of that name, given as text, with or without scope, or as a class."""
     return type_name(node) == name
 
 
-def type_name(node):
+def type_name(node: Any) -> str:
     """The name, without scope or module, of the class that a dict builds; 'None' if it builds none."""
     kind = node.get('type') if isinstance(node, dict) else None
     return getattr(kind, '__name__', str(kind)).rsplit('.', 1)[-1]
 
 
-def final_head(model):
+def final_head(model: Any) -> Any:
     """The decode head of a model's config, of a cascade the last one; None if it has none."""
     heads = model.get('decode_head')
     return heads[-1] if isinstance(heads, (list, tuple)) else heads
 
 
-def losses_of(head):
-    """The losses of a decode head's config (list), none if it does not set any."""
+def losses_of(head: Any) -> list[Any]:
+    """The losses of a decode head's config, none if it does not set any."""
     losses = (head or {}).get('loss_decode') or []
     return list(losses) if isinstance(losses, (list, tuple)) else [losses]
 
 
-def name_losses(model):
+def name_losses(model: Any) -> str:
     """Name the losses of a model's (final) decode head, e.g. 'CE + CPG'."""
     names = [type_name(loss) for loss in losses_of(final_head(model))]
     return ' + '.join(LOSS_NAMES.get(name, name) for name in names)

@@ -3,7 +3,7 @@
 from mmengine.config.utils import MODULE2PACKAGE
 
 
-def register_packages():
+def register_packages() -> None:
     """Tell MMEngine where the configs of ``mmseg`` and of this package are.
 
     MMEngine looks up the distribution that it is told, and where there is none of that name, the module. The module

@@ -9,9 +9,9 @@ from mmseg import registry
 
 
 class _ScopedRegistry(Registry):
-    """A registry that holds nothing but finds what its parent does."""
+    """A registry without modules of its own that finds those of its parent."""
 
-    def import_from_location(self):
+    def import_from_location(self) -> None:
         self.parent.import_from_location()
 
 

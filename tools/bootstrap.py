@@ -33,7 +33,7 @@ NOISE = (
 )
 
 
-def check_dependencies():
+def check_dependencies() -> None:
     """Import what the tools need.
 
     Raises:

@@ -32,7 +32,7 @@ python tools/analysis/demo_report.py "${work_dirs[@]}" --out work_dirs/demo
 echo
 echo "Made in $PWD:"
 echo "  .venv                         the environment ($setup_s s)"
-echo "  data/blue_marble              the data set"
+echo "  data/blue_marble              the dataset"
 for work_dir in "${work_dirs[@]}"; do echo "  $work_dir"; done
-echo "  work_dirs/demo/index.html     scores and pictures of both (from the data set on: $((SECONDS - start - setup_s)) s)"
+echo "  work_dirs/demo/index.html     scores and pictures of both (from the dataset on: $((SECONDS - start - setup_s)) s)"
 echo "  work_dirs/demo/overview.png   a picture from there"

@@ -3,7 +3,7 @@
 #     python tools/train.py configs/locally_adaptive/deeplabv3_r101_voc12aug_baseline.py
 # Differs from the paper: DeepLabv3, with its auxiliary head, in place of DeepLabv2 (MMSegmentation has none), its
 # bilinear upsampling in place of learned deconvolution, other pretrained weights. Not in the paper, so
-# MMSegmentation's: weight decay 5e-4, crops with at most 75 % of one class, batch normalisation that is trained. The
+# MMSegmentation's: weight decay 5e-4, crops with at most 75 % of one class, batch normalization that is trained. The
 # decay rate of 0.9 is taken for the power of the polynomial schedule.
 _base_ = 'mmseg::deeplabv3/deeplabv3_r101-d8_4xb4-20k_voc12aug-512x512.py'
 crop_size = (321, 321)

@@ -1,15 +1,20 @@
 """What is missing, misplaced or wrong in the files of a dataset."""
 
+from __future__ import annotations
+
 import os.path as osp
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mmseg
 import numpy as np
+from mmcv.transforms import LoadAnnotations
 from mmengine.utils import scandir
+from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
 from mmseg_cpg.datasets.label_values import (
@@ -19,7 +24,7 @@ from mmseg_cpg.datasets.label_values import (
     values_after_loading,
 )
 
-WRONG, WARNING = 'WRONG', 'WARNING'
+ERROR, WARNING = 'ERROR', 'WARNING'
 EXIF_ORIENTATION = 0x0112  # from 5 on, loading turns the image by 90 degrees
 
 
@@ -45,18 +50,18 @@ PUBLISHED = {
 }
 
 
-def find_missing(dataset_cfg):
-    """The first folder that a dataset's config names and that is missing (Path), None if there is none."""
+def find_missing(dataset_cfg: Any) -> Path | None:
+    """The first folder that a dataset's config names and that is missing, None if there is none."""
     root = Path(dataset_cfg.get('data_root') or '')
     folders = [root, *(root / prefix for prefix in (dataset_cfg.get('data_prefix') or {}).values() if prefix)]
     return next((folder for folder in folders if not folder.is_dir()), None)
 
 
-def find_misplaced(dataset_cfg, missing):
+def find_misplaced(dataset_cfg: Any, missing: Path) -> Path | None:
     """Look for a missing folder of a dataset a level or two from its place.
 
     Returns:
-        Path: A folder in its place whose name differs in case or in [-_], else one of the same name, else None.
+        A folder in its place whose name differs in case or in [-_], else one of the same name, else None.
     """
     root = Path(dataset_cfg.get('data_root') or '')
     bases = [parent for parent in missing.parents if parent.is_dir()][:2]
@@ -65,7 +70,7 @@ def find_misplaced(dataset_cfg, missing):
         return alike
     for base in bases:
         # A data root may also lack the folder that it should be in.
-        for name in [missing.relative_to(base).as_posix()] + [root.name] * (missing == root):
+        for name in [missing.relative_to(base).as_posix(), *([root.name] if missing == root else [])]:
             for pattern in (name, f'*/{name}', f'*/*/{name}'):
                 found = next((path for path in sorted(base.glob(pattern)) if path.is_dir()), None)
                 if found is not None:
@@ -73,35 +78,36 @@ def find_misplaced(dataset_cfg, missing):
     return None
 
 
-def _follow(folder, names):
-    """Return the folder that a path leads to, whatever the case and the [-_] of its parts; None if there is none."""
+def _follow(folder: Path, names: Iterable[str]) -> Path | None:
+    """Return the folder that a path leads to, ignoring case and [-_] in its parts; None if there is none."""
     for name in names:
         alike = (path for path in sorted(folder.iterdir()) if _plain(path.name) == _plain(name) and path.is_dir())
-        folder = next(alike, None)
-        if folder is None:
-            break
+        found = next(alike, None)
+        if found is None:
+            return None
+        folder = found
     return folder
 
 
-def _plain(name):
+def _plain(name: str) -> str:
     return re.sub('[-_]', '', name).lower()
 
 
-def check_files(dataset, num_labels):
+def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tuple[str, str]]:
     """Check the files of a dataset whose folders are there.
 
     Args:
-        dataset (BaseSegDataset): Built with ``lazy_init=True``.
-        num_labels (int, optional): How many labels to read, evenly spread over the files; None for all.
+        dataset: Built with ``lazy_init=True``.
+        num_labels: How many labels to read, evenly spread over the files; None for all.
 
     Yields:
-        tuple[str, str]: ``WRONG``, ``WARNING`` (it may be right) or '', and one line that says what was found.
+        ``ERROR``, ``WARNING`` (it may be right) or '', and one line that describes what was found.
     """
     published = _published(dataset)
     infos = dataset.load_data_list()
     count = f"{len(infos):,} images (*{dataset.img_suffix}) in '{dataset.data_prefix['img_path']}'"
     if published:
-        yield WRONG * (len(infos) != published.images), f'{count}, {published.images:,} expected'
+        yield ERROR if len(infos) != published.images else '', f'{count}, {published.images:,} expected'
     else:
         yield '', count
     step = find_loading_step(dataset)
@@ -122,26 +128,26 @@ def check_files(dataset, num_labels):
         # Splits may have some names in common.
         other = None if pairs else _other_split(folder, missing)
         advice = f". They are in '{other}': are folders of two splits swapped?" if other else hint
-        yield WRONG, f'{_number(missing, "label")} missing, {_example(missing)}{advice}'
+        yield ERROR, f'{_number(missing, "label")} missing, {_example(missing)}{advice}'
     alone = [] if dataset.ann_file else sorted(there.difference(labels))
     if alone:
         # They are never loaded. They do mean that images are missing, unless the images are known to be complete.
         complete = published is not None and published.images == len(infos)
-        yield WRONG * (not complete), f'{_number(alone, "label")} without an image, {_example(alone)}'
+        yield '' if complete else ERROR, f'{_number(alone, "label")} without an image, {_example(alone)}'
     sizes = list(map_with_progress(_sizes, pairs, 'Comparing sizes'))
     yield from _compare_sizes(pairs, sizes)
     readable = [label for (_, label), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != label]
     yield from _check_values(dataset, step, _spread(readable, num_labels), hint)
 
 
-def _other_split(folder, labels):
-    """Return the folder beside a split's label folder that holds all of these labels, None if there is none."""
+def _other_split(folder: str, labels: Iterable[str]) -> Path | None:
+    """Return the folder next to a split's label folder that contains all of these labels, None if there is none."""
     names = [osp.relpath(label, folder) for label in labels]
     others = sorted(path for path in Path(folder).parent.iterdir() if path.is_dir())
     return next((other for other in others if all((other / name).is_file() for name in names)), None)
 
 
-def _published(dataset):
+def _published(dataset: BaseSegDataset) -> Published | None:
     """Return what is known of the split that a dataset loads as a whole, else None."""
     folder = '/' + osp.normpath(dataset.data_prefix['img_path']).replace(osp.sep, '/')
     for (name, end), published in PUBLISHED.items():
@@ -150,7 +156,7 @@ def _published(dataset):
     return None
 
 
-def _converter_hint(dataset, published):
+def _converter_hint(dataset: BaseSegDataset, published: Published | None) -> str:
     if published is None or not published.converter:
         return ''
     script = osp.join(osp.dirname(mmseg.__file__), '.mim', 'tools', 'dataset_converters', published.converter)
@@ -159,7 +165,9 @@ def _converter_hint(dataset, published):
     return f'. To make labels: {published.needs}python {script} {dataset.data_root} --nproc 8'
 
 
-def _compare_sizes(pairs, sizes):
+def _compare_sizes(
+    pairs: Sequence[tuple[str, str]], sizes: Sequence[list[tuple[int, int]] | str]
+) -> Iterator[tuple[str, str]]:
     """Compare what :func:`_sizes` returned for each pair."""
     unreadable = [path for path in sizes if isinstance(path, str)]
     different = [
@@ -168,14 +176,14 @@ def _compare_sizes(pairs, sizes):
         if not isinstance(pair_sizes, str) and pair_sizes[0] != pair_sizes[1]
     ]
     if unreadable:
-        yield WRONG, f'{_number(unreadable, "file")} unreadable, {_example(unreadable)}'
+        yield ERROR, f'{_number(unreadable, "file")} unreadable, {_example(unreadable)}'
     if different:
-        yield WRONG, f'{_number(different, "pair")} of different sizes, e.g. {different[0]}'
+        yield ERROR, f'{_number(different, "pair")} of different sizes, e.g. {different[0]}'
     else:
         yield '', f'{_number(pairs, "pair")} compared in size'
 
 
-def _sizes(pair):
+def _sizes(pair: tuple[str, str]) -> list[tuple[int, int]] | str:
     """Return (width, height) of image and label as they are loaded, or the path that cannot be read."""
     sizes = []
     for path in pair:
@@ -188,67 +196,69 @@ def _sizes(pair):
     return sizes
 
 
-def _check_values(dataset, step, labels, hint):
-    """Look for values that are neither a class nor void for the model, and for classes that no label holds."""
+def _check_values(
+    dataset: BaseSegDataset, step: LoadAnnotations, labels: Sequence[str], hint: str
+) -> Iterator[tuple[str, str]]:
+    """Look for values that are neither a class nor void for the model, and for classes that no label contains."""
     classes = dataset.metainfo.get('classes')
     if not classes:
         yield '', 'label values not checked: the dataset names no classes'
         return
     loaded = values_after_loading(dataset)
     wrong = (loaded >= len(classes)) & (loaded != dataset.ignore_index)
-    unusable, holders = [], defaultdict(list)
+    unusable: list[str] = []
+    holders: dict[int, list[str]] = defaultdict(list)
     held = np.zeros(256, bool)
     for label, values in zip(labels, map_with_progress(partial(_values, step), labels, 'Reading labels'), strict=True):
         if isinstance(values, str):
             unusable.append(values)
         else:
             held |= values
-            for value in np.flatnonzero(values & wrong):
+            for value in np.flatnonzero(values & wrong).tolist():
                 holders[value].append(label)
     yield '', f'{_number(labels, "label")} read for {len(classes)} classes'
     lacking = [name for index, name in enumerate(classes) if not (held & (loaded == index)).any()]
     if lacking and held.any():
         yield (
             WARNING,
-            f'{len(lacking)} of {len(classes)} classes in none of the {_number(labels, "label")} read, which hold '
-            f'{", ".join(_ranges(np.flatnonzero(held)))}: {", ".join(lacking)}',
+            f'{len(lacking)} of {len(classes)} classes are absent from the {_number(labels, "label")} read, which '
+            f'contain {", ".join(_ranges(np.flatnonzero(held)))}: {", ".join(lacking)}',
         )
     if unusable:
-        yield WRONG, f'{_number(unusable, "label")} unusable, e.g. {unusable[0]}{hint}'
+        yield ERROR, f'{_number(unusable, "label")} unusable, e.g. {unusable[0]}{hint}'
     if holders:
         files = sorted(set().union(*holders.values()))
         values = ', '.join(map(str, sorted(holders)))
         right = ', '.join(_ranges(np.flatnonzero(~wrong)))
         yield (
-            WRONG,
-            f'{_number(files, "label")} with values that are no class, {_example(files)}: '
-            f'{values}; expected {right}{hint}',
+            ERROR,
+            f'{_number(files, "label")} with invalid values, {_example(files)}: {values}; expected {right}{hint}',
         )
 
 
-def _values(step, path):
-    """Return which of the 256 values a label holds, or what is wrong with the file."""
+def _values(step: LoadAnnotations, path: str) -> np.ndarray | str:
+    """Return which of the 256 values a label contains, or what is wrong with the file."""
     try:
         return count_values(path, step) > 0
     except ValueError as error:
         return str(error)
 
 
-def _ranges(values):
+def _ranges(values: np.ndarray) -> Iterator[str]:
     """Write sorted whole numbers as text: '0 to 18', '255'."""
     for run in np.split(values, np.flatnonzero(np.diff(values) > 1) + 1):
         yield str(run[0]) if len(run) == 1 else f'{run[0]} to {run[-1]}'
 
 
-def _spread(items, number):
+def _spread(items: Sequence[str], number: int | None) -> Sequence[str]:
     if number is None or len(items) <= number:
         return items
     return [items[index] for index in np.linspace(0, len(items) - 1, number).round().astype(int)]
 
 
-def _number(items, noun):
+def _number(items: Sized, noun: str) -> str:
     return f'{len(items):,} {noun}{"" if len(items) == 1 else "s"}'
 
 
-def _example(items):
+def _example(items: Sequence[str]) -> str:
     return f"e.g. '{items[0]}'"

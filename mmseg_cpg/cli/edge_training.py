@@ -1,7 +1,10 @@
 """From the config of a segmentor to that of an edge network for the labels it is trained on."""
 
+from __future__ import annotations
+
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -15,14 +18,14 @@ SHARED_KEYS = ('default_scope', 'custom_imports', 'env_cfg', 'log_level', 'visua
 PADDING_KEYS = ('size', 'size_divisor', 'seg_pad_val')
 
 
-def edge_network_config(cfg):
+def edge_network_config(cfg: Config) -> Config:
     """Return the config that trains an ``EdgeNetwork`` on the labels that a segmentor's config names.
 
     Its training settings are those of configs/semeda/_base_/edge_network.py. Number of classes, ``ignore_index``,
     padding, datasets and data loaders are the segmentor's; of the pipelines that which comes after ``LoadAnnotations``.
 
     Args:
-        cfg (Config): The segmentor's config, not changed.
+        cfg: The segmentor's config, not changed.
 
     Raises:
         UserError: If it has no training data, labels or number of classes.
@@ -49,7 +52,7 @@ def edge_network_config(cfg):
     return edge_cfg
 
 
-def _of_labels(loader):
+def _of_labels(loader: Any) -> Any:
     """A data loader's config that loads labels and no images."""
     loader = deepcopy(loader)
     owners = [node for node in dicts(loader.dataset) if _place_of_labels(node) is not None]
@@ -62,6 +65,6 @@ def _of_labels(loader):
     return loader
 
 
-def _place_of_labels(node):
+def _place_of_labels(node: Any) -> int | None:
     places = (place for place, each in enumerate(node.get('pipeline') or ()) if builds(each, 'LoadAnnotations'))
     return next(places, None)

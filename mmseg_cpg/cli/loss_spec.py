@@ -66,7 +66,7 @@ def check_losses(choice: LossChoice) -> list[str]:
     Raises:
         UserError: One is not registered, does not accept its options, or is not usable in ``loss_decode``.
     """
-    return [_build(part).loss_name for part in choice.parts if not isinstance(part, str)]
+    return [str(_build(part).loss_name) for part in choice.parts if not isinstance(part, str)]
 
 
 def choose_losses(cfg: Config, choice: LossChoice) -> None:

@@ -1,16 +1,21 @@
-"""Checks that the data of a config are there, before anything is built."""
+"""Checks that the data of a config exist, before anything is built."""
+
+from __future__ import annotations
 
 import inspect
 import os
 import os.path as osp
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.utils import scandir
 from mmseg.registry import DATASETS
 
 from .errors import UserError
 
 
-def datasets_of(dataset):
+def datasets_of(dataset: Any) -> Iterator[Any]:
     """Yield the datasets that a dataset config wraps, or itself if it wraps none."""
     wrapped = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else None)
     if wrapped is None:
@@ -20,12 +25,12 @@ def datasets_of(dataset):
             yield from datasets_of(inner)
 
 
-def require_data(cfg, *loaders):
+def require_data(cfg: Config, *loaders: str) -> None:
     """Check the folders and the annotation file of every dataset, and that there are images.
 
     Args:
-        cfg (Config): The config.
-        loaders (str): Names of its data loaders; those it does not set are skipped, as are data on remote storage.
+        cfg: The config.
+        loaders: Names of its data loaders. Those that it does not set are skipped, and so are data on remote storage.
 
     Raises:
         UserError: Naming the first path that is missing and where it comes from.
@@ -37,7 +42,7 @@ def require_data(cfg, *loaders):
                     _require_dataset(dataset, loader)
 
 
-def _require_dataset(dataset, loader):
+def _require_dataset(dataset: Any, loader: str) -> None:
     root = dataset.get('data_root') or ''
     source = f'{loader}, {dataset.type}'
     if root:
@@ -51,7 +56,7 @@ def _require_dataset(dataset, loader):
         _require_images(dataset, prefixes['img_path'], prefixes.get('seg_map_path'), source)
 
 
-def _require(exists, path, what, source, alternative):
+def _require(exists: Callable[[str], bool], path: str, what: str, source: str, alternative: str) -> None:
     if not exists(path):
         where = '' if osp.isabs(path) else f' in the current folder, {os.getcwd()}'
         raise UserError(
@@ -59,18 +64,18 @@ def _require(exists, path, what, source, alternative):
         )
 
 
-def _require_images(dataset, images, labels, source):
+def _require_images(dataset: Any, images: str, labels: str | None, source: str) -> None:
     # An empty dataset would make InfiniteSampler loop for ever.
     suffix = _suffix(dataset, 'img_suffix')
-    if suffix is None or _holds(images, suffix):
+    if suffix is None or _contains(images, suffix):
         return
     label_suffix = _suffix(dataset, 'seg_map_suffix')
-    swapped = labels and label_suffix and _holds(labels, suffix) and _holds(images, label_suffix)
+    swapped = labels and label_suffix and _contains(labels, suffix) and _contains(images, label_suffix)
     advice = f"Is it swapped with '{labels}'?" if swapped else 'Put them there, or set img_suffix.'
     raise UserError(f"No '*{suffix}' images in '{images}' ({source}). {advice}")
 
 
-def _suffix(dataset, name):
+def _suffix(dataset: Any, name: str) -> str | None:
     """Return a suffix from a dataset's config or its class, None if neither names one."""
     suffix = dataset.get(name)
     if suffix is None:
@@ -79,5 +84,5 @@ def _suffix(dataset, name):
     return suffix if isinstance(suffix, str) else None
 
 
-def _holds(folder, suffix):
+def _contains(folder: str, suffix: str) -> bool:
     return next(scandir(folder, suffix, recursive=True), None) is not None

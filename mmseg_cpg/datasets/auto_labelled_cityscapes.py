@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.dataset import ConcatDataset
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
@@ -12,7 +14,7 @@ NUM_LABEL_IDS = 34
 
 @DATASETS.register_module()
 class AutoLabelledCityscapesDataset(ConcatDataset):
-    """Cityscapes' finely labelled training set, followed by its coarse images with automatic labels.
+    """Cityscapes' finely labeled training set, followed by its coarse images with automatic labels.
 
     The automatic labels are those of Tao et al., "Hierarchical Multi-Scale Attention for Semantic Segmentation"
     (arXiv 2005.10821), as they come out of their zip file: named like the images (``*_leftImg8bit.png``) and holding
@@ -21,7 +23,7 @@ class AutoLabelledCityscapesDataset(ConcatDataset):
 
     Args:
         data_prefix (dict): Folders ``img_path`` and ``seg_map_path`` of the fine set, ``auto_img_path`` and
-            ``auto_seg_map_path`` of the auto-labelled one.
+            ``auto_seg_map_path`` of the auto-labeled one.
         lazy_init (bool): Whether to leave listing the files to ``full_init``. Defaults to False.
         kwargs: Arguments of ``CityscapesDataset``, for both sets. ``seg_map_suffix`` is the fine set's.
 
@@ -29,7 +31,7 @@ class AutoLabelledCityscapesDataset(ConcatDataset):
         ValueError: ``data_prefix`` lacks a folder.
     """
 
-    def __init__(self, data_prefix: dict, lazy_init: bool = False, **kwargs) -> None:
+    def __init__(self, data_prefix: dict, lazy_init: bool = False, **kwargs: Any) -> None:
         prefixes = [
             {key: data_prefix.get(part + key) for key in ('img_path', 'seg_map_path')} for part in ('', 'auto_')
         ]

@@ -67,7 +67,9 @@ def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
             reduce_zero_label=dataset.reduce_zero_label,
             seg_fields=[],
         )
-        return find_loading_step(dataset)(info)['gt_seg_map'].reshape(256)
+        step = find_loading_step(dataset)
+        assert step is not None, 'the pipeline has LoadAnnotations'
+        return step(info)['gt_seg_map'].reshape(256)
 
 
 def map_with_progress(function: Callable, items: Sequence, description: str) -> Iterable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from prettytable import PrettyTable
@@ -10,7 +11,7 @@ from prettytable import PrettyTable
 from .boundary.quality import mean_of_defined
 
 
-def boundary_tables(scores: dict, class_names: Sequence[str]) -> dict[str, str]:
+def boundary_tables(scores: dict, class_names: Sequence[Any]) -> dict[str, str]:
     """Write the scores of :func:`.boundary.boundary_scores` as tables with a row for each class and one for their mean.
 
     Returns:
@@ -28,7 +29,7 @@ def boundary_tables(scores: dict, class_names: Sequence[str]) -> dict[str, str]:
     return tables
 
 
-def _table(columns: dict[str, np.ndarray], class_names: Sequence[str]) -> PrettyTable:
+def _table(columns: dict[str, np.ndarray], class_names: Sequence[Any]) -> PrettyTable:
     table = PrettyTable(['Class', *columns])
     for name, *values in zip(class_names, *columns.values(), strict=True):
         table.add_row([name, *map(_text, values)])
@@ -37,5 +38,5 @@ def _table(columns: dict[str, np.ndarray], class_names: Sequence[str]) -> Pretty
     return table
 
 
-def _text(percent: float) -> str:
+def _text(percent: Any) -> str:
     return f'{percent:.2f}'

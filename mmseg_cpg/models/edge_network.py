@@ -5,6 +5,7 @@ import os.path as osp
 import pickle
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -27,8 +28,8 @@ class EdgeNetwork(BaseModel):
     """A small network that finds the semantic edges of a label map, or of a segmentor's probabilities.
 
     Convolutions of 3 x 3 with ReLU at full resolution, whose features :class:`~mmseg_cpg.SEMEDALoss` compares, and one
-    of 1 x 1 that gives an edge logit for each class. It has no normalisation layers, and so behaves the same in
-    training and frozen. ``tools/train_edge_network.py`` trains it on the labels of a data set:
+    of 1 x 1 that gives an edge logit for each class. It has no normalization layers, and so behaves the same in
+    training and frozen. ``tools/train_edge_network.py`` trains it on the labels of a dataset:
     :func:`mmseg_cpg.ops.semantic_edges.semantic_edges` has the edges and
     :func:`~mmseg_cpg.ops.semantic_edges.balanced_bce` the loss.
 
@@ -73,6 +74,7 @@ class EdgeNetwork(BaseModel):
         """
         if mode == 'tensor':
             return self._edge_logits(inputs)
+        assert data_samples is not None  # the loops pass labels
         if mode == 'loss':
             label = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
             edges, counted = semantic_edges(label, self.num_classes, ignore_index=self.ignore_index)
@@ -112,7 +114,8 @@ class EdgeNetwork(BaseModel):
             following.weight *= size
 
     def _edge_logits(self, probability: Tensor) -> Tensor:
-        *_, features = edge_features(probability, [(layer.weight, layer.bias) for layer in self.layers])
+        weights: list[Any] = [(layer.weight, layer.bias) for layer in self.layers]
+        *_, features = edge_features(probability, weights)
         return self.edges(features)
 
     def _one_hot(self, label: Tensor) -> Tensor:

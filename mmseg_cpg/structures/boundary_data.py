@@ -12,7 +12,9 @@ from torch import Tensor
 class Targets(Protocol):
     """What can be computed from a label alone, as a dataclass, e.g. :class:`~mmseg_cpg.ops.BoundaryTargets`."""
 
-    ignore_index: int
+    @property
+    def ignore_index(self) -> int:
+        """Id of void pixels."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -69,7 +70,7 @@ def make_panels(
     return figure, axes
 
 
-def show(axis: Axes, picture: np.ndarray, part: tuple[slice, slice] | None = None, **options) -> AxesImage:
+def show(axis: Axes, picture: np.ndarray, part: tuple[slice, slice] | None = None, **options: Any) -> AxesImage:
     """Show a picture (H, W[, 3]) or a part of it, with the pixel numbers of the whole."""
     rows, columns = part or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))
     picture = picture[rows, columns]
@@ -92,9 +93,9 @@ def frame(axis: Axes, part: tuple[slice, slice]) -> None:
 
 
 def add_legend(figure: Figure, entries: Iterable[tuple[str, Sequence[int]]]) -> None:
-    """Name colours, RGB in [0, 255], below the panels, where the figure gets room for it."""
-    handles = [Patch(facecolor=np.array(colour) / 255, edgecolor='grey', label=name) for name, colour in entries]
-    entry_inches = 0.7 + 0.08 * max(len(handle.get_label()) for handle in handles)
+    """Name colors, RGB in [0, 255], below the panels, where the figure gets room for it."""
+    handles = [Patch(facecolor=tuple(np.array(color) / 255), edgecolor='grey', label=name) for name, color in entries]
+    entry_inches = 0.7 + 0.08 * max(len(str(handle.get_label())) for handle in handles)
     num_rows = -(-len(handles) // max(1, int(figure.get_figwidth() / entry_inches)))
     num_columns = -(-len(handles) // num_rows)
     figure.set_figheight(figure.get_figheight() + 0.22 * num_rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,24 +12,25 @@ from matplotlib.figure import Figure
 from mmseg_cpg.evaluation.boundary import trimap_band
 
 from .painting import (
-    BOUNDARY_COLOUR,
-    RIGHT_COLOUR,
-    VOID_COLOUR,
-    WRONG_COLOUR,
+    BOUNDARY_COLOR,
+    RIGHT_COLOR,
+    VOID_COLOR,
+    WRONG_COLOR,
+    Color,
     paint_classes,
     paint_masks,
 )
 from .panels import DPI, TextFigure, add_legend, frame, make_panels, show
-from .scene import Line, Scene, choose_line
+from .scene import Line, Prediction, Scene, choose_line
 
 BAND_PX = 3
 OVERVIEW_KSIZE = 3
-BOTH_WRONG_COLOUR = (150, 30, 140)
-LINE_COLOURS = ('C3', 'C0', 'C1', 'C4', 'C5')
-LABEL_LINE_COLOUR = 'C2'
+BOTH_WRONG_COLOR = (150, 30, 140)
+LINE_COLORS = ('C3', 'C0', 'C1', 'C4', 'C5')
+LABEL_LINE_COLOR = 'C2'
 STRIP_LETTERS = 16
 ROW_INCHES = 2.3
-ERROR_ENTRIES = (('boundary, right class', RIGHT_COLOUR), ('boundary, wrong class', WRONG_COLOUR))
+ERROR_ENTRIES = (('boundary, right class', RIGHT_COLOR), ('boundary, wrong class', WRONG_COLOR))
 
 
 def draw_boundaries(scene: Scene, ksizes: Sequence[int], line: Line | None = None) -> Figure:
@@ -43,14 +45,14 @@ def draw_boundaries(scene: Scene, ksizes: Sequence[int], line: Line | None = Non
     part = _close_up(scene, line)
     masks = [scene.boundary(ksize).mask().numpy() for ksize in ksizes]
     pictures = [scene.image, paint_classes(scene.reference, scene.palette)]
-    pictures += [paint_masks(scene.image, (mask, BOUNDARY_COLOUR)) for mask in masks]
+    pictures += [paint_masks(scene.image, (mask, BOUNDARY_COLOR)) for mask in masks]
     titles = ['image', source]
     titles += [f'ksize {k}: {100 * mask.mean():.1f} % of pixels' for k, mask in zip(ksizes, masks, strict=True)]
     title = f'Boundary of the {source} by kernel size'
     title += ': where CPG loss compares gradients' if scene.label is not None else ''
     figure, axes = make_panels(title, titles, scene.reference.shape, close_ups=True)
     _show_with_close_up(axes, pictures, part)
-    add_legend(figure, [*_class_entries(scene, scene.reference), ('boundary', BOUNDARY_COLOUR)])
+    add_legend(figure, [*_class_entries(scene, scene.reference), ('boundary', BOUNDARY_COLOR)])
     return figure
 
 
@@ -70,7 +72,7 @@ def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX)
         titles.append(f'{prediction.name}\n' + ('no boundary' if share is None else f'{share:.1f} % of the band wrong'))
         pictures.append(picture)
     title = f'Errors within {width_px} pixels of the boundaries in the label'
-    figure, axes = make_panels(title, titles, scene.label.shape, close_ups=True)
+    figure, axes = make_panels(title, titles, scene.reference.shape, close_ups=True)
     _show_with_close_up(axes, pictures, _close_up(scene, line))
     add_legend(figure, [*_class_entries(scene, scene.reference), *ERROR_ENTRIES])
     return figure
@@ -99,12 +101,12 @@ def draw_gradients(scene: Scene, category: int, ksize: int, line: Line | None = 
     frame(axes[0, 0], part)
     show(axes[1, 0], scene.image, part)
     strongest = max(float(gradient[part].max()) for gradient in gradients) or 1.0
-    for row, pictures, limit, colours, meaning in (
+    for row, pictures, limit, colors, meaning in (
         (0, probabilities, 1.0, 'viridis', 'probability'),
         (1, gradients, strongest, 'inferno', 'magnitude of the gradient'),
     ):
         for axis, picture in zip(axes[row, 1:], pictures, strict=True):
-            artist = show(axis, picture, part, vmin=0, vmax=limit, cmap=colours)
+            artist = show(axis, picture, part, vmin=0, vmax=limit, cmap=colors)
         figure.colorbar(artist, ax=axes[row, 1:].tolist(), label=meaning, fraction=0.05, pad=0.01)
     return figure
 
@@ -130,22 +132,22 @@ def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figur
     show(left, scene.image, part)
     ends = (line.start - 0.5, line.stop - 0.5)
     across = [line.index, line.index]
-    for colour, width in (('black', 4.5), ('white', 2)):
-        left.plot(*((ends, across) if line.is_row else (across, ends)), color=colour, linewidth=width)
+    for color, width in (('black', 4.5), ('white', 2)):
+        left.plot(*((ends, across) if line.is_row else (across, ends)), color=color, linewidth=width)
 
     steps = None
     if scene.label is not None:
         ids = line.take(scene.label)
         true = np.where(ids == scene.ignore_index, np.nan, ids == category)
         steps = np.diff(true)
-        right.step(position, true, where='mid', color=LABEL_LINE_COLOUR, linewidth=2, label='label')
-        right.fill_between(position, 0, true, step='mid', color=LABEL_LINE_COLOUR, alpha=0.13)
-    for prediction, colour in zip(scene.predictions, LINE_COLOURS * len(scene.predictions), strict=False):
+        right.step(position, true, where='mid', color=LABEL_LINE_COLOR, linewidth=2, label='label')
+        right.fill_between(position, 0, true, step='mid', color=LABEL_LINE_COLOR, alpha=0.13)
+    for prediction, color in zip(scene.predictions, LINE_COLORS * len(scene.predictions), strict=False):
         probability = line.take(prediction.probability[category])
         name = prediction.name
         if steps is not None and (abs(steps) == 1).any():
             name += f'\nmean step at edges {mean_step(probability, steps):.2f}'
-        right.plot(position, probability, '.-', color=colour, markersize=4, linewidth=1.6, label=name)
+        right.plot(position, probability, '.-', color=color, markersize=4, linewidth=1.6, label=name)
     right.set(xlim=ends, ylim=(-0.19, 1.03), xlabel='column, px' if line.is_row else 'row, px', ylabel='probability')
     right.set_yticks(np.linspace(0, 1, 6))
     right.grid(alpha=0.3)
@@ -186,7 +188,7 @@ def draw_comparison(scene: Scene) -> Figure:
         masks = _differences(scene, first, other, other.name if len(others) == 1 else 'the other')
         picture = paint_masks(scene.image, *(mask[1:] for mask in masks))
         panels.append((f'{first.name} or {other.name}:\n{question}', picture))
-        entries += [(name, colour) for name, _, colour in masks if (name, colour) not in entries]
+        entries += [(name, color) for name, _, color in masks if (name, color) not in entries]
     titles, pictures = zip(*panels, strict=True)
     title = ' against '.join(each.name for each in scene.predictions)
     figure, axes = make_panels(title, titles, scene.reference.shape)
@@ -211,12 +213,12 @@ def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) 
     axes = figure.subplots(len(scenes), len(titles), squeeze=False)
     for axis, text in zip(axes[0], titles, strict=True):
         axis.set_title(text, fontsize=12)
-    labels = []
+    labels: list[np.ndarray] = []
     for row, scene in zip(axes, scenes, strict=True):
         maps = [scene.reference, *(prediction.label for prediction in scene.predictions)]
         labels += maps
         label, *predictions = (paint_classes(each, scene.palette) for each in maps)
-        boundary = paint_masks(scene.image, (scene.boundary(OVERVIEW_KSIZE).mask().numpy(), BOUNDARY_COLOUR))
+        boundary = paint_masks(scene.image, (scene.boundary(OVERVIEW_KSIZE).mask().numpy(), BOUNDARY_COLOR))
         for axis, panel in zip(row, [scene.image, label, boundary, *predictions], strict=True):
             show(axis, panel)
             axis.set(xticks=[], yticks=[])
@@ -225,46 +227,48 @@ def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) 
             text = 'no boundary' if share is None else f'near boundary: {share:.0f} % wrong'
             box = dict(facecolor='black', edgecolor='none', alpha=0.6, pad=2)
             axis.text(0.03, 0.04, text, transform=axis.transAxes, color='white', fontsize=8.5, bbox=box)
-    add_legend(figure, [*_class_entries(scenes[0], *labels), ('boundary', BOUNDARY_COLOUR)])
+    add_legend(figure, [*_class_entries(scenes[0], *labels), ('boundary', BOUNDARY_COLOR)])
     return figure
 
 
-def _paint_errors(scene, prediction, width_px):
+def _paint_errors(scene: Scene, prediction: Prediction, width_px: int) -> tuple[np.ndarray, float | None]:
     """A prediction's right and wrong pixels near the label's boundary, and the percentage of wrong ones or None."""
-    band = trimap_band(scene.label.astype(np.int32), width_px, scene.ignore_index)
-    wrong = band & (prediction.label != scene.label)
-    picture = paint_masks(scene.image, (band, RIGHT_COLOUR), (wrong, WRONG_COLOUR))
+    band = trimap_band(scene.reference.astype(np.int32), width_px, scene.ignore_index)
+    wrong = band & (prediction.label != scene.reference)
+    picture = paint_masks(scene.image, (band, RIGHT_COLOR), (wrong, WRONG_COLOR))
     return picture, 100 * wrong.sum() / band.sum() if band.any() else None
 
 
-def _differences(scene, first, other, other_name):
-    """Where two predictions differ, or both are wrong: descriptions, masks and colours."""
+def _differences(
+    scene: Scene, first: Prediction, other: Prediction, other_name: str
+) -> list[tuple[str, np.ndarray, Color]]:
+    """Where two predictions differ, or both are wrong: descriptions, masks and colors."""
     if scene.label is None:
-        return [('different classes', first.label != other.label, BOUNDARY_COLOUR)]
-    labelled = scene.label != scene.ignore_index
-    wrong, other_wrong = (labelled & (each.label != scene.label) for each in (first, other))
+        return [('different classes', first.label != other.label, BOUNDARY_COLOR)]
+    labeled = scene.label != scene.ignore_index
+    wrong, other_wrong = (labeled & (each.label != scene.label) for each in (first, other))
     return [
-        ('both wrong', wrong & other_wrong, BOTH_WRONG_COLOUR),
-        (f'only {first.name} right', ~wrong & other_wrong, WRONG_COLOUR),
-        (f'only {other_name} right', wrong & ~other_wrong, RIGHT_COLOUR),
+        ('both wrong', wrong & other_wrong, BOTH_WRONG_COLOR),
+        (f'only {first.name} right', ~wrong & other_wrong, WRONG_COLOR),
+        (f'only {other_name} right', wrong & ~other_wrong, RIGHT_COLOR),
     ]
 
 
-def _with_accuracy(scene, prediction):
-    labelled = None if scene.label is None else scene.label != scene.ignore_index
-    if labelled is None or not labelled.any():
+def _with_accuracy(scene: Scene, prediction: Prediction) -> str:
+    labeled = None if scene.label is None else scene.label != scene.ignore_index
+    if labeled is None or not labeled.any():
         return prediction.name
-    right = (prediction.label == scene.label)[labelled].mean()
+    right = (prediction.label == scene.label)[labeled].mean()
     return f'{prediction.name}\n{100 * right:.1f} % of pixels right'
 
 
-def _close_up(scene, line, category=None):
+def _close_up(scene: Scene, line: Line | None, category: int | None = None) -> tuple[slice, slice]:
     if line is None:
         line = choose_line(scene.reference == (scene.main_category() if category is None else category))
     return line.close_up(scene.reference.shape)
 
 
-def _show_with_close_up(axes, pictures, part):
+def _show_with_close_up(axes: np.ndarray, pictures: Sequence[np.ndarray], part: tuple[slice, slice]) -> None:
     """Show pictures in the first row, and a part of each below."""
     for upper, lower, picture in zip(*axes, pictures, strict=True):
         show(upper, picture)
@@ -274,22 +278,23 @@ def _show_with_close_up(axes, pictures, part):
 
 def _show_strips(axis: Axes, scene: Scene, line: Line) -> None:
     """Show the classes along the line below its plot, those of the label above those of each prediction."""
-    sources = [('label', scene.reference, LABEL_LINE_COLOUR)] if scene.label is not None else []
-    for prediction, colour in zip(scene.predictions, LINE_COLOURS * len(scene.predictions), strict=False):
-        sources.append((prediction.name, prediction.label, colour))
+    sources = [('label', scene.reference, LABEL_LINE_COLOR)] if scene.label is not None else []
+    for prediction, color in zip(scene.predictions, LINE_COLORS * len(scene.predictions), strict=False):
+        sources.append((prediction.name, prediction.label, color))
     height = 0.13 / len(sources)
-    for row, (name, label, colour) in enumerate(sources):
+    for row, (name, label, color) in enumerate(sources):
         top = -0.04 - row * height
         picture = paint_classes(line.take(label)[None], scene.palette)
         extent = (line.start - 0.5, line.stop - 0.5, top - 0.85 * height, top)
         axis.imshow(picture, extent=extent, aspect='auto', interpolation='nearest')
         name = name if len(name) <= STRIP_LETTERS else f'{name[: STRIP_LETTERS - 1]}…'
-        place = dict(xytext=(3, 0), textcoords='offset points', va='center', annotation_clip=False)
-        axis.annotate(name, (line.stop - 0.5, top - height / 2), color=colour, fontsize=7, **place)
+        place: dict[str, Any] = dict(xytext=(3, 0), textcoords='offset points', va='center', annotation_clip=False)
+        axis.annotate(name, (line.stop - 0.5, top - height / 2), color=color, fontsize=7, **place)
 
 
-def _class_entries(scene, *labels):
-    """Names and colours of the classes that occur in label maps, void last."""
+def _class_entries(scene: Scene, *labels: np.ndarray) -> list[tuple[str, Sequence[int]]]:
+    """Names and colors of the classes that occur in label maps, void last."""
     ids = np.unique(np.concatenate([np.unique(label) for label in labels]))
     entries = [(scene.classes[each], scene.palette[each]) for each in ids if 0 <= each < len(scene.classes)]
-    return entries + [('void', VOID_COLOUR)] * any(not 0 <= each < len(scene.classes) for each in ids)
+    has_void = any(not 0 <= each < len(scene.classes) for each in ids)
+    return [*entries, ('void', VOID_COLOR)] if has_void else entries

@@ -55,7 +55,7 @@ class Scene(NamedTuple):
         label (np.ndarray, optional): Class ids or ``ignore_index``, (H, W); None without ground truth.
         predictions (Sequence[Prediction]): Of one or several models.
         classes (Sequence[str]): Names of the classes.
-        palette (Sequence[Sequence[int]]): Their colours, RGB in [0, 255].
+        palette (Sequence[Sequence[int]]): Their colors, RGB in [0, 255].
         ignore_index (int): Id of void pixels. Defaults to 255.
         ignore_policy (str): What void does to the boundary, see :class:`~mmseg_cpg.CPGLoss`. Defaults to 'exclude'.
     """
@@ -109,7 +109,7 @@ class Line(NamedTuple):
     """Contiguous pixels of a row or a column: those from ``start`` up to ``stop``, ``stop`` not included."""
 
     is_row: bool
-    index: int
+    index: int  # type: ignore[assignment]  # hides the method of tuple
     start: int
     stop: int
 
@@ -123,18 +123,20 @@ class Line(NamedTuple):
 
     def close_up(self, shape: tuple[int, int]) -> tuple[slice, slice]:
         """A square of ``CLOSE_UP_PX`` or of the line's length around the line, clipped to an image of this shape."""
-        centre = (self.index, (self.start + self.stop) // 2)
+        center = (self.index, (self.start + self.stop) // 2)
         size = max(CLOSE_UP_PX, self.stop - self.start)
-        centre = centre if self.is_row else centre[::-1]
-        starts = [min(max(at - size // 2, 0), max(length - size, 0)) for at, length in zip(centre, shape, strict=True)]
-        return tuple(slice(start, start + size) for start in starts)
+        center = center if self.is_row else center[::-1]
+        top, left = (
+            min(max(at - size // 2, 0), max(length - size, 0)) for at, length in zip(center, shape, strict=True)
+        )
+        return slice(top, top + size), slice(left, left + size)
 
 
 def choose_line(mask: np.ndarray) -> Line:
     """Choose the line that shows the edges of an object best, by the label alone.
 
     It is the one of ``LINE_PX`` pixels with the number of edges closest to ``NUM_EDGES``, of which those with another
-    one less than ``EDGE_DISTANCE_PX`` away count against it; of equals it is the one closest to the image's centre.
+    one less than ``EDGE_DISTANCE_PX`` away count against it; of equals it is the one closest to the image's center.
     Its edges are then moved to its middle.
 
     Args:
@@ -148,7 +150,7 @@ def choose_line(mask: np.ndarray) -> Line:
 
 
 def _best_line(mask: np.ndarray, is_row: bool) -> tuple[int, float, bool, Line]:
-    """The best row or column: how far it is from what is wanted and from the centre, and the line."""
+    """The best row or column: how far it is from what is wanted and from the center, and the line."""
     along = mask if is_row else mask.T
     length = min(LINE_PX, along.shape[1])
     edges = np.diff(along, axis=1, prepend=along[:, :1]).astype(np.int32)
@@ -160,13 +162,13 @@ def _best_line(mask: np.ndarray, is_row: bool) -> tuple[int, float, bool, Line]:
     far = np.hypot(rows + 0.5 - along.shape[0] / 2, starts + length / 2 - along.shape[1] / 2)
     index, start = np.unravel_index(np.lexsort((far.ravel(), off.ravel()))[0], off.shape)
     inside = start + 1 + np.flatnonzero(edges[index, start + 1 : start + length])
-    centre = round(inside.mean()) if len(inside) else start + length // 2
-    first = min(max(centre - length // 2, 0), along.shape[1] - length)
+    center = round(inside.mean()) if len(inside) else start + length // 2
+    first = min(max(center - length // 2, 0), along.shape[1] - length)
     line = Line(is_row, int(index), int(first), int(first) + length)
     return int(off[index, start]), float(far[index, start]), not is_row, line
 
 
 def _sums(values: np.ndarray, length: int) -> np.ndarray:
-    """Sums of every ``length`` neighbours in the rows of (H, W): (H, W - length + 1)."""
+    """Sums of every ``length`` neighbors in the rows of (H, W): (H, W - length + 1)."""
     sums = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
     return sums[:, length:] - sums[:, : sums.shape[1] - length]

@@ -265,7 +265,7 @@ def test_header_names_command_and_paper_cell(name):
     assert f'total batch of {total_batch}:' in header
     assert f'tools/dist_train.sh configs/cpg/{name}.py {gpus} ' in header
     assert 'Differs from the paper: ' in header
-    assert ('no auto-labelled images' in header) == (dataset == 'cityscapes')
+    assert ('no auto-labeled images' in header) == (dataset == 'cityscapes')
     assert ('RMI without the BCE that the official code adds' in header) == rmi
 
 

@@ -32,7 +32,7 @@ def cityscapes(tmp_path_factory):
             write_pair(root, 'leftImg8bit/train', 'gtFine/train', f'city_{index:03d}', 'gtFine_labelTrainIds', label)
         else:
             label = np.array(LABEL_IDS, np.uint8)[label]
-            label[void] = 0  # unlabelled
+            label[void] = 0  # unlabeled
             folders = ('leftImg8bit/train_extra', 'refinement_final/train_extra')
             write_pair(root, *folders, f'city_{index:03d}', 'leftImg8bit', label)
     return root

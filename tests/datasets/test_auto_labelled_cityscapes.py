@@ -1,4 +1,4 @@
-"""The fine set and the auto-labelled set as one dataset, and the config that switches it on."""
+"""The fine set and the auto-labeled set as one dataset, and the config that switches it on."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_named_is_an_error(dataset_cfg):
 
 
 def test_two_lines_switch_it_on(cityscapes, tmp_path):
-    text = (CONFIGS / '_base_/datasets/cityscapes_auto-labelled.py').read_text()
+    text = (CONFIGS / '_base_/datasets/cityscapes_auto-labeled.py').read_text()
     lines = [line[1:].strip() for line in text.splitlines() if line.startswith('#     ')]
     assert len(lines) == 2
     third = next(line for line in text.splitlines() if 'third line' in line).split('third line: ')[1]

@@ -88,10 +88,10 @@ def problems(fails_with, capsys):
 
     def run(config, *options):
         message = fails_with(TOOL, config, *options)
-        lines = [line.strip() for line in capsys.readouterr().out.splitlines() if 'WRONG: ' in line]
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines() if 'ERROR: ' in line]
         plural = 's' if len(lines) > 1 else ''
         assert message == f"Error: The data of '{config}' have {len(lines)} problem{plural}, see above."
-        return [line.removeprefix('WRONG: ') for line in lines]
+        return [line.removeprefix('ERROR: ') for line in lines]
 
     return run
 
@@ -113,8 +113,8 @@ def test_published_numbers():
 def test_a_whole_dataset_is_in_its_place(tree, run_tool, capsys):
     run_tool(TOOL, tree.config)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert 'WRONG' not in ' '.join(lines)
-    assert lines[-1] == 'Everything is in its place.'
+    assert 'ERROR' not in ' '.join(lines)
+    assert lines[-1] == 'No problems found.'
     assert f"5 images (*{tree.suffixes[0]}) in '{tree.root / tree.folders[0]}', 5 expected" in lines
     assert f"3 labels (*{tree.suffixes[1]}) for them in '{tree.root / tree.folders[3]}'" in lines
     assert '5 pairs compared in size' in lines
@@ -129,14 +129,14 @@ def test_values_that_are_no_class_are_named(tree, problems, split):
     cv2.imwrite(str(path), np.full((16, 24), value, np.uint8))
     (problem,) = problems(tree.config)
     right = f'0 to {value - 1}, 255'
-    assert problem.startswith(f"1 label with values that are no class, e.g. '{path}': {value}; expected {right}")
+    assert problem.startswith(f"1 label with invalid values, e.g. '{path}': {value}; expected {right}")
 
 
 def test_label_ids_instead_of_train_ids_name_the_converter(tree, problems):
     for index in range(5):
         cv2.imwrite(str(tree.path(index, 1)), np.resize(np.arange(34, dtype=np.uint8), (16, 24)))
     (problem,) = problems(tree.config, '--splits', 'train')
-    assert problem.startswith('5 labels with values that are no class')
+    assert problem.startswith('5 labels with invalid values')
     assert f': {", ".join(map(str, range(19, 34)))}; expected 0 to 18, 255. ' in problem
     assert problem.endswith(f'. To make labels: {converter_command(tree)}')
 
@@ -190,7 +190,7 @@ def test_an_image_that_is_turned_while_loading_is_compared_as_it_is_loaded(tree,
     Image.new('RGB', (16, 24)).save(tree.path(0, 0), exif=exif)
     assert cv2.imread(str(tree.path(0, 0))).shape[:2] == (16, 24)
     run_tool(TOOL, tree.config)
-    assert 'Everything is in its place.' in capsys.readouterr().out
+    assert 'No problems found.' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_auto_labelled_images_are_checked_as_well(tree, problems, run_tool, caps
         tree.root / folder / 'sub' for folder in ('leftImg8bit/train_extra', 'refinement_final/train_extra')
     )
     config = tmp_path / 'mine.py'
-    bases = [str(tree.config), str(CONFIGS / '_base_/datasets/cityscapes_auto-labelled.py')]
+    bases = [str(tree.config), str(CONFIGS / '_base_/datasets/cityscapes_auto-labeled.py')]
     config.write_text(f"_base_ = {bases}\ntrain_dataloader = _base_.pop('auto_labelled')\n")
     (problem,) = problems(config, '--splits', 'train')
     assert "leftImg8bit/train_extra' (train_dataloader, mmseg_cpg.AutoLabelledCityscapesDataset) not found" in problem
@@ -306,10 +306,10 @@ def test_auto_labelled_images_are_checked_as_well(tree, problems, run_tool, caps
     run_tool(TOOL, config, '--splits', 'train')
     *_, warning, last = capsys.readouterr().out.splitlines()
     assert warning == (
-        '  WARNING: 13 of 19 classes in none of the 5 labels read, which hold 0 to 18, 255: traffic light, '
+        '  WARNING: 13 of 19 classes are absent from the 5 labels read, which contain 0 to 18, 255: traffic light, '
         'traffic sign, vegetation, terrain, sky, person, rider, car, truck, bus, train, motorcycle, bicycle'
     )
-    assert last == 'Nothing is wrong for sure, but see the 1 warning above.'
+    assert last == 'No errors, 1 warning, see above.'
     cv2.imwrite(str(labels / '2_leftImg8bit.png'), np.full((16, 24), 34, np.uint8))
     (problem,) = problems(config, '--splits', 'train')
     assert problem.endswith(': 34; expected 0 to 33, 255')
@@ -317,10 +317,10 @@ def test_auto_labelled_images_are_checked_as_well(tree, problems, run_tool, caps
 
 def test_any_dataset_derived_from_base_seg_dataset_is_checked(write_config, problems, run_tool, capsys, tmp_path):
     run_tool(TOOL, write_config(tmp_path))
-    assert 'Everything is in its place.' in capsys.readouterr().out
+    assert 'No problems found.' in capsys.readouterr().out
     fewer = "dataset['metainfo'].update(classes=('a', 'b'), palette=[[0] * 3, [1] * 3])"
     train, val = problems(write_config(tmp_path, fewer))
-    assert train.startswith('4 labels with values that are no class')
+    assert train.startswith('4 labels with invalid values')
     assert val.endswith(': 2; expected 0 to 1, 255')
     run_tool(TOOL, write_config(tmp_path, "dataset['metainfo'].clear()"))
     assert 'label values not checked: the dataset names no classes' in capsys.readouterr().out

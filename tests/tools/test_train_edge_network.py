@@ -17,7 +17,7 @@ head['loss_decode'] = [head['loss_decode'], dict(type='mmseg_cpg.SEMEDALoss', ch
 
 @pytest.fixture
 def labels_only(data_root, tmp_path):
-    """A copy of the data set whose images are no images."""
+    """A copy of the dataset whose images are no images."""
     root = tmp_path / 'labels_only'
     shutil.copytree(data_root, root)
     for path in root.glob('img_dir/*/*'):

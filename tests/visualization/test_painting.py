@@ -1,12 +1,12 @@
 import numpy as np
 
 from mmseg_cpg.visualization import paint_classes, paint_masks
-from mmseg_cpg.visualization.painting import VOID_COLOUR
+from mmseg_cpg.visualization.painting import VOID_COLOR
 
 
 def test_paint_classes():
-    colours = paint_classes(np.array([[0, 1], [2, 255]]), [(1, 2, 3), (4, 5, 6)])
-    assert colours.tolist() == [[[1, 2, 3], [4, 5, 6]], [[*VOID_COLOUR], [*VOID_COLOUR]]]
+    colors = paint_classes(np.array([[0, 1], [2, 255]]), [(1, 2, 3), (4, 5, 6)])
+    assert colors.tolist() == [[[1, 2, 3], [4, 5, 6]], [[*VOID_COLOR], [*VOID_COLOR]]]
 
 
 def test_paint_masks_over_dark_grey():

@@ -1,4 +1,4 @@
-"""What the pictures show, read from the figures' own data, and that rendering keeps the colours."""
+"""What the pictures show, read from the figures' own data, and that rendering keeps the colors."""
 
 import io
 
@@ -16,8 +16,8 @@ from mmseg_cpg.visualization import (
     draw_profile,
     render,
 )
-from mmseg_cpg.visualization.painting import BOUNDARY_COLOUR, RIGHT_COLOUR, VOID_COLOUR, WRONG_COLOUR
-from mmseg_cpg.visualization.pictures import BOTH_WRONG_COLOUR
+from mmseg_cpg.visualization.painting import BOUNDARY_COLOR, RIGHT_COLOR, VOID_COLOR, WRONG_COLOR
+from mmseg_cpg.visualization.pictures import BOTH_WRONG_COLOR
 from tests.visualization.conftest import CLASSES, PALETTE
 
 ROW = Line(True, 10, 10, 60)
@@ -34,12 +34,12 @@ def legend(figure):
     return {patch.get_label(): patch for patch in legend.legend_handles}
 
 
-def colour_of(patch):
+def color_of(patch):
     return tuple(round(255 * part) for part in patch.get_facecolor()[:3])
 
 
-def matches(picture, colour):
-    return (np.asarray(picture) == colour).all(-1)
+def matches(picture, color):
+    return (np.asarray(picture) == color).all(-1)
 
 
 def test_boundaries_are_those_of_the_loss(scene):
@@ -49,21 +49,21 @@ def test_boundaries_are_those_of_the_loss(scene):
     np.testing.assert_array_equal(label[20, 32], PALETTE[1])
     for ksize, picture, title in ((3, small, titles[2]), (7, large, titles[3])):
         mask = scene.boundary(ksize).mask().numpy()
-        np.testing.assert_array_equal(matches(picture, BOUNDARY_COLOUR), mask)
+        np.testing.assert_array_equal(matches(picture, BOUNDARY_COLOR), mask)
         assert title == f'ksize {ksize}: {100 * mask.mean():.1f} % of pixels'
     np.testing.assert_array_equal(close_ups[2], small[ROW.close_up(scene.label.shape)])
-    assert {name: colour_of(patch) for name, patch in legend(figure).items()} == {
+    assert {name: color_of(patch) for name, patch in legend(figure).items()} == {
         **dict(zip(CLASSES, PALETTE, strict=True)),
-        'void': VOID_COLOUR,
-        'boundary': BOUNDARY_COLOUR,
+        'void': VOID_COLOR,
+        'boundary': BOUNDARY_COLOR,
     }
 
 
 def test_errors_in_the_band(scene):
     (_, _, first, second, *_), titles = pictures(draw_errors(scene, ROW))
-    assert np.argwhere(matches(first, WRONG_COLOUR)).tolist() == [[10, 29], [11, 29]]
-    assert np.argwhere(matches(second, WRONG_COLOUR)).tolist() == [[11, 29]]  # (0, 50) is not near a boundary
-    band = matches(first, RIGHT_COLOUR) | matches(first, WRONG_COLOUR)
+    assert np.argwhere(matches(first, WRONG_COLOR)).tolist() == [[10, 29], [11, 29]]
+    assert np.argwhere(matches(second, WRONG_COLOR)).tolist() == [[11, 29]]  # (0, 50) is not near a boundary
+    band = matches(first, RIGHT_COLOR) | matches(first, WRONG_COLOR)
     assert band[20].nonzero()[0].tolist() == [3, 4, 5, *range(27, 39)]  # beside void, and around the pole
     assert titles[2:4] == [
         f'CE\n{200 / band.sum():.1f} % of the band wrong',
@@ -123,8 +123,8 @@ def test_the_label_has_a_gap_at_void(scene):
 def test_comparison_tells_who_is_right(scene):
     figure = draw_comparison(scene)
     (*_, difference), titles = pictures(figure)
-    for colour, pixel in ((WRONG_COLOUR, [0, 50]), (RIGHT_COLOUR, [10, 29]), (BOTH_WRONG_COLOUR, [11, 29])):
-        assert np.argwhere(matches(difference, colour)).tolist() == [pixel]
+    for color, pixel in ((WRONG_COLOR, [0, 50]), (RIGHT_COLOR, [10, 29]), (BOTH_WRONG_COLOR, [11, 29])):
+        assert np.argwhere(matches(difference, color)).tolist() == [pixel]
     right = 100 * (1 - 2 / (scene.label != 255).sum())
     assert titles[2:4] == [f'CE\n{right:.1f} % of pixels right', f'CE + CPG\n{right:.1f} % of pixels right']
     assert {'only CE right', 'only CE + CPG right', 'both wrong'} < legend(figure).keys()
@@ -134,7 +134,7 @@ def test_without_a_label(scene):
     scene = scene._replace(label=None)
     (_, *shown), titles = pictures(draw_comparison(scene))
     assert titles == ['image', 'CE', 'CE + CPG', 'CE or CE + CPG:\nwhere they differ']
-    assert np.argwhere(matches(shown[-1], BOUNDARY_COLOUR)).tolist() == [[0, 50], [10, 29]]
+    assert np.argwhere(matches(shown[-1], BOUNDARY_COLOR)).tolist() == [[0, 50], [10, 29]]
     assert pictures(draw_gradients(scene, 1, 3))[1][:3] == ['image', 'CE', 'CE + CPG']
     assert len(draw_profile(scene, 1).axes[1].lines) == 2
     assert 'prediction of CE' in draw_boundaries(scene, [3]).get_suptitle()
@@ -149,12 +149,12 @@ def test_labels_without_boundary(scene, value):
         assert render(figure).std() > 0
 
 
-def test_render_keeps_the_colours(scene):
+def test_render_keeps_the_colors(scene):
     picture = render(draw_errors(scene, ROW))
     assert picture.dtype == np.uint8
     assert picture.ndim == 3
-    for colour in (RIGHT_COLOUR, WRONG_COLOUR, *PALETTE, VOID_COLOUR):
-        assert matches(picture, colour).sum() > 30
+    for color in (RIGHT_COLOR, WRONG_COLOR, *PALETTE, VOID_COLOR):
+        assert matches(picture, color).sum() > 30
 
 
 @pytest.mark.parametrize('ignore_index', [-1, 0, 1, 1000])

@@ -9,13 +9,14 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 
 from mmseg_cpg.cli.errors import UserError, one_line_errors
 from mmseg_cpg.experiments.curves import Curves, Panel, default_panels, plot_curves
-from mmseg_cpg.experiments.work_dirs import find_runs, read_scalars
+from mmseg_cpg.experiments.work_dirs import Run, find_runs, read_scalars
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder with work dirs in it'
@@ -33,7 +34,7 @@ def build_parser():
     return parser
 
 
-def name_runs(runs, legend):
+def name_runs(runs: list[Run], legend: list[str] | None) -> list[str]:
     """Name the runs: as asked for, else by their work dirs, with the start's time where several share one's name."""
     if legend is None:
         counts = Counter(run.work_dir.name for run in runs)
@@ -44,7 +45,7 @@ def name_runs(runs, legend):
     return legend
 
 
-def choose_panels(curves, runs, keys):
+def choose_panels(curves: list[Curves], runs: list[Run], keys: list[str] | None) -> list[Panel]:
     """The panels that are asked for, or else the ones that show CPG loss."""
     if keys is None:
         return default_panels(curves, [run.cfg for run in runs])
@@ -55,7 +56,7 @@ def choose_panels(curves, runs, keys):
     return [Panel(key, [key]) for key in keys]
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     with one_line_errors():
         runs = [run for run in find_runs(args.work_dirs) if run.sessions]

@@ -9,8 +9,10 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import numpy as np
 from mmengine.utils import scandir
@@ -22,7 +24,7 @@ from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, cou
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('pred_dir', help='folder of predictions, such as test.py --out saves')
     parser.add_argument('gt_dir', help='folder of labels, subfolders included')
@@ -81,7 +83,7 @@ def build_parser():
     return parser
 
 
-def make_settings(args):
+def make_settings(args: argparse.Namespace) -> BoundarySettings:
     """Turn the command line into settings."""
     with user_errors('The options do not fit: '):
         return BoundarySettings(
@@ -94,7 +96,7 @@ def make_settings(args):
         )
 
 
-def find_pairs(pred_dir, gt_dir, pred_suffix, gt_suffix):
+def find_pairs(pred_dir: Path, gt_dir: Path, pred_suffix: str, gt_suffix: str) -> list[tuple[Path, Path]]:
     """List the predictions and labels that belong together.
 
     A label's prediction has its name, but for the suffixes, and is in the same subfolder or, as MMSegmentation saves
@@ -109,7 +111,9 @@ def find_pairs(pred_dir, gt_dir, pred_suffix, gt_suffix):
     names = sorted(name.removesuffix(gt_suffix) for name in scandir(str(gt_dir), gt_suffix, recursive=True))
     if not names:
         raise UserError(f"No labels (*{gt_suffix}) in '{gt_dir}'.")
-    pairs, missing, label_of = [], [], {}
+    pairs: list[tuple[Path, Path]] = []
+    missing: list[tuple[Path, Path]] = []
+    label_of: dict[Path, Path] = {}
     for name in names:
         label = gt_dir / f'{name}{gt_suffix}'
         places = [pred_dir / f'{name}{pred_suffix}', pred_dir / f'{Path(name).name}{pred_suffix}']
@@ -130,7 +134,7 @@ def find_pairs(pred_dir, gt_dir, pred_suffix, gt_suffix):
     return pairs
 
 
-def read_map(path):
+def read_map(path: Path) -> np.ndarray:
     """Read a label map of one channel, which may be a palette's indices."""
     try:
         with Image.open(path) as image:
@@ -142,7 +146,7 @@ def read_map(path):
     return label_map
 
 
-def count_pair(args, settings, paths):
+def count_pair(args: argparse.Namespace, settings: BoundarySettings, paths: tuple[Path, Path]) -> dict[str, np.ndarray]:
     """Count on a prediction and its label what the scores need."""
     pred, label = (read_map(path) for path in paths)
     if args.reduce_zero_label:
@@ -151,13 +155,13 @@ def count_pair(args, settings, paths):
         return count_boundaries(pred, label, args.num_classes, settings)
 
 
-def reduce_zero_label(label_map, ignore_index):
+def reduce_zero_label(label_map: np.ndarray, ignore_index: int) -> np.ndarray:
     """Let classes start at 0 instead of 1, and void stay void."""
     void = (label_map == 0) | (label_map == ignore_index)
     return np.where(void, ignore_index, label_map.astype(np.result_type(label_map, np.int64)) - 1)
 
 
-def without_nan(scores):
+def without_nan(scores: Any) -> Any:
     """Turn scores into what JSON has: lists for arrays, null for NaN."""
     if isinstance(scores, dict):
         return {key: without_nan(value) for key, value in scores.items()}
@@ -166,7 +170,7 @@ def without_nan(scores):
     return None if isinstance(scores, float) and np.isnan(scores) else scores
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     with one_line_errors():
         settings = make_settings(args)

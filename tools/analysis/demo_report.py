@@ -16,14 +16,18 @@ import math
 import shlex
 import string
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from html import escape
+from typing import Any
 
 import mmcv
 import mmengine
 import mmseg
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmseg.evaluation import IoUMetric
@@ -71,14 +75,14 @@ class Run:
     cfg: Config
     checkpoint: Path
     metainfo: dict
-    paths: list
-    labels: list
-    predictions: list
-    iou: np.ndarray
-    scores: dict
+    paths: list[str] = field(default_factory=list)
+    labels: list[np.ndarray] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
+    iou: np.ndarray = field(default_factory=lambda: np.empty(0))
+    scores: dict[str, Any] = field(default_factory=dict)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs=2, metavar='WORK_DIR', help='work dirs of the two runs, the baseline first')
     parser.add_argument(
@@ -88,7 +92,7 @@ def build_parser():
     return parser
 
 
-def find_checkpoint(work_dir):
+def find_checkpoint(work_dir: Path) -> Path:
     """The latest checkpoint of a work dir, which may have been moved since it was trained."""
     record = work_dir / 'last_checkpoint'
     if not record.is_file():
@@ -98,7 +102,7 @@ def find_checkpoint(work_dir):
     return checkpoint
 
 
-def load_run_config(work_dir, checkpoint):
+def load_run_config(work_dir: Path, checkpoint: Path) -> Config:
     """Read the config that training left in a work dir, made to test a checkpoint."""
     configs = sorted(work_dir.glob('*.py'))
     if len(configs) != 1:
@@ -113,7 +117,7 @@ def load_run_config(work_dir, checkpoint):
     return cfg
 
 
-def evaluate(work_dir):
+def evaluate(work_dir: Path) -> Run:
     """Evaluate the run of a work dir on its test data."""
     checkpoint = find_checkpoint(work_dir)
     cfg = load_run_config(work_dir, checkpoint)
@@ -124,7 +128,7 @@ def evaluate(work_dir):
         loader = runner.build_dataloader(cfg.test_dataloader)
     metainfo = loader.dataset.metainfo
     num_classes = len(metainfo['classes'])
-    run = Run(name_losses(cfg.model), cfg, checkpoint, metainfo, [], [], [], None, None)
+    run = Run(name_losses(cfg.model), cfg, checkpoint, metainfo)
     areas, counts = [], []
     runner.model.eval()
     for batch in loader:
@@ -146,15 +150,15 @@ def evaluate(work_dir):
     return run
 
 
-def compare(runs):
+def compare(runs: list[Run]) -> PrettyTable:
     """The scores of two runs side by side, a row for each, with how much of the boundaries void drops."""
     table = PrettyTable(['in percent', *(run.name for run in runs), 'difference', 'dropped near void'])
     table.align = 'r'
     table.align['in percent'] = 'l'
-    rows = [('mIoU', lambda run: np.nanmean(run.iou), None)]
+    rows: list[tuple[str, Callable[[Run], float], float | None]] = [('mIoU', lambda run: np.nanmean(run.iou), None)]
     rows.append(('Boundary IoU', lambda run: run.scores['mBIoU'], runs[0].scores['BIoU_dropped']))
     for size_px, dropped in runs[0].scores['F_dropped'].items():
-        rows.append((f'boundary F-score, {size_px} px', lambda run, size_px=size_px: run.scores['F'][size_px], dropped))
+        rows.append((f'boundary F-score, {size_px} px', partial(_f_score, size_px), dropped))
     rows.append((f'accuracy within {BAND_PX} px of boundaries', lambda run: run.scores['trimap_aAcc'][BAND_PX], None))
     for name, score_of, dropped in rows:
         first, second = (round(float(score_of(run)), 2) for run in runs)
@@ -162,7 +166,11 @@ def compare(runs):
     return table
 
 
-def compare_classes(runs):
+def _f_score(size_px: int, run: Run) -> float:
+    return run.scores['F'][size_px]
+
+
+def compare_classes(runs: list[Run]) -> PrettyTable:
     """The scores of each class side by side."""
     measures = {
         'IoU': lambda run: run.iou,
@@ -177,12 +185,12 @@ def compare_classes(runs):
     return table
 
 
-def text_of(percent):
+def text_of(percent: float | None) -> str:
     """A score as text, a dash if there is none."""
     return '–' if percent is None or math.isnan(percent) else f'{percent:.2f}'
 
 
-def describe(runs):
+def describe(runs: list[Run]) -> PrettyTable:
     """How the two runs were trained and evaluated."""
     table = PrettyTable(['', *(run.name for run in runs)])
     for name, value_of in {
@@ -196,7 +204,7 @@ def describe(runs):
     return table
 
 
-def make_scenes(runs):
+def make_scenes(runs: list[Run]) -> list[Scene]:
     """The test images with both predictions, those with the widest boundary bands in the label first."""
     metainfo = runs[0].metainfo
     sizes = [trimap_band(label, BAND_PX, SETTINGS.ignore_index).sum() for label in runs[0].labels]
@@ -214,14 +222,14 @@ def make_scenes(runs):
     ]
 
 
-def draw(runs, scenes, num_tiles):
+def draw(runs: list[Run], scenes: list[Scene], num_tiles: int) -> Iterator[tuple[str, Figure, str]]:
     """Yield name, figure and caption of each picture.
 
     The first is of the ``num_tiles`` images with the most boundary, the others are of the one with the median amount.
     """
     median = scenes[len(scenes) // 2]
     category = median.main_category()
-    line = choose_line(median.label == category)
+    line = choose_line(median.reference == category)
     name = f"'{median.classes[category]}'"
     shown = scenes[:num_tiles]
     title = f'{runs[1].name} against {runs[0].name}: the {len(shown)} of {len(scenes)} images with the most boundary'
@@ -259,7 +267,7 @@ def draw(runs, scenes, num_tiles):
     )
 
 
-def write_page(runs, scores, scenes, num_tiles, out):
+def write_page(runs: list[Run], scores: PrettyTable, scenes: list[Scene], num_tiles: int, out: Path) -> None:
     """Write index.html and the pictures beside it to a folder."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = []
@@ -267,7 +275,7 @@ def write_page(runs, scores, scenes, num_tiles, out):
         figure.savefig(out / f'{name}.png')
         caption = escape(caption)
         pictures.append(f'<figure><img src="{name}.png" alt="{caption}"><figcaption>{caption}</figcaption></figure>')
-    height, width = scenes[0].label.shape
+    height, width = scenes[0].reference.shape
     width_px = width_in_px(height, width, SETTINGS.width_ratio)
     num_pixels = sum(label.size for label in runs[0].labels)
     void = sum((label == SETTINGS.ignore_index).sum() for label in runs[0].labels) / num_pixels
@@ -294,7 +302,7 @@ def write_page(runs, scores, scenes, num_tiles, out):
     (out / 'index.html').write_text(page, encoding='utf-8')
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     with one_line_errors():
         if args.num_tiles < 1:

@@ -8,13 +8,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
+from collections.abc import Sequence
 
 from mmseg_cpg.cli.errors import one_line_errors
-from mmseg_cpg.experiments.tables import make_tables
+from mmseg_cpg.experiments.tables import Table, make_tables
 from mmseg_cpg.experiments.work_dirs import find_runs
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder with work dirs in it'
@@ -28,7 +29,7 @@ def build_parser():
     return parser
 
 
-def write_tables(tables, out):
+def write_tables(tables: list[Table], out: Path) -> None:
     """Write all tables to one Markdown file and each to a CSV file."""
     out.mkdir(parents=True, exist_ok=True)
     (out / 'paper_tables.md').write_text('\n'.join(table.markdown() for table in tables))
@@ -36,7 +37,7 @@ def write_tables(tables, out):
         (out / f'{table.name}.csv').write_text(table.csv())
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     with one_line_errors():
         tables = make_tables(find_runs(args.work_dirs))

@@ -8,9 +8,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import argparse
+from collections.abc import Iterator, Sequence
 
 import cv2
 import mmcv
+import numpy as np
+from matplotlib.figure import Figure
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
@@ -38,7 +41,7 @@ from mmseg_cpg.visualization import (
 )
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('image', help='image file')
     parser.add_argument('--config', required=True, help='config of the model')
@@ -87,7 +90,7 @@ class Model:
         UserError: If the config or the checkpoint cannot be used.
     """
 
-    def __init__(self, config, checkpoint, device):
+    def __init__(self, config: str, checkpoint: str, device: str) -> None:
         self.config = config
         self.cfg = load_config(argparse.Namespace(config=config, cfg_options=None, launcher='none', work_dir=None))
         require_keys(self.cfg, 'model', 'test_pipeline')
@@ -99,12 +102,12 @@ class Model:
         self.classes = tuple(self.model.dataset_meta['classes'])
         self.ignore_index = head_ignore_index(self.model)
 
-    def predict(self, image, name):
+    def predict(self, image: str, name: str) -> Prediction:
         """Predict the classes of an image file."""
         return Prediction.from_sample(name, inference_model(self.model, image))
 
 
-def name_models(models, names):
+def name_models(models: list[Model], names: list[str] | None) -> list[str]:
     """Name the models: as asked for, else by their losses where these differ, else by their configs."""
     if names is None:
         names = [name_losses(model.cfg.model) for model in models]
@@ -114,7 +117,7 @@ def name_models(models, names):
     return names
 
 
-def read_image(path):
+def read_image(path: str) -> np.ndarray:
     """Read an image as RGB, (H, W, 3) of uint8."""
     try:
         image = mmcv.imread(path, channel_order='rgb')
@@ -125,7 +128,7 @@ def read_image(path):
     return image
 
 
-def read_label(path, model, shape):
+def read_label(path: str, model: Model, shape: tuple[int, int]) -> np.ndarray:
     """Read a label map as the dataset of a model's config does.
 
     Raises:
@@ -151,7 +154,7 @@ def read_label(path, model, shape):
     return label
 
 
-def choose_class(scene, name):
+def choose_class(scene: Scene, name: str | None) -> int:
     """The class to draw, by its name."""
     if name is None:
         return scene.main_category()
@@ -160,16 +163,16 @@ def choose_class(scene, name):
     return scene.classes.index(name)
 
 
-def choose_pixels(scene, category, row, column, span):
+def choose_pixels(scene: Scene, category: int, row: int | None, column: int | None, span: list[int] | None) -> Line:
     """The row or column to draw, as asked for or chosen by the label."""
-    if row is None and column is None:
+    is_row, index = row is not None, column if row is None else row
+    if index is None:
         if span is not None:
             raise UserError('--span is a part of --row or --column: give one of them.')
         return choose_line(scene.reference == category)
-    is_row = row is not None
     height, width = scene.reference.shape
     length, across = (width, height) if is_row else (height, width)
-    index, (first, last) = row if is_row else column, span or (0, length - 1)
+    first, last = span or (0, length - 1)
     if not 0 <= index < across:
         raise UserError(f'--{"row" if is_row else "column"} must be in [0, {across - 1}], got {index}.')
     if not 0 <= first < last < length:
@@ -177,7 +180,7 @@ def choose_pixels(scene, category, row, column, span):
     return Line(is_row, index, first, last + 1)
 
 
-def draw_all(scene, category, line, ksizes):
+def draw_all(scene: Scene, category: int, line: Line, ksizes: list[int]) -> Iterator[tuple[str, Figure]]:
     """Yield the name and the figure of every picture that the scene allows."""
     yield 'boundaries', draw_boundaries(scene, ksizes, line)
     if scene.label is not None:
@@ -187,7 +190,7 @@ def draw_all(scene, category, line, ksizes):
     yield 'comparison', draw_comparison(scene)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     with one_line_errors():
         with user_errors('--ksize: '):
@@ -196,7 +199,10 @@ def main(argv=None):
             raise UserError(f"Image '{args.image}' not found.")
         allow_training_logs()
         init_default_scope('mmseg')
-        models = [Model(*each, args.device) for each in [(args.config, args.checkpoint), *args.versus]]
+        models = [
+            Model(config, checkpoint, args.device)
+            for config, checkpoint in [(args.config, args.checkpoint), *args.versus]
+        ]
         for other in models[1:]:
             if other.classes != models[0].classes:
                 raise UserError(f"'{other.config}' and '{models[0].config}' have different classes.")

@@ -16,7 +16,7 @@ water cells not counted. Where the sources contradict each other the label is 25
 
 The split is by region: the cells of a fixed 256-pixel grid that lie in ``VAL_REGIONS`` are validation tiles, and
 training tiles, which overlap each other by half, keep clear of them by at least half a tile. Tiles with less than 5 %
-land or less than 50 % labelled pixels are skipped.
+land or less than 50 % labeled pixels are skipped.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -61,12 +62,12 @@ VAL_REGIONS = {
     'central Australia': ((5, 18), (6, 18)),
 }
 MIN_LAND = 0.05
-MIN_LABELLED = 0.5
+MIN_LABELED = 0.5
 
 DATASET_INFO = 'dataset.json'
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Convert the Blue Marble mosaic and MODIS land cover to mmsegmentation format'
     )
@@ -74,7 +75,7 @@ def parse_args():
     return parser.parse_args()
 
 
-def find_sources():
+def find_sources() -> dict[str, Path]:
     """Locate the source files without importing their packages, which would need GDAL.
 
     Returns:
@@ -93,7 +94,7 @@ def find_sources():
             spec = importlib.util.find_spec(package)
         except ModuleNotFoundError:  # the parent package, mpl_toolkits, is missing
             spec = None
-        folders = spec.submodule_search_locations if spec else ()
+        folders = (spec and spec.submodule_search_locations) or ()
         paths = [path for path in (Path(folder, file_name) for folder in folders) if path.is_file()]
         if not paths:
             raise FileNotFoundError(
@@ -103,7 +104,7 @@ def find_sources():
     return sources
 
 
-def load_sources(sources):
+def load_sources(sources: dict[str, Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read the three rasters.
 
     Args:
@@ -119,8 +120,8 @@ def load_sources(sources):
     return image, mask, land_cover
 
 
-def count_in_window(plane, window):
-    """Count the set pixels of the ``window``×``window`` neighbourhood; the globe wraps around in longitude.
+def count_in_window(plane: np.ndarray, window: int) -> np.ndarray:
+    """Count the set pixels of the ``window``×``window`` neighborhood; the globe wraps around in longitude.
 
     Args:
         plane (np.ndarray): (H, W) of bool.
@@ -135,8 +136,8 @@ def count_in_window(plane, window):
     return counts[:, pad:-pad]
 
 
-def mode_filter(label, window):
-    """Replace each label by the most frequent one of its neighbourhood.
+def mode_filter(label: np.ndarray, window: int) -> np.ndarray:
+    """Replace each label by the most frequent one of its neighborhood.
 
     Args:
         label (np.ndarray): (H, W) of uint8; 255 has no vote. Outside the poles there is nothing.
@@ -154,8 +155,8 @@ def mode_filter(label, window):
     return result
 
 
-def sample_nearest(raster, shape):
-    """Sample a raster at the pixel centres of a grid of another shape that covers the same extent.
+def sample_nearest(raster: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Sample a raster at the pixel centers of a grid of another shape that covers the same extent.
 
     Args:
         raster (np.ndarray): (h, w).
@@ -168,7 +169,7 @@ def sample_nearest(raster, shape):
     return raster[rows[:, None], columns]
 
 
-def largest_share(raster, values, shape):
+def largest_share(raster: np.ndarray, values: Sequence[int], shape: tuple[int, int]) -> np.ndarray:
     """Name the value that covers most of each pixel of a coarser grid with the same extent.
 
     Args:
@@ -185,7 +186,7 @@ def largest_share(raster, values, shape):
     return np.asarray(values, np.uint8)[np.argmax(shares, axis=0)]
 
 
-def make_label(image, mask, land_cover):
+def make_label(image: np.ndarray, mask: np.ndarray, land_cover: np.ndarray) -> np.ndarray:
     """Label each pixel of the image, see the head of this file.
 
     Args:
@@ -208,7 +209,7 @@ def make_label(image, mask, land_cover):
     return label
 
 
-def split_tiles(width):
+def split_tiles(width: int) -> dict[str, list[tuple[int, int]]]:
     """Lay out the tiles of both splits.
 
     Args:
@@ -232,19 +233,19 @@ def split_tiles(width):
     return dict(train=train, val=val)
 
 
-def touch(first, second, width):
+def touch(first: tuple[int, int], second: tuple[int, int], width: int) -> bool:
     """Whether two tiles, given by their top left corners, overlap or share a border or corner on the round globe."""
     distance_x = abs(first[1] - second[1])
     return max(abs(first[0] - second[0]), min(distance_x, width - distance_x)) <= TILE
 
 
-def is_useful(label):
-    """Whether a tile's label has enough land and enough labelled pixels to learn from."""
+def is_useful(label: np.ndarray) -> bool:
+    """Whether a tile's label has enough land and enough labeled pixels to learn from."""
     land = np.isin(label, (FOREST, SHRUB, CROP, BARREN)).mean()
-    return land >= MIN_LAND and (label != VOID).mean() >= MIN_LABELLED
+    return land >= MIN_LAND and (label != VOID).mean() >= MIN_LABELED
 
 
-def write_dataset(image, label, out_dir):
+def write_dataset(image: np.ndarray, label: np.ndarray, out_dir: Path) -> dict[str, int]:
     """Write the useful tiles of both splits as PNG.
 
     Args:
@@ -273,7 +274,7 @@ def write_dataset(image, label, out_dir):
     return counts
 
 
-def count_tiles(out_dir):
+def count_tiles(out_dir: Path) -> dict[str, int]:
     """Number of complete tiles by split that lie in a folder."""
     return {
         split: sum((out_dir / 'ann_dir' / split / path.name).is_file() for path in folder.glob('*.png'))
@@ -282,13 +283,13 @@ def count_tiles(out_dir):
     }
 
 
-def convert(out_dir):
-    """Make the data set, unless the folder already holds what this version of the script makes.
+def convert(out_dir: Path) -> dict[str, int]:
+    """Make the dataset, unless the folder already holds what this version of the script makes.
 
     All tiles are written to ``<out_dir>.partial``, which takes its final name only when everything is in it.
 
     Args:
-        out_dir (Path): Where to put the data set.
+        out_dir (Path): Where to put the dataset.
 
     Returns:
         dict[str, int]: Number of tiles by split.
@@ -313,7 +314,7 @@ def convert(out_dir):
     for leftover in (partial, outdated):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
-    print('Reading the sources and labelling the mosaic')
+    print('Reading the sources and labeling the mosaic')
     image, mask, land_cover = load_sources(sources)
     tiles = write_dataset(image, make_label(image, mask, land_cover), partial)
     info = dict(recipe=recipe, tiles=tiles, classes=CLASSES, val_regions=VAL_REGIONS)
@@ -325,7 +326,7 @@ def convert(out_dir):
     return tiles
 
 
-def main():
+def main() -> None:
     out_dir = Path(parse_args().out_dir)
     try:
         tiles = convert(out_dir)

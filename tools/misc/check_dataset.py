@@ -1,20 +1,23 @@
 #!/usr/bin/env python
 """Check the data of a config before training: what is missing or misplaced, and labels that do not fit."""
 
+import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from mmseg_cpg.cli.config import load_config
-from mmseg_cpg.cli.dataset_check import WARNING, WRONG, check_files, find_misplaced, find_missing
+from mmseg_cpg.cli.dataset_check import ERROR, WARNING, check_files, find_misplaced, find_missing
 from mmseg_cpg.cli.errors import UserError, building, one_line_errors
 from mmseg_cpg.cli.parser import make_config_parser, parse_args
 from mmseg_cpg.cli.require_data import datasets_of, require_data
@@ -22,7 +25,7 @@ from mmseg_cpg.cli.require_data import datasets_of, require_data
 NUM_LABELS = 1000
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = make_config_parser(
         'Check the data of a config: folders, numbers of files, pairs of image and label, their sizes, label values. '
         'The exit status is 1 if something is wrong.'
@@ -43,7 +46,7 @@ def build_parser():
     return parser
 
 
-def build_datasets(dataset_cfg, loader, missing):
+def build_datasets(dataset_cfg: Any, loader: str, missing: Path | None) -> list[Any]:
     """Return the datasets with files of their own that a config builds, without listing their files.
 
     Args:
@@ -64,8 +67,8 @@ def build_datasets(dataset_cfg, loader, missing):
     return getattr(dataset, 'datasets', [dataset])
 
 
-def check_dataset(dataset, loader, num_labels, checked):
-    """Print what the files of a dataset are like, and count what is WRONG and what is a WARNING (Counter).
+def check_dataset(dataset: Any, loader: str, num_labels: int | None, checked: dict[Any, str]) -> Counter[str]:
+    """Print what the files of a dataset are like, and count the errors and warnings.
 
     Args:
         dataset (BaseDataset): Built without listing its files.
@@ -82,16 +85,16 @@ def check_dataset(dataset, loader, num_labels, checked):
         print(f'  the files of {checked[files]}')
         return Counter()
     checked[files] = loader
-    found = Counter()
+    found: Counter[str] = Counter()
     for mark, line in check_files(dataset, num_labels):
         print(f'  {mark}{": " * bool(mark)}{line}', flush=True)
         found[mark] += 1
     return found
 
 
-def check_loader(cfg, loader, num_labels, checked):
+def check_loader(cfg: Config, loader: str, num_labels: int | None, checked: dict[Any, str]) -> Counter[str]:
     """Do :func:`check_dataset` for each dataset of a data loader."""
-    found = Counter()
+    found: Counter[str] = Counter()
     for dataset_cfg in datasets_of(cfg[loader].dataset):
         missing = find_missing(dataset_cfg)
         if missing in checked:
@@ -100,8 +103,8 @@ def check_loader(cfg, loader, num_labels, checked):
         try:
             datasets = build_datasets(dataset_cfg, loader, missing)
         except UserError as error:
-            print(f'{loader}: {dataset_cfg.type}\n  {WRONG}: {error}')
-            found[WRONG] += 1
+            print(f'{loader}: {dataset_cfg.type}\n  {ERROR}: {error}')
+            found[ERROR] += 1
             if missing is not None:
                 checked[missing] = loader
         else:
@@ -110,7 +113,7 @@ def check_loader(cfg, loader, num_labels, checked):
     return found
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(build_parser(), argv)
     with one_line_errors():
         cfg = load_config(args)
@@ -118,16 +121,16 @@ def main(argv=None):
         loaders = [f'{split}_dataloader' for split in args.splits if cfg.get(f'{split}_dataloader') is not None]
         if not loaders:
             raise UserError(f"Config '{args.config}' has no data loader for {', '.join(args.splits)}.")
-        checked = {}
+        checked: dict[Any, str] = {}
         num_labels = None if args.all_labels else NUM_LABELS
-        found = sum((check_loader(cfg, loader, num_labels, checked) for loader in loaders), Counter())
-        problems, warnings = found[WRONG], found[WARNING]
+        found: Counter[str] = sum((check_loader(cfg, loader, num_labels, checked) for loader in loaders), Counter())
+        problems, warnings = found[ERROR], found[WARNING]
         if problems:
             raise UserError(f"The data of '{args.config}' have {problems} problem{'s' * (problems > 1)}, see above.")
         if warnings:
-            print(f'Nothing is wrong for sure, but see the {warnings} warning{"s" * (warnings > 1)} above.')
+            print(f'No errors, {warnings} warning{"s" if warnings > 1 else ""}, see above.')
         else:
-            print('Everything is in its place.')
+            print('No problems found.')
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ SLACK = 1e-5
 
 
 def class_shares(counts: np.ndarray) -> np.ndarray:
-    """Return each class's share of all labelled pixels, (C,), from pixel counts by image and class, (N, C)."""
+    """Return each class's share of all labeled pixels, (C,), from pixel counts by image and class, (N, C)."""
     totals = counts.sum(axis=0, dtype=float)
     return totals / totals.sum()
 
@@ -19,12 +19,12 @@ def draw_probabilities(counts: np.ndarray, shares: np.ndarray, size: int) -> np.
 
     Of all probabilities p in [0, 1] with Σp = ``size`` whose expected pixel counts Σ p·counts are in proportion to
     ``shares``, these have the largest entropy, i.e. they prefer no image without need:
-    p = sigmoid(a + θ·x), x being an image's counts minus ``shares`` of its labelled pixels, in units of their standard
-    deviation. a and θ minimise the convex dual Σ log(1 + exp(a + θ·x)) − a·size + SLACK·size·|θ|²/2. The last term
+    p = sigmoid(a + θ·x), x being an image's counts minus ``shares`` of its labeled pixels, in units of their standard
+    deviation. a and θ minimize the convex dual Σ log(1 + exp(a + θ·x)) − a·size + SLACK·size·|θ|²/2. The last term
     does next to nothing where the shares can be reached, and makes Σ p·x as small as it can be where they cannot.
 
     Args:
-        counts (np.ndarray): (N, C), labelled pixels by image and class.
+        counts (np.ndarray): (N, C), labeled pixels by image and class.
         shares (np.ndarray): (C,), non-negative, sum 1.
         size (int): Number of images in a draw, less than N.
 
@@ -43,7 +43,7 @@ def draw_probabilities(counts: np.ndarray, shares: np.ndarray, size: int) -> np.
     slack = np.full(features.shape[1], SLACK * size)
     slack[0] = 0
 
-    def dual(parameters):
+    def dual(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         activation = features @ parameters
         value = np.logaddexp(0, activation).sum() - wanted @ parameters + slack @ parameters**2 / 2
         return value, features.T @ expit(activation) - wanted + slack * parameters

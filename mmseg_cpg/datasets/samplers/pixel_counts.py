@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def counts_file(dataset: BaseSegDataset) -> Path:
     return folder.with_name(f'{folder.name}_label_values.npz')
 
 
-def _key(folder, path):
+def _key(folder: Path, path: str) -> tuple[str, int, int]:
     """Return what changes with a label: its name in the folder, its size in bytes, its time of change in ns."""
     try:
         status = os.stat(path)
@@ -67,7 +68,7 @@ def _key(folder, path):
     return Path(path).relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
 
 
-def _load(cache):
+def _load(cache: Path) -> dict[tuple[str, int, int], np.ndarray]:
     """Return the kept histograms by key."""
     try:
         with np.load(cache) as stored:
@@ -77,7 +78,7 @@ def _load(cache):
         return {}
 
 
-def _save(cache, keys, histograms):
+def _save(cache: Path, keys: Sequence[tuple[str, int, int]], histograms: np.ndarray) -> None:
     names, sizes, times = zip(*keys, strict=True)
     partial_file = cache.with_suffix(f'.{os.getpid()}.npz')
     try:

@@ -30,7 +30,7 @@ class BoundaryFromLabel(BaseTransform):
         _check_pad_size(pad_size)
         if seg_pad_val != ignore_index:
             raise ValueError(
-                f'seg_pad_val must be ignore_index, or padding would be labelled as a class; got '
+                f'seg_pad_val must be ignore_index, or padding would be labeled as a class; got '
                 f'seg_pad_val={seg_pad_val} and ignore_index={ignore_index}'
             )
         self.ignore_index = ignore_index

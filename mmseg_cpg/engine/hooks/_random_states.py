@@ -1,7 +1,11 @@
 """The random generators that training draws from: Python's, NumPy's and torch's global ones."""
 
+from __future__ import annotations
+
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,16 +13,18 @@ import torch
 # ruff: noqa: NPY002  the transforms of MMCV and MMSegmentation draw from NumPy's global generator
 
 
-def get_random_states():
+def get_random_states() -> dict[str, Any]:
     """Return the state of each generator, that of the current GPU included, as tensors and plain values."""
-    name, keys, *rest = np.random.get_state()
-    states = dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state())
+    name, keys, *rest = cast(tuple, np.random.get_state())
+    states: dict[str, Any] = dict(
+        python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state()
+    )
     if torch.cuda.is_available():
         states['cuda'] = torch.cuda.get_rng_state()
     return states
 
 
-def set_random_states(states):
+def set_random_states(states: dict[str, Any]) -> None:
     """Set what :func:`get_random_states` returned; a GPU's state is left out where there is none."""
     random.setstate(states['python'])
     np.random.set_state(states['numpy'])
@@ -28,8 +34,8 @@ def set_random_states(states):
 
 
 @contextmanager
-def seeded(*integers):
-    """Draw from CPU generators seeded with some integers >= 0, and go on afterwards as if nothing had been drawn."""
+def seeded(*integers: int) -> Iterator[None]:
+    """Draw from CPU generators seeded with some integers >= 0, and restore their states afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     for_python, for_torch, *for_numpy = np.random.SeedSequence(integers).generate_state(6).tolist()
     random.seed(for_python)

@@ -58,7 +58,7 @@ class BoundaryTargetHook(Hook):
         kinds = list(dict.fromkeys(map(type, losses)))
         signature = inspect.signature(model.forward)
 
-        def hand_over(model: nn.Module, args: tuple, kwargs: dict) -> None:
+        def hand_over(model: Any, args: tuple, kwargs: dict) -> None:
             call = signature.bind(*args, **kwargs).arguments
             samples = call.get('data_samples')
             targets = {}

@@ -27,8 +27,8 @@ class CPGLogHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._names = set()
-        self._options = {}
+        self._names: set[str] = set()
+        self._options: dict[int, dict] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Look up the model's CPG losses."""
@@ -46,6 +46,7 @@ class CPGLogHook(Hook):
         """Log the shares, where the losses are logged."""
         if not self._options or not is_main_process() or not self._is_logged(runner, batch_idx):
             return
+        assert data_batch is not None and outputs is not None  # the train loop passes both
         hub = runner.message_hub
         window = runner.log_processor.window_size
         # RuntimeInfoHook, which comes first, has fetched all losses from the device.

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from mmseg_cpg.engine.hooks._random_states import get_random_states, seeded, set_random_states
 
@@ -36,8 +41,8 @@ class ReproducibleResumeHook(Hook):
 
     def __init__(self) -> None:
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # the workers read it
-        self._states = None
-        self._loaded = None
+        self._states: list[dict[str, Any]] | None = None
+        self._loaded: dict[str, Any] | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the checkpoint's states until it is known whether the run resumes or only takes the weights."""
@@ -98,14 +103,14 @@ class ReproducibleResumeHook(Hook):
 class _SeededSamples:
     """A dataset's ``__getitems__``, by which torch's data loaders fetch a batch where a dataset has one."""
 
-    def __init__(self, dataset, seed, epoch):
+    def __init__(self, dataset: Dataset, seed: int, epoch: Tensor) -> None:
         self.dataset = dataset
         self.seed = seed
         self.epoch = epoch
 
-    def __call__(self, indices):
+    def __call__(self, indices: Sequence[int]) -> list[Any]:
         samples = []
         for index in indices:
-            with seeded(self.seed, self.epoch.item(), index):
+            with seeded(self.seed, int(self.epoch), index):
                 samples.append(self.dataset[index])
         return samples

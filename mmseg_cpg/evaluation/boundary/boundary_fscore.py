@@ -95,7 +95,7 @@ def _nearest(pixels: np.ndarray, wanted: np.ndarray, target: np.ndarray, radius_
     Returns:
         np.ndarray: (n,) of int, ``radius_px**2 + 1`` where there is none.
     """
-    padded = cv2.copyMakeBorder(target, *[radius_px] * 4, cv2.BORDER_CONSTANT, value=outside)
+    padded = cv2.copyMakeBorder(target, radius_px, radius_px, radius_px, radius_px, cv2.BORDER_CONSTANT, value=outside)
     row, column = np.divmod(pixels, target.shape[1])
     index = (row + radius_px) * padded.shape[1] + column + radius_px
     padded = padded.ravel()

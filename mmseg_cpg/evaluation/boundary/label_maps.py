@@ -49,8 +49,8 @@ def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_i
         if array.dtype.kind not in 'buif':
             raise TypeError(f'the {name} must have an integer or floating point dtype, got {array.dtype}')
     void = label == ignore_index
-    dtype = np.uint8 if num_classes + 1 <= np.iinfo(np.uint8).max else np.uint16
-    maps = []
+    dtype: type = np.uint8 if num_classes + 1 <= np.iinfo(np.uint8).max else np.uint16
+    maps: list[np.ndarray] = []
     for name, array in (('prediction', pred), ('label', label)):
         is_class = (array >= 0) & (array < num_classes)
         if array.dtype.kind == 'f':
@@ -61,7 +61,8 @@ def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_i
             value = int(value) if float(value).is_integer() else value
             expected = f'0 to {num_classes - 1}' + f' or {ignore_index} for void' * (name == 'label')
             raise ValueError(f'the {name} holds class id {value}, expected {expected}')
-        narrow = array.astype(dtype, order='C')
+        narrow: np.ndarray = array.astype(dtype, order='C')
         narrow[void] = num_classes
         maps.append(narrow)
-    return LabelMaps(*maps, num_classes)
+    narrow_pred, narrow_label = maps
+    return LabelMaps(narrow_pred, narrow_label, num_classes)

@@ -1,4 +1,4 @@
-"""Boundary quality: counts of an image, and the scores of a data set from them."""
+"""Boundary quality: counts of an image, and the scores of a dataset from them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def count_boundaries(
         100.0
     """
     maps = prepare_maps(pred, label, num_classes, settings.ignore_index)
-    width_px = settings.width_px or width_in_px(*label.shape, settings.width_ratio)
+    width_px = settings.width_px or width_in_px(label.shape[0], label.shape[1], settings.width_ratio)
     return {
         **count_boundary_iou(maps, width_px),
         **count_trimaps(maps, settings.trimap_widths_px),

@@ -25,7 +25,7 @@ def count_trimaps(maps: LabelMaps, widths_px: Sequence[int]) -> dict[str, np.nda
 
     Returns:
         dict[str, np.ndarray]: ``trimap``, (len(widths_px), 3, num_classes): the pixels of a band that are right, that
-        are predicted as the class, and that are labelled as it.
+        are predicted as the class, and that are labeled as it.
     """
     right = maps.pred == maps.label
     counts = np.zeros((len(widths_px), 3, maps.num_classes), np.int32)

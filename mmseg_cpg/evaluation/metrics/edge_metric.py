@@ -13,7 +13,7 @@ from mmseg_cpg.ops.semantic_edges import semantic_edges
 class EdgeMetric(BaseMetric):
     """How well an :class:`~mmseg_cpg.EdgeNetwork` finds the semantic edges of labels, in percent.
 
-    ``edge_F`` is the F-score at the best threshold for the whole data set (ODS, as is usual for edges), which
+    ``edge_F`` is the F-score at the best threshold for the whole dataset (ODS, as is usual for edges), which
     ``edge_threshold`` names, with ``edge_precision`` and ``edge_recall`` there; ``edge_mF`` the mean of the classes'
     best F-scores, of those classes that have edges. Pixels match exactly, without a tolerance.
 

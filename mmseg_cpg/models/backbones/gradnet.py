@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn as nn
 from mmcv.cnn import ConvModule, build_activation_layer
 from mmengine.model import BaseModule
@@ -46,7 +48,7 @@ class GraDNet(BaseModule):
         align_corners (bool): Of the interpolation before adding. Defaults to False.
         norm_cfg (dict): Norm layer behind each convolution. Defaults to dict(type='BN').
         act_cfg (dict): Activation behind each norm layer. Defaults to dict(type='ReLU').
-        init_cfg (dict | list[dict], optional): Initialisation of the weights. Defaults to Kaiming's.
+        init_cfg (dict | list[dict], optional): Initialization of the weights. Defaults to Kaiming's.
 
     Raises:
         TypeError, ValueError: ``threshold`` or ``edge_side`` is not what the gradient layer takes.
@@ -109,7 +111,7 @@ class GraDNet(BaseModule):
             raise ValueError(
                 f'GraDNet expects images of shape (B, {self.in_channels}, H, W) with H, W > 0, got {tuple(x.shape)}'
             )
-        norm = self.blocks[-1][-1][-1].norm
+        norm: Any = self.blocks[-1][-1][-1].norm  # type: ignore[index]
         if isinstance(norm, _BatchNorm) and norm.training and len(x) == 1 and max(x.shape[2:]) <= _STRIDE:
             raise ValueError(
                 f'GraDNet takes two or more images, or images larger than {_STRIDE} px, to train its batch norms with, '

@@ -23,7 +23,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
 
     Args:
         ksize (int): Odd window size in [3, 11]. Defaults to 5, the paper's best.
-        stride (int): Distance of the windows' centres. Defaults to 1.
+        stride (int): Distance of the windows' centers. Defaults to 1.
         power (float): Minkowski exponent, the paper's k. Defaults to 3.0.
         loss_weight (float): Factor of this loss. Defaults to 1.0.
         reduction (str): 'none', 'mean' or 'sum', the latter two over images. Defaults to 'mean'.

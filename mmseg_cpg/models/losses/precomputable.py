@@ -28,7 +28,7 @@ class PrecomputableLoss(SegmentationLoss):
 
     family: ClassVar[str]
     target_type: ClassVar[type]
-    stack_targets: ClassVar[Callable[[Sequence], Any]]
+    stack_targets: ClassVar[Callable[..., Any]]
     transform: ClassVar[str]
 
     def __init__(
@@ -51,7 +51,7 @@ class PrecomputableLoss(SegmentationLoss):
         """
 
     @classmethod
-    def describe_targets(cls, targets: Sequence[Targets]) -> str:
+    def describe_targets(cls, targets: Sequence[Any]) -> str:
         """What the log reports that these losses use."""
         return 'precomputed boundaries'
 

@@ -18,7 +18,7 @@ class SEMEDALoss(SegmentationLoss):
     """Semantic edge aware loss (Chen, Dapogny & Cord, Pattern Recognition 2020) for ``loss_decode``.
 
     Use it beside a pixel-wise loss, with an edge network that ``tools/train_edge_network.py`` has trained on the labels
-    of the same data set. :func:`mmseg_cpg.ops.semeda_loss` has the definition, what void pixels do, and
+    of the same dataset. :func:`mmseg_cpg.ops.semeda_loss` has the definition, what void pixels do, and
     what is known of the paper and what is chosen here.
 
     The edge network stays as it is: its weights are neither parameters, which an optimizer or ``init_weights`` would
@@ -68,5 +68,5 @@ class SEMEDALoss(SegmentationLoss):
     @torch.inference_mode(False)  # or it could not be trained with afterwards
     def _network_for(self, logits: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The network on the logits' device, where it stays."""
-        self.network = [tuple(part.to(logits.device) for part in layer) for layer in self.network]
+        self.network = [(weight.to(logits.device), bias.to(logits.device)) for weight, bias in self.network]
         return self.network
