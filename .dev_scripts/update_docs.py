@@ -1,14 +1,13 @@
 #!/usr/bin/env python
-"""Write the tables of README.md and docs/ from their sources, benchmarks/*.json and configs/*/metafile.yaml.
+"""Write the tables of README.md and docs/ from their sources, benchmarks/results/ and configs/*/metafile.yaml.
 
 Run it after a benchmark or a change of the configs. A table stands between two comments, of which the first names it:
 
-    <!-- table: benchmark_losses -->
+    <!-- table: losses -->
     <!-- end of table -->
 """
 
 import importlib
-import json
 import re
 import sys
 from pathlib import Path
@@ -16,7 +15,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ROOT / 'benchmarks'
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.common import read_result  # noqa: E402
+
 MARKED = re.compile(r'(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)', re.DOTALL)
 
 
@@ -35,7 +37,7 @@ def table(name, path):
     """Return a table as Markdown.
 
     Args:
-        name: ``model_zoo``, ``cost``, or a script of benchmarks/ with the index of one of its tables: ``NAME:INDEX``.
+        name: ``model_zoo``, ``cost``, or a module of benchmarks/ with the index of one of its tables: ``NAME:INDEX``.
         path: The file that it is for, where links start.
     """
     if name == 'model_zoo':
@@ -43,17 +45,13 @@ def table(name, path):
     if name == 'cost':
         return cost()
     script, _, index = name.partition(':')
-    tables = importlib.import_module(script).markdown(read_json(script))
+    tables = importlib.import_module(f'benchmarks.{script}').markdown(read_result(script))
     return tables[int(index)] if index else tables
-
-
-def read_json(name):
-    return json.loads((BENCHMARKS / f'{name}.json').read_text('utf-8'))
 
 
 def cost():
     """The README's table: the CPG loss, and the other losses' range, relative to cross-entropy."""
-    cases = read_json('benchmark_losses')['cases']
+    cases = read_result('losses')['cases']
     sizes = ['×'.join(map(str, case['logits'])) for case in cases]
     lines = [
         '| time, forward + backward (peak memory) | ' + ' | '.join(sizes) + ' |',
@@ -93,7 +91,6 @@ def model_zoo(path):
 
 
 if __name__ == '__main__':
-    sys.path.insert(0, str(BENCHMARKS))
     for document in documents():
         text = updated(document)
         if text != document.read_text('utf-8'):

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from measuring import NOT_MEASURED, against, copy_bandwidth, kernels, measure, run, setup, size
 
 from mmseg_cpg.ops import boundary_targets, cpg_loss
 from mmseg_cpg.ops.cpg.targets import dilate
+
+from .common import NOT_MEASURED, against, copy_bandwidth, kernels, measure, run, setup, size
 
 # Most time over that of cross-entropy, by ksize, float32 logits; and most memory.
 BARS = {
@@ -96,10 +97,10 @@ def measure_row(row, losses, logits, repeats):
 
 
 def measure_all(device, repeats, quick=False):
-    """Rows for all cases; with ``device`` None what follows from the label alone."""
+    """Rows for all cases."""
     rows = []
     for shape in QUICK_SHAPES if quick else BARS:
-        logits, label = setup(shape, device or 'cpu')
+        logits, label = setup(shape, device)
         for ksize in KSIZES:
             for dtype, memory_format in VARIANTS:
                 is_plain = (dtype, memory_format) == VARIANTS[0]
@@ -110,12 +111,10 @@ def measure_all(device, repeats, quick=False):
                     'ksize': ksize,
                     'bar': BARS.get(shape, {}).get(ksize) if is_plain else None,
                     **floor(label, shape[1], ksize, dtype, memory_format),
-                    'measured': None,
                 }
-                if device:
-                    cast = logits.detach().to(dtype, memory_format=memory_format).requires_grad_()
-                    losses = losses_of(label, ksize, IMPLEMENTATIONS if is_plain else IMPLEMENTATIONS[:2])
-                    row['measured'] = measure_row(row, losses, cast, repeats)
+                cast = logits.detach().to(dtype, memory_format=memory_format).requires_grad_()
+                losses = losses_of(label, ksize, IMPLEMENTATIONS if is_plain else IMPLEMENTATIONS[:2])
+                row['measured'] = measure_row(row, losses, cast, repeats)
                 rows.append(row)
                 print(cells(row), flush=True)
     return rows
@@ -123,12 +122,11 @@ def measure_all(device, repeats, quick=False):
 
 def cells(row):
     """A row of the table."""
-    measured = row['measured'] or {}
+    measured = row['measured']
     triton = measured.get('triton', {})
     floors = [row['forward_bytes'], row['backward_bytes']]
     floor_cell = ' + '.join(f'{1e-6 * each:.0f}' for each in floors)
-    if row['measured']:
-        floor_cell += f' ({sum(floors) / measured["copy_gb_per_s"] * 1e-6:.3f} ms)'
+    floor_cell += f' ({sum(floors) / measured["copy_gb_per_s"] * 1e-6:.3f} ms)'
     names = [f'{size(row["logits"])}, {row["dtype"]}', str(row['ksize'])]
     if row['memory_format'] != 'contiguous_format':
         names[0] += ', channels-last'
@@ -161,7 +159,7 @@ def cells(row):
 
 def value_of(measured, name, template):
     if name not in measured:
-        return '–' if measured else NOT_MEASURED
+        return '–'
     return 'fails' if 'fails' in measured[name] else template.format(**measured[name])
 
 

@@ -42,13 +42,13 @@ def in_parallel():
 
 
 def benchmark(name):
-    return [f'benchmarks/benchmark_{name}.py']
+    return ['-m', f'benchmarks.{name}']
 
 
 # Correctness comes first. Most tests cannot be collected without MMSegmentation.
 STEPS = {
-    'gpu_tests': Step(pytest('-m', 'gpu'), 300, without_mmseg=['tests/ops/test_cpg_loss_gpu.py']),
-    'oracle_tests': Step(pytest('tests/ops/test_cpg_loss.py', *in_parallel()), 240, without_mmseg=[]),
+    'gpu_tests': Step(pytest('-m', 'gpu'), 300, without_mmseg=['tests/ops/cpg/test_loss_gpu.py']),
+    'oracle_tests': Step(pytest('tests/ops/cpg/test_loss.py', *in_parallel()), 240, without_mmseg=[]),
     'boundary_exactness': Step(benchmark('boundary_exactness'), 60, without_mmseg=[], writes=True),
     'cpg_loss': Step(benchmark('cpg_loss'), 300, without_mmseg=[], writes=True),
     'training_step': Step(benchmark('training_step'), 540, without_mmseg=None, writes=True),
@@ -65,7 +65,7 @@ def run(name, folder, device, quick):
             return 'left out, since mmsegmentation is not installed'
         command += step.without_mmseg
     if step.writes:
-        command += ['--device', device, '--out', str(folder / f'benchmark_{name}_gpu.json')]
+        command += ['--device', device, '--out', str(folder / f'{name}.json')]
         command += QUICK.get(name, []) if quick else []
     elif quick:
         command.append('--collect-only')

@@ -14,17 +14,18 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
-from measuring import NOT_MEASURED, against, clock, summary
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from street_labels import street_labels
 from torch import nn
 
 from mmseg_cpg import BoundaryMaskFromLabel, BoundaryTargetHook
+
+from .common import NOT_MEASURED, against, summary, timed
+from .synthetic import street_labels
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'cpg'
 CROP = (1024, 2048)
@@ -122,21 +123,13 @@ def host_waits(step):
 
 
 def examine(step, is_cuda):
-    """Warm up, and what is measured apart from times: (peak memory in GB, host synchronisations), None on CPU."""
+    """Warm up, and what is measured apart from times: (peak memory in GB, host synchronizations), None on CPU."""
     step()
     if not is_cuda:
-        return {'peak_memory_gb': None, 'host_synchronisations': None}
+        return {'peak_memory_gb': None, 'host_synchronizations': None}
     torch.cuda.reset_peak_memory_stats()
     waits = host_waits(step)
-    return {'peak_memory_gb': round(1e-9 * torch.cuda.max_memory_allocated(), 2), 'host_synchronisations': waits}
-
-
-def timed_ms(step, tensor):
-    """How long a step takes on a tensor's device."""
-    mark, elapsed_ms = clock(tensor)
-    start = mark()
-    step()
-    return elapsed_ms(start, mark())
+    return {'peak_memory_gb': round(1e-9 * torch.cuda.max_memory_allocated(), 2), 'host_synchronizations': waits}
 
 
 def measure_cases(trainer, rounds, limit_s):
@@ -157,7 +150,7 @@ def measure_cases(trainer, rounds, limit_s):
     deadline = time.monotonic() + limit_s
     while len(times[BASELINE]) < rounds and (len(times[BASELINE]) < 4 or time.monotonic() < deadline):
         for case, step in steps.items():
-            times[case].append(timed_ms(step, trainer.images))
+            times[case].append(timed(step, trainer.images)[1])
     for case, of_case in times.items():
         rows[case]['step'] = summary(of_case)
         overhead = [100 * (own / base - 1) for own, base in zip(of_case, times[BASELINE], strict=True)]
@@ -166,13 +159,11 @@ def measure_cases(trainer, rounds, limit_s):
 
 
 def measure_all(device, batch_size, rounds, limit_s, quick=False):
-    """Rows for all cases, AMP off and on; with ``device`` None without what takes a GPU."""
+    """Rows for all cases, with AMP off and, on CUDA, on."""
     rows = []
-    for amp in (False, True) if device in ('cuda', None) else (False,):  # AmpOptimWrapper refuses CPU
-        measured = {}
-        if device:
-            crop, options = (QUICK_CROP, QUICK_MODEL) if quick else (CROP, {})
-            measured = measure_cases(Trainer(device, crop, batch_size, amp, options), rounds, limit_s)
+    for amp in (False, True) if device == 'cuda' else (False,):  # AmpOptimWrapper refuses CPU
+        crop, options = (QUICK_CROP, QUICK_MODEL) if quick else (CROP, {})
+        measured = measure_cases(Trainer(device, crop, batch_size, amp, options), rounds, limit_s)
         for case in CASES:
             name, implementation, precomputed = case
             row = {
@@ -182,7 +173,7 @@ def measure_all(device, batch_size, rounds, limit_s, quick=False):
                 'precomputed': precomputed,
                 'paper_percent': PAPER_PERCENT.get(name),
                 'bar_percent': BARS_PERCENT.get(name) if implementation == 'triton' else None,
-                'measured': measured.get(case),
+                'measured': measured[case],
             }
             rows.append(row)
             print(cells(row), flush=True)
@@ -195,16 +186,16 @@ def cells(row):
     if row['implementation']:
         names += [row['implementation'], 'precomputed' if row['precomputed'] else 'on the fly']
     measured, paper = row['measured'], row['paper_percent']
-    overhead = (measured or {}).get('overhead', {}).get('percent')
+    overhead = measured.get('overhead', {}).get('percent')
     values = [', '.join(names), 'on' if row['amp'] else 'off']
-    if measured is None or 'fails' in measured:
-        values += [NOT_MEASURED if measured is None else 'fails'] * 2
+    if 'fails' in measured:
+        values += ['fails'] * 2
     else:
         values.append('{ms:.1f} ({p20_ms:.1f} to {p80_ms:.1f})'.format(**measured['step']))
         values.append('{percent:+.2f} ({p20_percent:+.2f} to {p80_percent:+.2f})'.format(**measured['overhead']))
     values += ['' if paper is None else f'{paper:+}', against(overhead, row['bar_percent'])]
-    for key in ('host_synchronisations', 'peak_memory_gb'):
-        value = (measured or {}).get(key)
+    for key in ('host_synchronizations', 'peak_memory_gb'):
+        value = measured.get(key)
         values.append(NOT_MEASURED if value is None else str(value))
     return f'| {" | ".join(values)} |'
 
@@ -213,6 +204,6 @@ def markdown(rows):
     """The table of the README."""
     head = (
         'losses', 'AMP', 'step, ms (20 to 80 %)', 'overhead, % of the step', "the paper's, %", 'bar, %',
-        'host synchronisations', 'peak memory, GB',
+        'host synchronizations', 'peak memory, GB',
     )  # fmt: skip
     return '\n'.join(['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|', *map(cells, rows)])

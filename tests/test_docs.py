@@ -2,7 +2,6 @@
 
 import csv
 import importlib.util
-import json
 import re
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mmseg.utils import register_all_modules
 from scipy import stats
 
 import mmseg_cpg
+from benchmarks.common import read_result
 from mmseg_cpg import BoundaryTargetHook, ops
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +108,7 @@ def test_segmentation_models_pytorch():
     assert names['model'](names['images']).shape == (2, names['NUM_CLASSES'], 64, 64)
 
 
-def test_tables_are_up_to_date(benchmark):
+def test_tables_are_up_to_date():
     script = load_script(ROOT / '.dev_scripts' / 'update_docs.py')
     assert set(script.documents()) >= {ROOT / 'README.md', DOCS / 'benchmarks.md', DOCS / 'model_zoo.md'}
     for path in script.documents():
@@ -116,13 +116,13 @@ def test_tables_are_up_to_date(benchmark):
 
 
 def test_speed_quoted_in_readme():
-    rows = json.loads((ROOT / 'benchmarks' / 'benchmark_cpg_loss.json').read_text('utf-8'))['against_dense']
+    rows = read_result('cpg_loss')['against_dense']
     ratios = [row['grouped_dense']['over_sparse'] for row in rows]
     assert f'{min(ratios):.0f} to {max(ratios):.0f} times faster' in readme()
-    rows = json.loads((ROOT / 'benchmarks' / 'benchmark_boundary_exactness.json').read_text('utf-8'))['rows']
+    rows = read_result('boundary_exactness')['rows']
     most = max(row['marked_entries'] / row['true_entries'] for row in rows)
     assert f'up to {most:.0f} times as many boundary entries' in readme()
-    cases = json.loads((ROOT / 'benchmarks' / 'benchmark_losses.json').read_text('utf-8'))['cases']
+    cases = read_result('losses')['cases']
     slowest = max(case['losses'][f'CPGLoss, ksize {k}']['over_cross_entropy'] for case in cases for k in (3, 5, 7))
     assert f'up to {slowest:.1f} times as much' in readme()
 

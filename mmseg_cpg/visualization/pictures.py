@@ -233,8 +233,9 @@ def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) 
 
 def _paint_errors(scene: Scene, prediction: Prediction, width_px: int) -> tuple[np.ndarray, float | None]:
     """A prediction's right and wrong pixels near the label's boundary, and the percentage of wrong ones or None."""
-    band = trimap_band(scene.reference.astype(np.int32), width_px, scene.ignore_index)
-    wrong = band & (prediction.label != scene.reference)
+    assert scene.label is not None, 'errors need a label'
+    band = trimap_band(scene.label.astype(np.int32), width_px, scene.ignore_index)
+    wrong = band & (prediction.label != scene.label)
     picture = paint_masks(scene.image, (band, RIGHT_COLOR), (wrong, WRONG_COLOR))
     return picture, 100 * wrong.sum() / band.sum() if band.any() else None
 

@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_named_is_an_error(dataset_cfg):
 
 
 def test_two_lines_switch_it_on(cityscapes, tmp_path):
-    text = (CONFIGS / '_base_/datasets/cityscapes_auto-labeled.py').read_text()
+    text = (CONFIGS / '_base_/datasets/cityscapes_auto-labelled.py').read_text()
     lines = [line[1:].strip() for line in text.splitlines() if line.startswith('#     ')]
     assert len(lines) == 2
     third = next(line for line in text.splitlines() if 'third line' in line).split('third line: ')[1]

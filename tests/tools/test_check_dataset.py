@@ -287,7 +287,7 @@ def test_auto_labelled_images_are_checked_as_well(tree, problems, run_tool, caps
         tree.root / folder / 'sub' for folder in ('leftImg8bit/train_extra', 'refinement_final/train_extra')
     )
     config = tmp_path / 'mine.py'
-    bases = [str(tree.config), str(CONFIGS / '_base_/datasets/cityscapes_auto-labeled.py')]
+    bases = [str(tree.config), str(CONFIGS / '_base_/datasets/cityscapes_auto-labelled.py')]
     config.write_text(f"_base_ = {bases}\ntrain_dataloader = _base_.pop('auto_labelled')\n")
     (problem,) = problems(config, '--splits', 'train')
     assert "leftImg8bit/train_extra' (train_dataloader, mmseg_cpg.AutoLabelledCityscapesDataset) not found" in problem

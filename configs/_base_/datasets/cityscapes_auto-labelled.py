@@ -1,7 +1,7 @@
 # Until epoch T', half of each epoch is drawn from Cityscapes' about 20,000 coarse images, with automatic labels (Tao et
 # al., "Hierarchical Multi-Scale Attention for Semantic Segmentation"). Two lines of a config of your own switch it on,
 # for any epoch-based Cityscapes config:
-#     _base_ = ['./deeplabv3_r50_cityscapes_cpg3.py', '../_base_/datasets/cityscapes_auto-labeled.py']
+#     _base_ = ['./deeplabv3_r50_cityscapes_cpg3.py', '../_base_/datasets/cityscapes_auto-labelled.py']
 #     train_dataloader = _base_.pop('auto_labelled')
 # T' is the paper's 150; for LRASPP it has 175, with a third line: train_dataloader.sampler.switch_epoch = 175
 auto_labelled = dict(

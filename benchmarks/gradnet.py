@@ -1,27 +1,28 @@
 """How large and how fast GraDNet is, beside what its paper says, and beside MMSegmentation's U-Net.
 
-    python benchmarks/benchmark_gradnet.py [--device cuda]  writes benchmark_gradnet.json beside this file
+    python -m benchmarks.gradnet [--device cuda]
 
 One image, in evaluation mode, without gradients, from the normalised tensor to logits in the network's resolution
 (``model(image)``) and to the label map of the image's size (``model.predict(image)``): 500 x 500 as in the paper, 512 x
 512 for U-Net, whose sides must be multiples of 16. On CPU times are processor times of one core, which other work on
-the machine hardly changes; on CUDA wall times. In ms: median and 20 and 80 % percentiles. Megabytes (1e6 bytes) are
-those of weights and buffers in float32.
+the machine hardly changes; on CUDA those of the device. In ms: median and 20 and 80 % percentiles. Megabytes (1e6
+bytes) are those of weights and buffers in float32.
 """
 
 import argparse
-import json
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
-from measuring import environment, summary
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmseg_cpg.ops import gradient_layer
+
+from .common import environment, result_path, summary, timed, write_result
 
 ROOT = Path(__file__).parents[1]
 CROP_PX = 500
@@ -31,16 +32,9 @@ PAPER_FPS = {150: (20.1, 16.4), 19: (28.6, 18.6)}
 PAPER_MB = (22.1, 28.7)
 
 
-def timed(function, device, repeats):
-    """Median and percentiles of a call's time in ms, after two calls that do not count."""
-    clock = time.process_time if device == 'cpu' else time.perf_counter
-    times_ms = []
-    for _ in range(2 + repeats):
-        start = clock()
-        function()
-        if device == 'cuda':
-            torch.cuda.synchronize()
-        times_ms.append(1000 * (clock() - start))
+def measure_call(function, image, repeats):
+    """Median and percentiles of a call's time in ms, after two calls that are excluded."""
+    times_ms = [timed(function, image, time.process_time)[1] for _ in range(2 + repeats)]
     return summary(times_ms[2:])
 
 
@@ -62,8 +56,8 @@ def measure(network, model, crop_px, device, repeats):
         'crop_px': crop_px,
         'parameters': sum(parameter.numel() for parameter in model.parameters()),
         'size_mb': sum(value.numel() * 4 for value in model.state_dict().values()) / 1e6,
-        'logits': timed(lambda: model(image), device, repeats),
-        'label_map': timed(lambda: model.predict(image), device, repeats),
+        'logits': measure_call(lambda: model(image), image, repeats),
+        'label_map': measure_call(lambda: model.predict(image), image, repeats),
     }
 
 
@@ -74,7 +68,7 @@ def compare(device, repeats):
         model = build(Config.fromfile(ROOT / f'configs/gradnet/gradnet_4xb4-160k_{dataset}-500x500.py').model, device)
         rows.append(measure('GraDNet', model, CROP_PX, device, repeats))
         features = model.backbone.conv1(torch.randn(1, 3, CROP_PX, CROP_PX, device=device))
-        rows[-1]['gradient_layer'] = timed(lambda features=features: gradient_layer(features), device, repeats)
+        rows[-1]['gradient_layer'] = measure_call(partial(gradient_layer, features), features, repeats)
         unet = Config.fromstring("_base_ = 'mmseg::_base_/models/fcn_unet_s5-d16.py'", '.py').model
         unet.update(auxiliary_head=None, test_cfg=dict(mode='whole'))
         unet.decode_head.num_classes = model.num_classes
@@ -102,13 +96,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--repeats', type=int, default=20, help='counted runs (default: 20; U-Net: a quarter)')
-    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     init_default_scope('mmseg')
     torch.set_num_threads(1)
     result = {'environment': environment(args.device), 'networks': compare(args.device, args.repeats)}
-    args.out.write_text(json.dumps(result, indent=1) + '\n')
-    print(markdown(result), f'wrote {args.out}', sep='\n\n')
+    write_result(result, args.out or result_path('gradnet', args.device), markdown(result))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,7 @@
 """How many boundary entries a plain float32 convolution finds that are none, and what that does to the loss.
 
-    python benchmarks/benchmark_boundary_exactness.py                  writes benchmark_boundary_exactness.json
-    python benchmarks/benchmark_boundary_exactness.py --device cuda    writes benchmark_boundary_exactness_gpu.json
-    python benchmarks/benchmark_boundary_exactness.py --device none    the same, without a GPU: "not measured"
+    python -m benchmarks.boundary_exactness
+    python -m benchmarks.boundary_exactness --device cuda
 
 ``conv2d(one_hot) != 0`` marks every entry whose float32 sum does not cancel to 0; the rounding depends on the
 convolution's back end. The surplus entries dilute the mean of the loss: dilution is the exact loss over the plain one.
@@ -12,17 +11,17 @@ groups of one convolution; a range is over its benchmark mode and deterministic 
 """
 
 import argparse
-import json
 from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measuring import NOT_MEASURED, environment
-from street_labels import street_labels
 
 from mmseg_cpg.ops import cpg_loss, sobel_numerators
+
+from .common import environment, result_path, write_result
+from .synthetic import street_labels
 
 NUM_CLASSES = 16
 SIZE_PX = 256
@@ -65,10 +64,10 @@ def plain_gradient(probability, ksize, layout):
 
 
 def measure(device):
-    """Rows for the ways to compute it on a device; with ``device`` None for those of CUDA, without measurements."""
+    """Rows for the ways to compute it on a device."""
     label = street_labels(1, NUM_CLASSES, SIZE_PX, SIZE_PX)
     label[label == 255] = 0  # no void: this is about rounding alone
-    label = label.to(device or 'cpu')
+    label = label.to(device)
     logits = torch.randn(1, NUM_CLASSES, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0)).to(label.device)
     one_hot = F.one_hot(label, NUM_CLASSES).movedim(-1, 1).float()
     rows = []
@@ -77,14 +76,11 @@ def measure(device):
         entries = round(cpg_loss(logits, label, ksize, reduction='sum').item() / exact)
         for name, settings, layout, flags in backends(device):
             row = {'ksize': ksize, 'backend': name, **settings, 'true_entries': entries}
-            rows.append({**row, 'marked_entries': None, 'dilution': None})
-            if device is None:
-                continue
             with flags:
                 true, predicted = (plain_gradient(each, ksize, layout) for each in (one_hot, logits.softmax(1)))
             marked = true != 0
             plain = (marked * (predicted - true)).square().sum() / marked.sum()
-            rows[-1].update(marked_entries=marked.sum().item(), dilution=round(exact / plain.item(), 2))
+            rows.append({**row, 'marked_entries': marked.sum().item(), 'dilution': round(exact / plain.item(), 2)})
             print(
                 'k={ksize} {backend}: {marked_entries:,} marked, {true_entries:,} true, loss / {dilution}'.format(
                     **rows[-1]
@@ -113,28 +109,20 @@ def case_of(row):
 def span(rows, key, form):
     """The values of some rows, as one or as from and to."""
     values = [row[key] for row in rows]
-    if None in values:
-        return NOT_MEASURED
     return ' to '.join(format(value, form) for value in sorted({min(values), max(values)}))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda', 'none'))
-    parser.add_argument(
-        '--out', type=Path, help='default: benchmark_boundary_exactness.json, or ..._gpu.json, beside this file'
-    )
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
+    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
-    on_gpu = args.device != 'cpu'
-    out = args.out or Path(__file__).with_name(f'benchmark_boundary_exactness{"_gpu" * on_gpu}.json')
-    device = None if args.device == 'none' else args.device
     result = {
-        'environment': environment(device) if device else NOT_MEASURED,
+        'environment': environment(args.device),
         'label': [SIZE_PX, SIZE_PX, NUM_CLASSES],
-        'rows': (measure('cpu') if on_gpu else []) + measure(device),
+        'rows': (measure('cpu') if args.device == 'cuda' else []) + measure(args.device),
     }
-    out.write_text(json.dumps(result, indent=1) + '\n')
-    print(markdown(result), f'wrote {out}', sep='\n\n')
+    write_result(result, args.out or result_path('boundary_exactness', args.device), markdown(result))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,7 @@
 """What a training step takes with cross-entropy, with CPG, and with CPG whose boundaries the workers precompute.
 
-    python benchmarks/benchmark_training_step.py                  writes benchmark_training_step.json beside this file
-    python benchmarks/benchmark_training_step.py --device cuda    writes benchmark_training_step_gpu.json
-    python benchmarks/benchmark_training_step.py --device none    the same, without a GPU: "not measured"
+    python -m benchmarks.training_step
+    python -m benchmarks.training_step --device cuda
 
 On CPU MMEngine's Runner trains MMSegmentation's Fast-SCNN for Cityscapes (crop 512 x 1024, 19 classes) on 1024 x 2048
 made-up images, which worker processes load and augment with the stock pipeline. The losses take turns, some steps each,
@@ -14,22 +13,22 @@ and RMI; overheads are the medians of what a step takes longer than the step wit
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from benchmark_boundary_transform import write_scene
-from measuring import NOT_MEASURED, environment, summary
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.utils import register_all_modules
-from training_step_on_gpu import markdown as markdown_on_gpu
-from training_step_on_gpu import measure_all as measure_on_gpu
 
 from mmseg_cpg import CPGLoss, precompute_boundaries
+
+from .common import environment, result_path, summary, write_result
+from .synthetic import write_scene
+from .training_step_on_gpu import markdown as markdown_on_gpu
+from .training_step_on_gpu import measure_all as measure_on_gpu
 
 CONFIG = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
 # ksize of CPGLoss, if any, and whether to precompute.
@@ -140,7 +139,7 @@ def markdown(result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', choices=['cpu', 'cuda', 'none'], default='cpu')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--threads', type=int, default=1, help="the training process's threads on CPU (default: 1)")
     parser.add_argument('--workers', type=int, default=1, help='on CPU: processes that load data (default: 1)')
     parser.add_argument('--batch-size', type=int, help='images per step (default: 2, on CUDA 3 as in the config)')
@@ -153,24 +152,19 @@ def main():
     parser.add_argument(
         '--quick', action='store_true', help='the cases of CUDA, tiny and on any device, to see that it works'
     )
-    parser.add_argument(
-        '--out', type=Path, help='default: benchmark_training_step.json, or ..._gpu.json, beside this file'
-    )
+    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     on_gpu = args.device != 'cpu' or args.quick
-    out = args.out or Path(__file__).with_name(f'benchmark_training_step{"_gpu" * on_gpu}.json')
-    device = None if args.device == 'none' else args.device
     torch.set_num_threads(args.threads)
     register_all_modules(init_default_scope=True)
     args.batch_size = args.batch_size or (3 if on_gpu else 2)
-    result = {'environment': environment(device) if device else NOT_MEASURED, 'batch_size': args.batch_size}
+    result = {'environment': environment(args.device), 'batch_size': args.batch_size}
     if on_gpu:
-        result['on_gpu'] = measure_on_gpu(device, args.batch_size, args.rounds or 25, args.limit_s, args.quick)
+        result['on_gpu'] = measure_on_gpu(args.device, args.batch_size, args.rounds or 25, args.limit_s, args.quick)
     else:
         args.rounds = args.rounds or 3
         result.update(config=CONFIG, workers=args.workers, steps=measure(args))
-    out.write_text(json.dumps(result, indent=1) + '\n')
-    print(markdown(result), f'wrote {out}', sep='\n\n')
+    write_result(result, args.out or result_path('training_step', args.device), markdown(result))
 
 
 if __name__ == '__main__':

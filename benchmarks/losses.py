@@ -1,7 +1,7 @@
 """What every loss here and MMSegmentation's own cost: time and peak memory on the same inputs.
 
-    python benchmarks/benchmark_losses.py     writes benchmark_losses.json beside this file and docs/assets/losses.png
-    python benchmarks/benchmark_losses.py --quick     takes small inputs, to see that it works, and writes nothing
+    python -m benchmarks.losses            also draws docs/assets/losses.png
+    python -m benchmarks.losses --quick    small inputs, to see that it works; writes nothing
 
 Forward and backward as a decode head calls them, all losses in turn within one run on the same logits. Each is checked
 first: value and gradient must be finite, and a small step against the gradient of a loss of this package must lower it.
@@ -11,7 +11,6 @@ loss that fails on an input, or takes longer than the limit for one run, is publ
 """
 
 import argparse
-import json
 import signal
 import tempfile
 import warnings
@@ -27,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from measuring import environment, measure, run, setup, size
 from mmseg.registry import MODELS
 from mmseg.structures import OHEMPixelSampler
 from mmseg.utils import register_all_modules
@@ -35,13 +33,15 @@ from mmseg.utils import register_all_modules
 from mmseg_cpg.models.edge_network import EdgeNetwork, save_edge_network
 from mmseg_cpg.models.losses.base import SegmentationLoss
 
+from .common import environment, measure, result_path, run, setup, size, write_result
+
 CASES = [(1, 19, 512, 1024), (1, 150, 512, 512), (1, 171, 512, 512)]
 QUICK_CASES = [(1, num_classes, 96, 128) for _, num_classes, _, _ in CASES]
 BASELINE = 'CrossEntropyLoss'
 CROSS_ENTROPY = dict(type='CrossEntropyLoss', avg_non_ignore=True)
 TOO_SLOW = 'more than'
 # Of bars, by whether the loss is one of this package.
-COLOURS = {True: 'C0', False: '0.7'}
+COLORS = {True: 'C0', False: '0.7'}
 
 
 class OHEM(torch.nn.Module):
@@ -235,7 +235,7 @@ def plot(result):
     panels[-1, 1].set_xlabel('relative peak memory')
     where = '{device}, threads used: {threads}'.format(**result['environment'])
     figure.suptitle(f'Forward and backward of each loss relative to cross-entropy\n{where}', fontsize=11)
-    patches = [Patch(color=colour) for colour in COLOURS.values()]
+    patches = [Patch(color=color) for color in COLORS.values()]
     figure.legend(patches, ['losses of mmseg-cpg', 'losses of MMSegmentation'], loc='outside lower center', ncols=2)
     return figure
 
@@ -243,11 +243,11 @@ def plot(result):
 def draw_bars(axes, rows, values, start):
     """Horizontal bars from the top, each with its value; instead of what is missing, why."""
     for place, (row, value) in enumerate(zip(rows, values, strict=True)):
-        colour = COLOURS[row['here']]
+        color = COLORS[row['here']]
         if is_too_slow(row):
-            text, style = row['fails'] if value else '–', dict(fill=False, hatch='////', edgecolor=colour)
+            text, style = row['fails'] if value else '–', dict(fill=False, hatch='////', edgecolor=color)
         else:
-            text, style = 'fails' if 'fails' in row else f'{value:.1f}', dict(color=colour)
+            text, style = 'fails' if 'fails' in row else f'{value:.1f}', dict(color=color)
         bars = axes.barh(place, (value or start) - start, left=start, **style)
         axes.bar_label(bars, [text], padding=2, fontsize=8)
     axes.axvline(1, color='0.2', linewidth=0.8)
@@ -267,11 +267,11 @@ def main():
         help='seconds for a run; and for the counted runs of a loss, four of which are made anyway (default: 10)',
     )
     parser.add_argument('--quick', action='store_true', help='small inputs, four runs; writes only where it is told to')
-    parser.add_argument('--out', type=Path, help='default: benchmark_losses.json beside this file')
+    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     parser.add_argument('--figure', type=Path, help='default: docs/assets/losses.png')
     args = parser.parse_args()
     if not args.quick:
-        args.out = args.out or Path(__file__).with_suffix('.json')
+        args.out = args.out or result_path('losses', args.device)
         args.figure = args.figure or Path(__file__).parents[1] / 'docs' / 'assets' / 'losses.png'
     register_all_modules(init_default_scope=True)
     warnings.filterwarnings('ignore', module='mmseg')
@@ -281,10 +281,10 @@ def main():
         'limit_s': args.limit_s,
         'cases': [measure_case(shape, args.device, repeats, args.limit_s) for shape in cases],
     }
-    print(markdown(result))
     if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + '\n')
-        print(f'wrote {args.out}')
+        write_result(result, args.out, markdown(result))
+    else:
+        print(markdown(result))
     if args.figure:
         plot(result).savefig(args.figure)
         print(f'wrote {args.figure}')

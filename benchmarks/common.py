@@ -1,11 +1,13 @@
-"""Time and memory of losses, forward and backward, and where they were measured: what the benchmarks share.
+"""What the benchmarks share: time and memory of losses, forward and backward, and the environment.
 
 On CUDA the device is kept busy until the host has launched what is timed, so that times are the device's own, as in a
 training step, where the host is ahead; a loss that waits for the device shows it.
 """
 
+import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -16,8 +18,12 @@ from math import inf
 from pathlib import Path
 
 import torch
-from street_labels import street_labels
 
+from mmseg_cpg import __version__
+
+from .synthetic import street_labels
+
+RESULTS = Path(__file__).with_name('results')
 NOT_MEASURED = 'not measured'
 # About 5 ms at 2 GHz: more than the host takes to launch a forward and backward.
 _HEAD_START_CYCLES = 10_000_000
@@ -43,13 +49,24 @@ def run(loss, logits):
     return elapsed_ms(start, middle), elapsed_ms(middle, end)
 
 
-def clock(tensor):
-    """What marks a point in time on a tensor's device, and what gives the ms between two of them."""
-    if not tensor.is_cuda:
-        return time.perf_counter, lambda start, end: 1e3 * (end - start)
+def clock(tensor=None, now=time.perf_counter):
+    """What marks a point in time on a tensor's device, and what returns the ms between two of them.
+
+    Without a tensor, or on CPU, ``now`` is the clock.
+    """
+    if tensor is None or not tensor.is_cuda:
+        return now, lambda start, end: 1e3 * (end - start)
     torch.cuda.synchronize()
     torch.cuda._sleep(_HEAD_START_CYCLES)
     return _record_event, _between_events_ms
+
+
+def timed(function, tensor=None, now=time.perf_counter):
+    """Call a function: (its result, ms that it took on the device of a tensor)."""
+    mark, elapsed_ms = clock(tensor, now)
+    start = mark()
+    result = function()
+    return result, elapsed_ms(start, mark())
 
 
 def _record_event():
@@ -64,7 +81,7 @@ def _between_events_ms(start, end):
 
 
 def peak_memory(loss, logits):
-    """Most bytes held beside the logits during one forward and backward, over the logits' bytes."""
+    """Most bytes held in addition to the logits during one forward and backward, over the logits' bytes."""
     logits.grad = None
     if logits.is_cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -98,7 +115,7 @@ def measure(losses, logits, repeats, limit_s=inf):
     rows = {}
     for name, samples in times.items():
         total = [forward + backward for forward, backward in samples]
-        low, *_, high = statistics.quantiles(total, n=5)
+        low, high = percentiles(total)
         rows[name] = {
             'forward_ms': round(statistics.median(forward for forward, _ in samples), 4),
             'backward_ms': round(statistics.median(backward for _, backward in samples), 4),
@@ -110,9 +127,15 @@ def measure(losses, logits, repeats, limit_s=inf):
     return rows
 
 
+def percentiles(values):
+    """The 20 and 80 % percentiles of some values."""
+    low, *_, high = statistics.quantiles(values, n=5)
+    return low, high
+
+
 def summary(values, unit='ms'):
     """Median and 20 and 80 % percentiles of some values of a unit, which is part of their names."""
-    low, *_, high = statistics.quantiles(values, n=5)
+    low, high = percentiles(values)
     return {unit: round(statistics.median(values), 3), f'p20_{unit}': round(low, 3), f'p80_{unit}': round(high, 3)}
 
 
@@ -134,10 +157,7 @@ def copy_bandwidth(tensor, repeats=20):
     """Bytes per second, read and written, of copying a tensor on its device: the median."""
     target, times = torch.empty_like(tensor), []
     for repeat in range(repeats + 1):
-        mark, elapsed_ms = clock(tensor)
-        start = mark()
-        target.copy_(tensor)
-        time_ms = elapsed_ms(start, mark())
+        _, time_ms = timed(lambda: target.copy_(tensor), tensor)
         if repeat:  # the first warms up
             times.append(time_ms)
     return 2e3 * tensor.numel() * tensor.element_size() / statistics.median(times)
@@ -173,6 +193,24 @@ def environment(device, *modules):
         ),
         **{module.__name__: module.__version__ for module in modules},
     }
+
+
+def result_path(name, device):
+    """Where a result of this machine is stored: results/VERSION/NAME--MACHINE.json."""
+    machine = re.sub('[^a-z0-9]+', '-', environment(device)['device'].lower()).strip('-')
+    return RESULTS / __version__ / f'{name}--{machine}.json'
+
+
+def read_result(name, machine='amd-epyc-2-cores', version=__version__):
+    """A stored result; by default of the machine whose results the documentation shows."""
+    return json.loads((RESULTS / version / f'{name}--{machine}.json').read_text('utf-8'))
+
+
+def write_result(result, out, *tables):
+    """Write a result to a file and print its tables."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + '\n', 'utf-8')
+    print(*tables, f'wrote {out}', sep='\n\n')
 
 
 def against(value, bar):

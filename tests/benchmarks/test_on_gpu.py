@@ -1,6 +1,6 @@
 """What the benchmarks do on a GPU, as far as that can be seen without one."""
 
-import json
+import importlib.util
 import time
 import warnings
 from importlib import import_module
@@ -11,31 +11,31 @@ import pytest
 import torch
 from mmseg.utils import register_all_modules
 
+from benchmarks import boundary_exactness, common, cpg_loss_on_gpu, run_on_gpu, training_step_on_gpu
 from mmseg_cpg import CPGLoss
-from tests.conftest import BENCHMARKS
-from tests.ops.cpg.test_loss import blobs, random_logits
+from tests.inputs import blobs, random_logits
 from tests.oracles import cpg_loss as oracle
 
 
 @pytest.fixture
-def on_gpu(benchmark):
-    return benchmark('cpg_loss_on_gpu')
+def on_gpu():
+    return cpg_loss_on_gpu
 
 
 @pytest.fixture
-def training(benchmark):
+def training():
     register_all_modules(init_default_scope=True)
-    return benchmark('training_step_on_gpu')
+    return training_step_on_gpu
 
 
 @pytest.fixture
-def exactness(benchmark):
-    return benchmark('benchmark_boundary_exactness')
+def exactness():
+    return boundary_exactness
 
 
 @pytest.fixture
-def runner(benchmark):
-    return benchmark('run_on_gpu')
+def runner():
+    return run_on_gpu
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
@@ -107,15 +107,15 @@ def test_implementations_must_agree_before_they_are_timed(on_gpu):
         on_gpu.check(losses, random_logits(label, 3))
 
 
-def test_bars(benchmark):
-    against = benchmark('measuring').against
+def test_bars():
+    against = common.against
     assert against(0.5, 0.5) == '0.5: met'
     assert against(0.75, 0.5) == '0.5: missed by 0.25'
     assert against(None, 0.5) == '0.5: not measured'
     assert against(0.5, None) == ''
 
 
-def test_kernels_are_counted(benchmark, monkeypatch):
+def test_kernels_are_counted(monkeypatch):
     device = torch.autograd.DeviceType
 
     def event(name, where, duration_ns):
@@ -132,7 +132,7 @@ def test_kernels_are_counted(benchmark, monkeypatch):
     ]
     monkeypatch.setattr(torch.profiler, 'profile', lambda: profile)
     logits = torch.ones(2, requires_grad=True)
-    assert benchmark('measuring').kernels(torch.sum, logits) == {'a': [1.5, 2.0]}
+    assert common.kernels(torch.sum, logits) == {'a': [1.5, 2.0]}
 
 
 def test_rows_of_the_training_step(training, monkeypatch):
@@ -220,12 +220,13 @@ def test_counts_that_settings_change_are_a_range(exactness):
     assert '| 3 | cuDNN | 5 to 1,000 | 5 | 1.0 to 200.0 |' in exactness.markdown(dict(rows=rows))
 
 
-@pytest.mark.parametrize('name', ['cpg_loss', 'training_step', 'boundary_exactness'])
-def test_what_was_not_measured_says_so(name, benchmark):
-    result = json.loads((BENCHMARKS / f'benchmark_{name}_gpu.json').read_text())
-    text = benchmark(f'benchmark_{name}').markdown(result)
-    text = text if isinstance(text, str) else text[0]
-    assert ('not measured' in text) == (result['environment'] == 'not measured')
+def test_steps_name_files_and_modules_that_exist(runner):
+    for step in runner.STEPS.values():
+        for argument in [*step.command, *(step.without_mmseg or ())]:
+            if argument.startswith('tests/'):
+                assert (runner.ROOT / argument).is_file()
+            elif argument.startswith('benchmarks.'):
+                assert importlib.util.find_spec(argument)
 
 
 def test_steps_go_on_whatever_fails(runner, tmp_path, monkeypatch, capsys):

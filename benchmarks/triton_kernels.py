@@ -1,6 +1,6 @@
 """Registers, shared memory and spills of every Triton kernel, compiled for GPUs that need not be there.
 
-    python benchmarks/benchmark_triton_kernels.py        writes benchmark_triton_kernels.json beside this file
+    python -m benchmarks.triton_kernels
 
 The loss is called as in training, and each kernel that it launches is compiled as Triton would compile it there, for
 sm_80 (A100) and sm_90 (H100, H200), but not run. What Triton takes for constant or aligned, for example a stride of 1,
@@ -8,7 +8,7 @@ depends on the arguments, so that odd ones are among the cases. Takes two or thr
 """
 
 import argparse
-import json
+import csv
 import os
 import re
 import subprocess
@@ -23,7 +23,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
+from mmseg_cpg import __version__
 from mmseg_cpg.ops.cpg.triton_autograd import triton_squared_error
+
+from .common import RESULTS
 
 ARCHITECTURES = (80, 90)
 USUAL = dict(
@@ -135,13 +138,23 @@ def measure():
     return [*rows.values()]
 
 
+def write_table(rows, out):
+    """Write a row for each kernel as CSV."""
+    with out.open('w', newline='') as file:
+        writer = csv.DictWriter(file, ['triton', *rows[0]], lineterminator='\n')
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({'triton': triton.__version__, **row, 'logits': 'x'.join(map(str, row['logits']))})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', default=Path(__file__).with_suffix('.json'), type=Path)
+    parser.add_argument('--out', type=Path, help='default: results/VERSION/triton_kernels.csv')
     args = parser.parse_args()
-    result = dict(triton=triton.__version__, rows=measure())
-    args.out.write_text(json.dumps(result, indent=1) + '\n')
-    print(f'wrote {args.out}')
+    out = args.out or RESULTS / __version__ / 'triton_kernels.csv'
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_table(measure(), out)
+    print(f'wrote {out}')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,7 @@
 """How long cpg_loss takes and how much memory it needs, against the dense implementation and cross-entropy.
 
-    python benchmarks/benchmark_cpg_loss.py                  writes benchmark_cpg_loss.json beside this file
-    python benchmarks/benchmark_cpg_loss.py --device cuda    writes benchmark_cpg_loss_gpu.json
-    python benchmarks/benchmark_cpg_loss.py --device none    the same, without a GPU: "not measured"
+    python -m benchmarks.cpg_loss
+    python -m benchmarks.cpg_loss --device cuda
 
 Forward and backward, all implementations in turn within one run on the same logits; correctness is checked first.
 Times are wall times in ms: median and 20 and 80 % percentiles. Memory is what the allocator held at most beside the
@@ -14,18 +13,18 @@ run) that moving so many in the measured time comes to.
 """
 
 import argparse
-import json
 from pathlib import Path
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from cpg_loss_on_gpu import markdown as markdown_on_gpu
-from cpg_loss_on_gpu import measure_all as measure_on_gpu
-from measuring import NOT_MEASURED, environment, measure, peak_memory, setup, size
 
 from mmseg_cpg.ops import boundary_targets, cpg_loss
 from mmseg_cpg.ops.cpg import dense
+
+from .common import environment, measure, peak_memory, result_path, setup, size, write_result
+from .cpg_loss_on_gpu import markdown as markdown_on_gpu
+from .cpg_loss_on_gpu import measure_all as measure_on_gpu
 
 CASES = [(2, 19, 512, 1024), (1, 150, 512, 512)]
 KSIZES = (3, 5, 7)
@@ -164,26 +163,23 @@ def markdown(result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda', 'none'))
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--repeats', type=int, help='counted runs of each case (default: 9, for growth 45; on CUDA 30)')
     parser.add_argument(
         '--quick', action='store_true', help='the cases of CUDA, tiny and on any device, to see that it works'
     )
-    parser.add_argument('--out', type=Path, help='default: benchmark_cpg_loss.json, or ..._gpu.json, beside this file')
+    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     on_gpu = args.device != 'cpu' or args.quick
-    out = args.out or Path(__file__).with_name(f'benchmark_cpg_loss{"_gpu" * on_gpu}.json')
-    device = None if args.device == 'none' else args.device
-    result = {'environment': environment(device) if device else NOT_MEASURED}
+    result = {'environment': environment(args.device)}
     if on_gpu:
-        result['on_gpu'] = measure_on_gpu(device, args.repeats or 30, args.quick)
+        result['on_gpu'] = measure_on_gpu(args.device, args.repeats or 30, args.quick)
     else:
         repeats = args.repeats or 9
-        result['against_dense'] = against_dense(device, repeats)
-        result['growth'] = growth(device, 5 * repeats)  # short ones, which other load on the machine meets more
-        result['odd_memory'] = odd_memory(device)
-    out.write_text(json.dumps(result, indent=1) + '\n')
-    print(*markdown(result), f'wrote {out}', sep='\n\n')
+        result['against_dense'] = against_dense(args.device, repeats)
+        result['growth'] = growth(args.device, 5 * repeats)  # short ones, which other load on the machine meets more
+        result['odd_memory'] = odd_memory(args.device)
+    write_result(result, args.out or result_path('cpg_loss', args.device), *markdown(result))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """What BoundaryMetric costs for each image, against IoUMetric and against the same measures class by class.
 
-    python benchmarks/benchmark_boundary_metric.py  writes benchmark_boundary_metric.json beside this file
+    python -m benchmarks.boundary_metric
 
 One core, 1024 x 2048, a made-up label like those of street scenes and three predictions: the label with its boundaries
 displaced by up to 3 px, another label, and noise. The metrics get what the test loop gives them. The counts must be
@@ -9,21 +9,20 @@ taken in turn in one run: wall times in ms, median and 20 and 80 % percentiles.
 """
 
 import argparse
-import json
-import time
+from functools import partial
 from pathlib import Path
 
-import boundary_by_class
 import cv2
 import numpy as np
 import torch
-from benchmark_boundary_transform import HEIGHT, WIDTH, timed
-from measuring import environment, summary
 from mmseg.evaluation.metrics import IoUMetric
-from street_labels import street_labels
 
 from mmseg_cpg import BoundaryMetric
 from mmseg_cpg.evaluation.boundary import width_in_px
+
+from . import boundary_by_class
+from .common import environment, result_path, summary, timed, write_result
+from .synthetic import HEIGHT, WIDTH, street_labels
 
 NUM_CLASSES = (19, 150)
 # Boundary IoU may take this many times as long as IoUMetric.
@@ -73,9 +72,8 @@ def check(sample, num_classes):
     counts = count(metric, sample)
     times = {}
     for name, (function, sizes_px) in cases.items():
-        start = time.perf_counter()
-        expected = function(*maps, num_classes, sizes_px)
-        times[name] = round(1e3 * (time.perf_counter() - start))
+        expected, time_ms = timed(partial(function, *maps, num_classes, sizes_px))
+        times[name] = round(time_ms)
         if not np.array_equal(counts[name], expected):
             raise SystemExit(f'{name}: BoundaryMetric differs from {function.__name__} of boundary_by_class.py')
     return times
@@ -91,7 +89,8 @@ def measure(repeats):
             times = {key: [] for key in METRICS}
             for _ in range(repeats):
                 for key, metric in METRICS.items():
-                    timed(lambda m=metric, s=sample: count(m, s), times[key])
+                    _, time_ms = timed(partial(count, metric, sample))
+                    times[key].append(time_ms)
             row = {key: summary(each) for key, each in times.items()}
             for each in row.values():
                 each['over_iou_metric'] = round(each['ms'] / row['iou_metric']['ms'], 2)
@@ -119,13 +118,12 @@ def markdown(result):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--repeats', type=int, default=15, help='counted runs of each case (default: 15)')
-    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     result = {'environment': environment('cpu'), **measure(args.repeats)}
-    args.out.write_text(json.dumps(result, indent=1) + '\n')
-    print(markdown(result), f'wrote {args.out}', sep='\n\n')
+    write_result(result, args.out or result_path('boundary_metric', 'cpu'), markdown(result))
     for row in result['per_image']:
         for key in ('biou_0.005', 'biou_0.02'):
             if row[key]['over_iou_metric'] > BAR:

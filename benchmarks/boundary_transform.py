@@ -1,6 +1,6 @@
 """What the boundary transforms cost a data loader's worker, against the stock Cityscapes training pipeline.
 
-    python benchmarks/benchmark_boundary_transform.py  writes benchmark_boundary_transform.json beside this file
+    python -m benchmarks.boundary_transform
 
 One core, as in a worker. The pipeline is MMSegmentation's own for Cityscapes, on a made-up 1024 x 2048 PNG and its
 label; the transforms run on that whole label and on the 512 x 1024 crop that the pipeline hands over. All in turn in
@@ -9,30 +9,27 @@ of the pickled field of a data sample, as the main process gets it.
 """
 
 import argparse
-import json
 import pickle
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
-from measuring import environment, summary
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.runner import set_random_seed
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
-from street_labels import street_labels
 
 from mmseg_cpg import BoundaryDistanceFromLabel, BoundaryMaskFromLabel
 from mmseg_cpg.ops import BoundaryDistance, boundary_distance, boundary_targets
 from mmseg_cpg.structures import unpack_boundary
 
-HEIGHT, WIDTH, NUM_CLASSES = 1024, 2048, 19
+from .common import environment, result_path, summary, timed, write_result
+from .synthetic import write_scene
+
 # Each with what the loss would find by itself.
 TRANSFORMS = {
     **{
@@ -46,19 +43,6 @@ TRANSFORMS = {
 }
 # Percent of the pipeline's time that the whole label may take.
 BARS = {'BoundaryMaskFromLabel, ksize 3': 25, 'BoundaryMaskFromLabel, ksize 7': 50}
-
-
-def write_scene(folder):
-    """An image with smooth shading and a camera's noise over a street-like label: (paths, bytes of the image file)."""
-    label = street_labels(1, NUM_CLASSES, HEIGHT, WIDTH)[0].numpy().astype(np.uint8)
-    rng = np.random.default_rng(0)
-    colour = rng.integers(30, 220, (256, 3))
-    shading = cv2.resize(rng.normal(0, 25, (16, 32, 3)), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    image = colour[label] + shading + rng.normal(0, 1.2, (HEIGHT, WIDTH, 1))
-    paths = str(folder / 'image.png'), str(folder / 'label.png')
-    cv2.imwrite(paths[0], image.clip(0, 255).astype(np.uint8))
-    cv2.imwrite(paths[1], label)
-    return paths, Path(paths[0]).stat().st_size
 
 
 def load_results(image, label):
@@ -80,13 +64,6 @@ def check(transform, find, label):
     return sample
 
 
-def timed(run, times):
-    start = time.perf_counter()
-    result = run()
-    times.append(1e3 * (time.perf_counter() - start))
-    return result
-
-
 def measure(repeats):
     config = Config.fromstring("_base_ = 'mmseg::_base_/datasets/cityscapes.py'", '.py')
     pipeline = Compose(config.train_pipeline)
@@ -97,10 +74,13 @@ def measure(repeats):
         times = {key: [] for key in ('pipeline', *((part, name) for name in TRANSFORMS for part in ('whole', 'crop')))}
         set_random_seed(0)
         for _ in range(repeats):
-            crop = timed(lambda: pipeline(load_results(*paths)), times['pipeline'])['data_samples'].gt_sem_seg.data
+            results, time_ms = timed(lambda: pipeline(load_results(*paths)))
+            times['pipeline'].append(time_ms)
+            crop = results['data_samples'].gt_sem_seg.data
             for name, (transform, _) in TRANSFORMS.items():
                 for part, label in (('whole', whole), ('crop', crop)):
-                    timed(partial(transform, dict(data_samples=sample_of(label))), times[part, name])
+                    _, time_ms = timed(partial(transform, dict(data_samples=sample_of(label))))
+                    times[part, name].append(time_ms)
     pipeline_row = {**summary(times['pipeline']), 'image_file_bytes': image_bytes}
     rows = []
     for name, sample in samples.items():
@@ -139,14 +119,18 @@ def markdown(result):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--repeats', type=int, default=25, help='counted runs of each case (default: 25)')
-    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     register_all_modules(init_default_scope=True)
     result = {'environment': environment('cpu'), **measure(args.repeats)}
-    args.out.write_text(json.dumps(result, indent=1) + '\n')
-    print(f'pipeline: {result["pipeline"]["ms"]:.0f} ms', markdown(result), f'wrote {args.out}', sep='\n\n')
+    write_result(
+        result,
+        args.out or result_path('boundary_transform', 'cpu'),
+        f'pipeline: {result["pipeline"]["ms"]:.0f} ms',
+        markdown(result),
+    )
     for row in result['transforms']:
         bar = row['bar_percent']
         if bar is not None and row['whole_percent_of_pipeline'] > bar:
