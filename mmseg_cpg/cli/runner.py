@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -31,7 +32,7 @@ def build_runner(cfg: Config) -> Runner:
 
     Raises:
         UserError: The launcher cannot run here, or a part of the config cannot be built. The runner raises it too, when
-            it builds the rest of the config, when a hook refuses the config, and when a checkpoint cannot be resumed.
+            it builds the rest of the config, when a hook refuses the config or a metric an image, and when a checkpoint cannot be resumed.
     """
     allow_training_logs()
     require_launcher(cfg.launcher)
@@ -45,7 +46,12 @@ def build_runner(cfg: Config) -> Runner:
     for name in BUILDING_METHODS:
         setattr(runner, name, building()(getattr(runner, name)))
     runner.load_or_resume = user_errors()(runner.load_or_resume)
-    call_hook = runner.call_hook
+    build_evaluator, call_hook = runner.build_evaluator, runner.call_hook
+
+    def build_checked_evaluator(config: Any) -> Evaluator:
+        evaluator = build_evaluator(config)
+        evaluator.process = user_errors()(evaluator.process)  # a metric names the image that it cannot evaluate
+        return evaluator
 
     def call_hook_checked(stage: str, **kwargs: Any) -> None:
         if stage in ('before_run', 'before_train'):  # when hooks look at what they are attached to
@@ -54,7 +60,7 @@ def build_runner(cfg: Config) -> Runner:
         else:
             call_hook(stage, **kwargs)
 
-    runner.call_hook = call_hook_checked
+    runner.build_evaluator, runner.call_hook = build_checked_evaluator, call_hook_checked
     runner.register_hook(CheckpointGuardHook(cfg.get('resume', False)))
     return runner
 

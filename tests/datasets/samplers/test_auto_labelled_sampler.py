@@ -216,7 +216,7 @@ def test_a_set_that_has_too_little_of_a_class_is_a_warning(own_tree, monkeypatch
     sampler = build(dataset)
     ((message, level),) = warnings
     assert level == logging.WARNING
-    assert re.search(r'the shares of \d+ of 19 classes are off by .* pixels instead of [\d.]+%\.$', message)
+    assert re.search(r'those of \d+ of 19 classes deviate by .* pixels instead of [\d.]+%\.$', message)
     assert len(epoch_of(sampler, 0)) == NUM_FINE
 
 
