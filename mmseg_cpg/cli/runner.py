@@ -32,7 +32,8 @@ def build_runner(cfg: Config) -> Runner:
 
     Raises:
         UserError: The launcher cannot run here, or a part of the config cannot be built. The runner raises it too, when
-            it builds the rest of the config, when a hook refuses the config or a metric an image, and when a checkpoint cannot be resumed.
+            it builds the rest of the config, when a hook refuses the config or a metric an image, and when a checkpoint
+            cannot be resumed.
     """
     allow_training_logs()
     require_launcher(cfg.launcher)

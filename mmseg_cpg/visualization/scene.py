@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ class Scene(NamedTuple):
         return int(np.bincount(ids.ravel(), minlength=1).argmax())
 
 
-def head_ignore_index(model: nn.Module) -> int:
+def head_ignore_index(model: Any) -> int:
     """The id of void pixels for a segmentor, which its (last) decode head has; 255 for models of other kinds."""
     while hasattr(model, 'module'):  # of wrappers that distribute a model or augment its tests
         model = model.module

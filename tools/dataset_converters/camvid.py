@@ -11,13 +11,25 @@ Classes are numbered as in SegNet's layout, and the original's 32 grouped as is 
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-CLASSES = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign symbol', 'fence', 'car', 'pedestrian')
-CLASSES += ('bicyclist',)
+CLASSES = (
+    'sky',
+    'building',
+    'pole',
+    'road',
+    'pavement',
+    'tree',
+    'sign symbol',
+    'fence',
+    'car',
+    'pedestrian',
+    'bicyclist',
+)
 VOID = 255
 SEGNET_VOID = 11
 SIZE = 480, 360  # width and height
@@ -38,7 +50,7 @@ COLORS = {
 }
 
 
-def parse_args(argv=None):
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert CamVid to mmsegmentation format')
     parser.add_argument('source', type=Path, help="folder of SegNet's layout, or the original's with 701 images")
     parser.add_argument('--labels', type=Path, help='folder of the color labels, for the original layout')
@@ -51,7 +63,7 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def label_of_colors(colors):
+def label_of_colors(colors: np.ndarray) -> np.ndarray:
     """Turn a label in the original's colors, (H, W, 3) RGB, into class ids (np.ndarray, uint8)."""
     code = colors.astype(np.int32) @ [1 << 16, 1 << 8, 1]
     label = np.full(code.shape, VOID, np.uint8)
@@ -61,7 +73,7 @@ def label_of_colors(colors):
     return label
 
 
-def read(path, flags):
+def read(path: Path, flags: int) -> np.ndarray:
     """Read an image file.
 
     Raises:
@@ -73,7 +85,7 @@ def read(path, flags):
     return image
 
 
-def pairs_of_segnet(source):
+def pairs_of_segnet(source: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """Yield split, name, image and label of each image of SegNet's layout."""
     for split in SPLITS:
         for path in sorted((source / split).glob('*.png')):
@@ -83,7 +95,7 @@ def pairs_of_segnet(source):
             yield split, path.stem, read(path, cv2.IMREAD_COLOR), np.where(label == SEGNET_VOID, VOID, label)
 
 
-def pairs_of_original(source, labels, splits):
+def pairs_of_original(source: Path, labels: Path, splits: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """Yield split, name, image and label of each image of the original layout."""
     for split in SPLITS:
         for name in (splits / f'{split}.txt').read_text().split():
@@ -98,7 +110,7 @@ def pairs_of_original(source, labels, splits):
             )
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     original = args.labels is not None and args.splits is not None
     if not original and not (args.source / 'trainannot').is_dir():

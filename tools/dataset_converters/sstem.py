@@ -9,6 +9,7 @@ validation, 16 to 19 for testing.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,14 +19,14 @@ GREY_TO_LABEL = {0: 0, 32: 0, 64: 0, 96: 0, 128: 0, 159: 1, 191: 2, 223: 3, 255:
 SPLITS = {'train': range(13), 'val': range(13, 16), 'test': range(16, 20)}
 
 
-def parse_args(argv=None):
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert the ssTEM stack to mmsegmentation format')
     parser.add_argument('source', type=Path, help='folder with stack1')
     parser.add_argument('-o', '--out_dir', default='data/sstem', help='output path (default: %(default)s)')
     return parser.parse_args(argv)
 
 
-def label_of_greys(greys):
+def label_of_greys(greys: np.ndarray) -> np.ndarray:
     """Turn a label in grey values, (H, W), into class ids (np.ndarray, uint8).
 
     Raises:
@@ -39,7 +40,7 @@ def label_of_greys(greys):
     return table[greys]
 
 
-def convert(source, out_dir, split, section):
+def convert(source: Path, out_dir: Path, split: str, section: int) -> None:
     """Convert a section.
 
     Raises:
@@ -61,7 +62,7 @@ def convert(source, out_dir, split, section):
         cv2.imwrite(str(folder / f'section_{section:02}.png'), content)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         for split, sections in SPLITS.items():

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import math
 from numbers import Real
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from torch import nn
 
 
 @HOOKS.register_module()
@@ -58,7 +58,7 @@ class LossWeightHook(Hook):
         self.begin = begin
         self.end = end
         self.by_epoch = by_epoch
-        self._losses: list[tuple[nn.Module, float]] = []
+        self._losses: list[tuple[Any, float]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Look up the losses and their weights."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -29,11 +31,11 @@ class EfficientNetLite0(BaseModule):
 
     def __init__(self, pretrained: bool = True, frozen_blocks: int = 0, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        network = _build(pretrained)
+        network: Any = _build(pretrained)
         if not 0 <= frozen_blocks <= len(network._blocks):
             raise ValueError(f'frozen_blocks must be in [0, {len(network._blocks)}], got {frozen_blocks}')
         self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6(inplace=True))
-        self.blocks = network._blocks
+        self.blocks: Any = network._blocks
         for block in self.blocks:
             block._depthwise_conv = _DepthwiseConv(block._depthwise_conv)
         self._frozen = [self.stem, *self.blocks[:frozen_blocks]] if frozen_blocks else []
