@@ -1,7 +1,7 @@
 """What a tool does before it imports the stack; import it first.
 
 It puts this repository first on ``sys.path``, so that the tools work from any folder, installed or not, silences what
-the stack's own imports say on every start, and names a dependency that is missing in one line.
+the stack's own imports print on every start, and names a dependency that is missing in one line.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-# The same training with CPG loss on the decode head beside cross-entropy; nothing else differs.
+# The same training with CPG loss added to cross-entropy on the decode head; nothing else differs.
 _base_ = './fast_scnn_1xb8-600i_blue-marble-256x256.py'
 model = _base_.model
 model.decode_head.loss_decode = [

@@ -3,7 +3,7 @@
 #     python tools/train.py configs/gradnet/gradnet_1xb8-24000e_ade20k-500x500.py
 # These are 60.6 million iterations. gradnet_4xb4-160k_ade20k-500x500.py is the one to use, or add here
 #     --cfg-options optim_wrapper.optimizer.lr=1e-3 train_cfg.max_epochs=200 train_cfg.val_interval=10
-# Differs from the paper: what README.md beside this file lists.
+# Differs from the paper: see README.md in this folder.
 _base_ = [
     '../_base_/models/gradnet.py',
     '../_base_/datasets/ade20k_500x500.py',

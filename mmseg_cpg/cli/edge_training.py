@@ -13,7 +13,7 @@ from .config import require_keys
 from .errors import UserError
 
 SETTINGS = Path(__file__).parents[1] / '.mim/configs/semeda/_base_/edge_network.py'
-# What a run needs to know of its surroundings, which is the same for both networks.
+# Settings of the environment, which are the same for both networks.
 SHARED_KEYS = ('default_scope', 'custom_imports', 'env_cfg', 'log_level', 'visualizer', 'randomness')
 PADDING_KEYS = ('size', 'size_divisor', 'seg_pad_val')
 

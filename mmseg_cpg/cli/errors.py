@@ -46,7 +46,7 @@ def user_errors(prefix: str = '') -> Iterator[None]:
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Turn whatever a part of the config raises while it is built into :class:`UserError`."""
+    """Turn any error raised while a part of the config is built into :class:`UserError`."""
     try:
         yield
     except UserError:

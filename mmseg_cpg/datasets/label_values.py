@@ -33,7 +33,7 @@ def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
         np.ndarray: (256,) of int32.
 
     Raises:
-        ValueError: The file cannot be read, has several channels, or has values that 8 bits do not hold.
+        ValueError: The file cannot be read, has several channels, or has values that do not fit 8 bits.
     """
     try:
         label = mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend).squeeze()
@@ -42,15 +42,15 @@ def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
     if label.ndim != 2:
         raise ValueError(f"label '{path}' has {label.shape[-1]} channels instead of one")
     if label.dtype != np.uint8 and not 0 <= label.min() <= label.max() <= 255:
-        raise ValueError(f"label '{path}' has values from {label.min()} to {label.max()}, which 8 bits do not hold")
-    # Unlike np.bincount this lets other threads go on; its counts are float32.
+        raise ValueError(f"label '{path}' has values from {label.min()} to {label.max()}, which do not fit 8 bits")
+    # Unlike np.bincount this lets other threads run; its counts are float32.
     return cv2.calcHist([label.astype(np.uint8)], [0], None, [256], [0, 256]).ravel().astype(np.int32)
 
 
 def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
     """Find what each value of a label file is for the model, after ``reduce_zero_label`` and ``label_map``.
 
-    The pipeline's own ``LoadAnnotations`` is run on a file that holds all 256 values.
+    The pipeline's own ``LoadAnnotations`` is run on a file that contains all 256 values.
 
     Args:
         dataset (BaseSegDataset): With ``LoadAnnotations`` in its pipeline.

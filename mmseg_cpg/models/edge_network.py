@@ -124,7 +124,7 @@ class EdgeNetwork(BaseModel):
 
 
 def save_edge_network(network: EdgeNetwork, path: str) -> None:
-    """Write a trained network's weights to a file that holds nothing else, and so loads everywhere."""
+    """Write a trained network's weights to a file without anything else, which loads everywhere."""
     torch.save(dict(state_dict={name: value.cpu() for name, value in network.state_dict().items()}), path)
 
 

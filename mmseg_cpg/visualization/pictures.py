@@ -114,7 +114,7 @@ def draw_gradients(scene: Scene, category: int, ksize: int, line: Line | None = 
 def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figure:
     """Draw the probability of a class along a row or column, as the paper's Figures 2 and 6 do.
 
-    The legend says how steep the curves are at the label's edges: how much the probability changes there from one
+    The legend reports how steep the curves are at the label's edges: how much the probability changes there from one
     pixel to the next, in the label's direction, on average. A label's own step is 1.
 
     Args:
@@ -164,7 +164,7 @@ def mean_step(probability: np.ndarray, steps: np.ndarray) -> float:
 
     Args:
         probability (np.ndarray): Of the pixels of a line, (n,).
-        steps (np.ndarray): Differences of the label's, (n - 1,): 1 and -1 at edges, 0 elsewhere, NaN beside void.
+        steps (np.ndarray): Differences of the label's, (n - 1,): 1 and -1 at edges, 0 elsewhere, NaN next to void.
     """
     edges = abs(steps) == 1
     return float((np.diff(probability) * steps)[edges].mean())

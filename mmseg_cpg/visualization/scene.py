@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
 
     @classmethod
     def from_sample(cls, name: str, sample: SegDataSample) -> Prediction:
-        """The prediction in a data sample, whose ``seg_logits`` hold the sigmoid if they have one channel."""
+        """The prediction in a data sample, whose ``seg_logits`` are the sigmoid if they have one channel."""
         logits = sample.seg_logits.data.float().cpu()
         probability = torch.cat([1 - logits, logits]) if len(logits) == 1 else logits.softmax(0)
         return cls(name, sample.pred_sem_seg.data[0].long().cpu().numpy(), probability.numpy())

@@ -112,7 +112,7 @@ def test_settings_that_do_not_fit_are_one_line(write_config, fails_with, untrain
 def test_classes_that_do_not_fit_are_one_line(write_config, fails_with, untrained, tmp_path):
     config = write_config(tmp_path, EXTRA + "test_dataloader['dataset']['metainfo'] = dict(classes=('a', 'b'))")
     message = fails_with('test', config, untrained[1], '--work-dir', tmp_path)
-    assert "img_dir/val/0.png': the prediction holds class id 2, expected 0 to 1." in message
+    assert "img_dir/val/0.png': the prediction contains class id 2, expected 0 to 1." in message
 
 
 def test_scores_in_percent(folders, run_tool):
@@ -177,7 +177,7 @@ def test_void_of_zero_labels(folders, run_tool):
             ['--pred-suffix', '_a.png'],
             "2 of 2 labels have no prediction: 'GT/0.png' needs 'PRED/0_a.png' (--pred-suffix",
         ),
-        (['--num-classes', 1], "'PRED/0.png' and 'GT/0.png': the prediction holds class id 1, expected 0 to 0."),
+        (['--num-classes', 1], "'PRED/0.png' and 'GT/0.png': the prediction contains class id 1, expected 0 to 0."),
         (['--num-classes', 0], 'num_classes must be from 1 to 65534, got 0.'),
         (['--width-px', 0], 'The options do not fit: width_px must be whole pixels, at least 1, got 0.'),
     ],
@@ -196,7 +196,7 @@ def test_probabilities_instead_of_class_ids_are_refused(folders, fails_with, opt
         Image.fromarray(np.full((10, 10), 1.4, np.float32)).save(pred / f'{path.stem}.tif')
     value = '0.39999' if options else '1.39999'
     message = fails_with(TOOL, pred, gt, '--num-classes', 2, '--pred-suffix', '.tif', *options)
-    assert f"'{pred}/0.tif' and '{gt}/0.png': the prediction holds class id {value}" in message
+    assert f"'{pred}/0.tif' and '{gt}/0.png': the prediction contains class id {value}" in message
 
 
 def test_files_that_do_not_fit(folders, fails_with, tmp_path):

@@ -108,7 +108,7 @@ def test_without_the_hook_the_resumed_run_differs(write, run_tool, tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda checkpoint: checkpoint.pop('random_states'), 'holds no random states'),
+        (lambda checkpoint: checkpoint.pop('random_states'), 'has no random states'),
         (lambda checkpoint: checkpoint['random_states']['processes'].append({}), 'states of 2 processes'),
     ],
 )

@@ -129,7 +129,7 @@ def find_pairs(pred_dir: Path, gt_dir: Path, pred_suffix: str, gt_suffix: str) -
         label, place = missing[0]
         raise UserError(
             f"{len(missing)} of {len(names)} labels have no prediction: '{label}' needs '{place}' "
-            '(--pred-suffix and --gt-suffix say how names end).'
+            '(--pred-suffix and --gt-suffix set the filename suffixes).'
         )
     return pairs
 

@@ -2,7 +2,7 @@
 """Compare two trained runs on a page with scores and pictures, above all of the boundaries.
 
 Both are evaluated on the test data of their configs. IoU is IoUMetric's and everything about boundaries is
-BoundaryMetric's with its default settings. What is shown is chosen by the labels, whatever the predictions look like.
+BoundaryMetric's with its default settings. The labels alone choose what is shown.
 """
 
 import sys
@@ -96,7 +96,7 @@ def find_checkpoint(work_dir: Path) -> Path:
     """The latest checkpoint of a work dir, which may have been moved since it was trained."""
     record = work_dir / 'last_checkpoint'
     if not record.is_file():
-        raise UserError(f"'{work_dir}' is no finished run: it has no file last_checkpoint, which training writes.")
+        raise UserError(f"'{work_dir}' is not a finished run: it has no file last_checkpoint, which training writes.")
     checkpoint = work_dir / Path(record.read_text().strip()).name
     require_checkpoint(str(checkpoint))
     return checkpoint
@@ -268,7 +268,7 @@ def draw(runs: list[Run], scenes: list[Scene], num_tiles: int) -> Iterator[tuple
 
 
 def write_page(runs: list[Run], scores: PrettyTable, scenes: list[Scene], num_tiles: int, out: Path) -> None:
-    """Write index.html and the pictures beside it to a folder."""
+    """Write index.html and its pictures to a folder."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = []
     for name, figure, caption in draw(runs, scenes, num_tiles):
@@ -288,10 +288,10 @@ def write_page(runs: list[Run], scores: PrettyTable, scenes: list[Scene], num_ti
         scores=scores.get_html_string(),
         explanation=f'Boundary IoU compares bands of {width_px} px ({100 * SETTINGS.width_ratio:g} % of the diagonal '
         'of the image) inside each class; the F-score matches boundaries up to a tolerance. Boundaries that are '
-        'nearer to void than that do not count in them, and the last column says how much of the label that drops. '
+        'nearer to void than that are excluded, and the last column reports the excluded share of the label. '
         f'Accuracy within {BAND_PX} px is that of the pixels with another label, or void, at most so far away.',
         class_scores=compare_classes(runs).get_html_string(),
-        choice='Images, class and line are chosen by the labels alone, whatever the predictions look like.',
+        choice='The labels alone choose images, class and line.',
         pictures='\n'.join(pictures),
         runs=describe(runs).get_html_string(),
         command=f'Trained by <code>bash tools/demo.sh</code>, evaluated and drawn by '

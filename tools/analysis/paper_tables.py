@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print the paper's Tables 1 to 4 with the results of work dirs beside the paper's."""
+"""Print the paper's Tables 1 to 4 with the results of work dirs next to the paper's."""
 
 import sys
 from pathlib import Path

@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--names', nargs='+', metavar='NAME', help='names of the models (default: their losses)')
     parser.add_argument('--label', help="label map of the image, read as the config's dataset reads its labels")
-    parser.add_argument('--class', dest='class_name', metavar='NAME', help='class (default: that with most boundary)')
+    parser.add_argument('--class', dest='class_name', metavar='NAME', help='class to plot (default: most boundary)')
     where = parser.add_mutually_exclusive_group()
     where.add_argument('--row', type=int, metavar='Y', help='row of the profile (default: one with some edges)')
     where.add_argument('--column', type=int, metavar='X', help='column of the profile')
@@ -68,13 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         nargs='+',
         default=[3, 5, 7],
-        help='kernel sizes; gradients have the first (default: 3 5 7)',
+        help='kernel sizes; the first one is used for gradients (default: 3 5 7)',
     )
     parser.add_argument(
         '--ignore-policy',
         choices=IGNORE_POLICIES,
         default='exclude',
-        help='what void does to the boundary (default: exclude)',
+        help='how void pixels are handled (default: exclude)',
     )
     parser.add_argument(
         '--out', metavar='DIR', help='folder for the pictures (default: work_dirs/visualize/IMAGE_NAME)'

@@ -27,10 +27,10 @@ class AutoLabelledSampler(DefaultSampler):
     p[i] such that Σ p[i]·(pixels of a class in i) is in proportion to the fine set's pixels of that class, for every
     class at once. Of all such probabilities those of the largest entropy are taken. So the shares are met in
     expectation; a single epoch scatters around them as a random half of the fine set does. Where the auto-labeled set
-    cannot have these shares, it is drawn from as close to them as it can be, and a warning says so. No image is drawn
+    cannot have these shares, it is drawn from as close to them as it can be, and a warning is logged. No image is drawn
     twice in an epoch. From ``switch_epoch`` on the order is ``DefaultSampler``'s.
 
-    The first start reads all labels and keeps their counts beside them, see
+    The first start reads all labels and stores their counts next to them, see
     :func:`~mmseg_cpg.datasets.samplers.pixel_counts.pixel_counts`.
 
     Args:
@@ -89,7 +89,7 @@ def _auto_probabilities(fine: BaseSegDataset, auto: BaseSegDataset, size: int) -
     if lacking:
         raise ValueError(
             f'no auto-labeled image has {", ".join(lacking)}, which the fine set has: are the auto-labeled images '
-            'complete, and do their labels hold label ids? tools/misc/check_dataset.py looks (the counts are kept in '
+            'complete, and are their labels label ids? tools/misc/check_dataset.py checks (the counts are stored in '
             f"'{counts_file(auto)}')"
         )
     probabilities = draw_probabilities(counts, shares, size)

@@ -1,4 +1,4 @@
-"""Pixels by image and class, counted once and kept beside the labels."""
+"""Pixels by image and class, counted once and stored next to the labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..label_values import count_values, find_loading_step, map_with_progress, v
 def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
     """Count the pixels of each class in each label of a dataset.
 
-    What the label files hold is kept in :func:`counts_file` and used again for files of the same name, size and time of
+    The counts are stored in :func:`counts_file` and used again for files of the same name, size and time of
     change; if it cannot be written there, the files are read again next time.
 
     Args:

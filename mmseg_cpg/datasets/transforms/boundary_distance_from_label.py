@@ -10,10 +10,10 @@ from .base import BoundaryFromLabel
 
 @TRANSFORMS.register_module()
 class BoundaryDistanceFromLabel(BoundaryFromLabel):
-    """Make the distances to the label's boundary for :class:`~mmseg_cpg.ActiveBoundaryLoss` while loading.
+    """Compute the distances to the label's boundary for :class:`~mmseg_cpg.ActiveBoundaryLoss` in the data loader.
 
-    Place it after ``PackSegInputs``, and add ``BoundaryTargetHook`` to ``custom_hooks``, which hands the result to the
-    losses. Losses and gradients are those without it.
+    Place it after ``PackSegInputs``, and add ``BoundaryTargetHook`` to ``custom_hooks``, which passes the result to the
+    losses. Losses and gradients are unchanged.
 
     Required Keys:
 

@@ -14,10 +14,10 @@ from .base import BoundaryFromLabel
 
 @TRANSFORMS.register_module()
 class BoundaryMaskFromLabel(BoundaryFromLabel):
-    """Make the label's boundary and its gradients for :class:`~mmseg_cpg.CPGLoss` while loading.
+    """Compute the label's boundary and its gradients for :class:`~mmseg_cpg.CPGLoss` in the data loader.
 
-    Place it after ``PackSegInputs``, and add ``BoundaryTargetHook`` to ``custom_hooks``, which hands the result to the
-    losses. Losses and gradients are those without it.
+    Place it after ``PackSegInputs``, and add ``BoundaryTargetHook`` to ``custom_hooks``, which passes the result to the
+    losses. Losses and gradients are unchanged.
 
     Required Keys:
 

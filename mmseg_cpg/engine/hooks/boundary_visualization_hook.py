@@ -17,7 +17,7 @@ from mmseg_cpg.ops.cpg.sobel import check_ksize
 
 @HOOKS.register_module()
 class BoundaryVisualizationHook(Hook):
-    """Draw predictions at boundaries during validation and testing, and hand the pictures to all ``vis_backends``.
+    """Draw predictions at boundaries during validation and testing, and pass the pictures to all ``vis_backends``.
 
     For each chosen image: errors near the label's boundary, the probability of a class and its gradient, and its
     profile along a row or column. Class and line are chosen by the label alone, so an image's pictures show the same
@@ -32,7 +32,7 @@ class BoundaryVisualizationHook(Hook):
         backend_args (dict, optional): Where the images are, as in ``LoadImageFromFile``. Defaults to None, local files.
 
     Raises:
-        TypeError, ValueError: ``interval`` or ``ksize`` is wrong; when called, ``class_name`` is no class of the data.
+        TypeError, ValueError: ``interval`` or ``ksize`` is wrong; when called, ``class_name`` is not a class of it.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class BoundaryVisualizationHook(Hook):
         for sample in outputs:
             try:
                 self._draw_sample(runner, sample, mode)
-            except Exception as error:  # whatever it is: no picture is worth the end of a training
+            except Exception as error:  # a picture must not end a training
                 if not self._warned:
                     self._warned = True
                     warnings.warn(

@@ -9,11 +9,11 @@ from mmseg.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckBatchSizeHook(Hook):
-    """Say in one line of the log that a run's total batch is not the one that its learning rate was chosen for.
+    """Warn if the effective batch size differs from ``auto_scale_lr.base_batch_size``.
 
     That one is ``auto_scale_lr.base_batch_size``; the run's is GPUs × ``train_dataloader.batch_size`` ×
-    ``optim_wrapper.accumulative_counts``. With ``auto_scale_lr.enable`` MMEngine scales the learning rate and says so
-    itself.
+    ``optim_wrapper.accumulative_counts``. With ``auto_scale_lr.enable`` MMEngine scales the learning rate
+    itself and reports it.
     """
 
     def before_train(self, runner: Runner) -> None:

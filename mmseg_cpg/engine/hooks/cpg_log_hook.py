@@ -17,13 +17,13 @@ from mmseg_cpg.ops import boundary_targets
 class CPGLogHook(Hook):
     """Log what share of the total loss the CPG losses are, and what share of the pixels is boundary.
 
-    ``cpg_share`` is in [0, 1] if no loss is negative, and belongs to the losses that are logged beside it, smoothed as
+    ``cpg_share`` is in [0, 1] if no loss is negative, and belongs to the losses that are logged with it, smoothed as
     they are. ``boundary_share_ksize3`` (one for each kernel size) is in [0, 1] too: the pixels that count for a CPG
     loss among all pixels of the batch's labels as loaded, void included, padding not; where losses of one kernel size
     differ in void policy, that of the last one counts. In distributed training both are of the first process's batch,
     as the losses are.
 
-    Both are computed only when ``LoggerHook`` logs, from numbers and labels on the CPU, and are no part of the loss.
+    Both are computed only when ``LoggerHook`` logs, from numbers and labels on the CPU, and are not part of the loss.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from mmseg.registry import HOOKS
 
 @HOOKS.register_module()
 class LossWeightHook(Hook):
-    """Ramp the weight of a loss linearly while training, e.g. that of a boundary loss from 0 to what the config says.
+    """Ramp the weight of a loss linearly during training, e.g. from 0 to its value in the config.
 
     In iteration t, counted from 0, the weight is ``loss_weight`` of the config times
 

@@ -22,7 +22,7 @@ class PeakMemoryHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Log it; nothing where the system does not tell."""
+        """Log it; nothing where the system does not report it."""
         peak = None if is_cuda_available() else read_peak_mib()
         if peak is not None:
             runner.message_hub.update_scalar('train/memory', peak)

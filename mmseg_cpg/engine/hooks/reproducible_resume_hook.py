@@ -16,15 +16,15 @@ from mmseg_cpg.engine.hooks._random_states import get_random_states, seeded, set
 
 @HOOKS.register_module()
 class ReproducibleResumeHook(Hook):
-    """Make a run that is resumed at the end of an epoch go on as if it had never been stopped.
+    """Make a run that is resumed at the end of an epoch continue bit-exactly, as if it had never been stopped.
 
     Every sample is loaded and augmented with random generators seeded from (seed, epoch, index in the dataset), so that
     augmentation depends neither on the number of workers nor on what was loaded before. Every epoch starts with the
-    random states in which the last one ended, whatever validation drew in between; checkpoints hold these states, of
-    each process, and the sampler's seed. No seed needs to be set.
+    random states in which the last one ended, regardless of what validation drew in between. Checkpoints contain these
+    states, of each process, and the sampler's seed. No seed needs to be set.
 
-    On CPU the resumed run's weights and losses are those of the unstopped one to the bit, with any number of workers,
-    persistent ones included, and any map-style dataset, MultiImageMixDataset included. Without that promise:
+    On CPU the resumed run's weights and losses are bit-for-bit those of the uninterrupted one, with any number of
+    workers, persistent ones included, and any map-style dataset, MultiImageMixDataset included. Without that promise:
 
     - On GPUs the random states are the same, but many CUDA kernels add in any order. ``randomness =
       dict(deterministic=True)`` forbids those that have a substitute.
@@ -49,7 +49,7 @@ class ReproducibleResumeHook(Hook):
         self._loaded = checkpoint.get('random_states')
 
     def before_train(self, runner: Runner) -> None:
-        """Seed the samples of the training set; take over what a resumed checkpoint holds."""
+        """Seed the samples of the training set; restore the states of a resumed checkpoint."""
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
                 'ReproducibleResumeHook needs train_cfg.type=EpochBasedTrainLoop, '
@@ -61,11 +61,11 @@ class ReproducibleResumeHook(Hook):
         dataset.__getitems__ = _SeededSamples(dataset, runner.seed, self._epoch)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the workers the epoch."""
+        """Publish the epoch to the workers."""
         self._epoch.fill_(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Go on with the random states of the last epoch's end, once the data loader has drawn its own seed."""
+        """Continue with the random states of the last epoch's end, once the data loader has drawn its own seed."""
         if batch_idx == 0 and self._states is not None:
             set_random_states(self._states[get_rank()])
 
@@ -85,9 +85,7 @@ class ReproducibleResumeHook(Hook):
 
     def _resume(self, runner: Runner) -> None:
         if self._loaded is None:
-            runner.logger.warning(
-                'The checkpoint holds no random states: the run goes on, but not as it would have unstopped.'
-            )
+            runner.logger.warning('The checkpoint has no random states: the run will not match an uninterrupted one.')
             return
         if self._loaded['sampler_seed'] is not None:
             runner.train_dataloader.sampler.seed = self._loaded['sampler_seed']
@@ -95,8 +93,8 @@ class ReproducibleResumeHook(Hook):
             self._states = self._loaded['processes']
         else:
             runner.logger.warning(
-                f'The checkpoint holds the random states of {len(self._loaded["processes"])} processes, and this run '
-                f'has {get_world_size()}: it goes on, but not as it would have unstopped.'
+                f'The checkpoint has the random states of {len(self._loaded["processes"])} processes, and this run '
+                f'has {get_world_size()}: the run will not match an uninterrupted one.'
             )
 
 

@@ -80,7 +80,7 @@ def _match(
 
 
 def _nearest(pixels: np.ndarray, wanted: np.ndarray, target: np.ndarray, radius_px: int, outside: int) -> np.ndarray:
-    """Squared distance from each pixel to the nearest one of the target that holds what is wanted.
+    """Squared distance from each pixel to the nearest pixel of the target with the wanted value.
 
     The search goes outwards ring by ring, for the pixels that have found nothing yet, so it costs the same for any
     number of classes.
@@ -90,7 +90,7 @@ def _nearest(pixels: np.ndarray, wanted: np.ndarray, target: np.ndarray, radius_
         wanted (np.ndarray): (n,) what each of them looks for.
         target (np.ndarray): (H, W).
         radius_px (int): How far to look.
-        outside (int): What nobody wants.
+        outside (int): Sentinel for pixels outside the image.
 
     Returns:
         np.ndarray: (n,) of int, ``radius_px**2 + 1`` where there is none.

@@ -12,7 +12,7 @@ MAX_CLASSES = np.iinfo(np.uint16).max - 1
 class LabelMaps(NamedTuple):
     """A prediction and its label, (H, W) of uint8, or uint16 where the ids need it.
 
-    Where the label is void, both hold ``void``, so that what is predicted there can change nothing.
+    Where the label is void, both are ``void``, so that the prediction there has no influence.
     """
 
     pred: np.ndarray
@@ -60,7 +60,7 @@ def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_i
             value = array[wrong][0].item()
             value = int(value) if float(value).is_integer() else value
             expected = f'0 to {num_classes - 1}' + f' or {ignore_index} for void' * (name == 'label')
-            raise ValueError(f'the {name} holds class id {value}, expected {expected}')
+            raise ValueError(f'the {name} contains class id {value}, expected {expected}')
         narrow: np.ndarray = array.astype(dtype, order='C')
         narrow[void] = num_classes
         maps.append(narrow)

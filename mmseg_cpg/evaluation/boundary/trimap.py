@@ -17,7 +17,7 @@ from .windows import window_has_change
 def count_trimaps(maps: LabelMaps, widths_px: Sequence[int]) -> dict[str, np.ndarray]:
     """Count what IoU and accuracy in bands around the label's boundaries need.
 
-    The bands are the label's alone (:func:`trimap_band`), whatever is predicted.
+    The bands depend on the label alone (:func:`trimap_band`).
 
     Args:
         maps (LabelMaps): Prediction and label.
@@ -38,8 +38,8 @@ def count_trimaps(maps: LabelMaps, widths_px: Sequence[int]) -> dict[str, np.nda
 def trimap_band(label: np.ndarray, width_px: int, ignore_index: int) -> np.ndarray:
     """The band of width w around a label's boundaries.
 
-    It is every pixel whose (2w+1) x (2w+1) window, cut off at the image's edge, holds two different labels, and so one
-    that is not the pixel's own. Void is a label here, as its edge is one of the annotation's, but void pixels
+    It is every pixel whose (2w+1) x (2w+1) window, cut off at the image's edge, contains two different labels, and so
+    one that is not the pixel's own. Void is a label here, as its edge is one of the annotation's, but void pixels
     themselves are in no band.
 
     Args:

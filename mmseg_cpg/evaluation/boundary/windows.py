@@ -7,10 +7,10 @@ import numpy as np
 
 
 def window_has_change(label: np.ndarray, radius_px: int, outside: int | None = None) -> np.ndarray:
-    """Whether the (2r+1) x (2r+1) window around a pixel holds two different labels.
+    """Whether the (2r+1) x (2r+1) window around a pixel contains two different labels.
 
     A window is all one label exactly if each 2 x 2 block of pixels in it is. So one dilation of the map of blocks that
-    hold a change answers for all classes at once.
+    contain a change answers for all classes at once.
 
     Args:
         label (np.ndarray): (H, W) of uint8, uint16 or int32.
@@ -26,7 +26,7 @@ def window_has_change(label: np.ndarray, radius_px: int, outside: int | None = N
     across = padded[:, 1:] != padded[:, :-1]
     down = padded[1:, 1:] != padded[:-1, 1:]
     blocks = across[1:] | across[:-1] | down
-    # Block (i, j) holds the pixels (i - 1, j - 1) to (i, j): the window of pixel (i, j) begins r - 1 blocks before it.
+    # Block (i, j) is the pixels (i - 1, j - 1) to (i, j): the window of pixel (i, j) begins r - 1 blocks before it.
     radius_px = min(radius_px, max(label.shape))
     square = np.ones((2 * radius_px, 2 * radius_px), np.uint8)
     dilated = cv2.dilate(blocks.view(np.uint8), square, anchor=(radius_px - 1, radius_px - 1))
@@ -34,7 +34,7 @@ def window_has_change(label: np.ndarray, radius_px: int, outside: int | None = N
 
 
 def window_has(mask: np.ndarray, radius_px: int) -> np.ndarray:
-    """Whether the (2r+1) x (2r+1) window around a pixel holds a pixel of a mask: (H, W) of bool, as the mask."""
+    """Whether the (2r+1) x (2r+1) window around a pixel contains a pixel of a mask: (H, W) of bool, as the mask."""
     radius_px = min(radius_px, max(mask.shape))
     square = np.ones((2 * radius_px + 1, 2 * radius_px + 1), np.uint8)
     return cv2.dilate(mask.view(np.uint8), square).view(bool)

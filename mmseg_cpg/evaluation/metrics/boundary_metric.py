@@ -14,7 +14,7 @@ from mmseg_cpg.evaluation.boundary_tables import boundary_tables
 
 @METRICS.register_module()
 class BoundaryMetric(BaseMetric):
-    """Quality at boundaries: Boundary IoU, trimap IoU and accuracy, boundary F-score. Use it beside ``IoUMetric``.
+    """Quality at boundaries: Boundary IoU, trimap IoU and accuracy, boundary F-score. Use it with ``IoUMetric``.
 
     ``mmseg_cpg/evaluation/boundary`` defines each of them: see :func:`.boundary_iou.count_boundary_iou`,
     :func:`.trimap.count_trimaps`, :func:`.boundary_fscore.count_boundary_fscore` and :func:`.quality.boundary_scores`.

@@ -16,7 +16,7 @@ from .precomputable import PrecomputableLoss, only
 class ActiveBoundaryLoss(PrecomputableLoss):
     """Active Boundary Loss (Wang et al., AAAI 2022, arXiv 2102.02696) for ``loss_decode``.
 
-    Use it as its paper does beside cross-entropy and the Lovász-softmax loss: ``loss_decode=[dict(
+    Use it as its paper does, with cross-entropy and the Lovász-softmax loss: ``loss_decode=[dict(
     type='CrossEntropyLoss', ...), dict(type='LovaszLoss', reduction='none'), dict(type='ActiveBoundaryLoss')]``.
     :func:`mmseg_cpg.ops.active_boundary_loss` has the equations, the choices where the paper is silent, and what void
     pixels and images without boundary do.
@@ -27,7 +27,7 @@ class ActiveBoundaryLoss(PrecomputableLoss):
     Args:
         loss_weight (float): Factor of this loss, the paper's w_a. Defaults to 1.0.
         boundary_ratio (float): Fewer than this share of an image's pixels are predicted boundary. Defaults to 0.01.
-        max_distance (float): Distance to the label's boundary, in pixels, from which on all pixels count alike, the
+        max_distance (float): Distance to the label's boundary, in pixels, at which the weight saturates, the
             paper's theta. Defaults to 20.0.
         label_smoothing (float): What the seven directions other than the target share. Defaults to 0.2.
         preset (str): 'paper', or 'official' for the authors' published code, which differs from it. Defaults to

@@ -14,20 +14,20 @@ from mmseg_cpg.ops._validation import check_label, check_logits, check_reduction
 
 
 class SegmentationLoss(nn.Module, ABC):
-    """What all losses here share: how a decode head calls them, and the name under which it logs and sums them.
+    """Base class of all losses here: how a decode head calls them, and the name under which it logs and sums them.
 
-    A subclass checks and keeps its options, and hands them in :meth:`compute` to the function that has the maths.
+    A subclass checks and keeps its options, and passes them in :meth:`compute` to the function with the mathematics.
 
     Args:
         loss_weight (float): Factor of this loss.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
         reduction (str): 'none', 'mean' or 'sum'.
-        class_weight (list[float] | str, optional): Factor of each class, or a file that holds them.
+        class_weight (list[float] | str, optional): Factor of each class, or a file with them.
 
     Raises:
-        TypeError: ``loss_name`` is no str.
-        ValueError: ``loss_weight`` is not a finite number, ``class_weight`` is no list of such, or there is no such
-            ``reduction``.
+        TypeError: ``loss_name`` is not a str.
+        ValueError: ``loss_weight`` is not a finite number, ``class_weight`` is not a list of finite numbers, or
+            ``reduction`` is unknown.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class SegmentationLoss(nn.Module, ABC):
         reduction_override: str | None = None,
         ignore_index: int = 255,
     ) -> Tensor:
-        """Compute the loss; the function in :mod:`mmseg_cpg.ops` that it is made of says what is raised.
+        """Compute the loss; see the function in :mod:`mmseg_cpg.ops` for the errors raised.
 
         Args:
             pred (Tensor): Logits, (B, C, H, W).
             target (Tensor): Label, (B, H, W), class ids or ``ignore_index``.
             weight (Tensor, optional): Factor of each pixel, (B, H, W).
             avg_factor (float | Tensor, optional): Divisor of the mean, in place of the number of its terms.
-            reduction_override (str, optional): Takes the place of ``reduction``.
+            reduction_override (str, optional): Replaces ``reduction``.
             ignore_index (int): Id of void pixels. Defaults to 255.
 
         Returns:
@@ -99,7 +99,7 @@ class SegmentationLoss(nn.Module, ABC):
         return self.class_weight
 
     def _refuse(self, reason: str, **arguments: object) -> None:
-        """Raise ValueError for what a head may hand to any loss and has no meaning for this one, unless it is None."""
+        """Reject arguments that this loss does not support, unless they are None."""
         for name, value in arguments.items():
             if value is not None:
                 got = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else repr(value)

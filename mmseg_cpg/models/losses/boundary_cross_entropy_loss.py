@@ -16,14 +16,14 @@ from .base import SegmentationLoss
 class BoundaryCrossEntropyLoss(SegmentationLoss):
     """Cross-entropy near the boundaries of the label only, the plainest baseline for losses at boundaries.
 
-    Use it beside a pixel-wise loss. :func:`mmseg_cpg.ops.boundary_cross_entropy_loss` says what is near, and what void
+    Use it with a pixel-wise loss. :func:`mmseg_cpg.ops.boundary_cross_entropy_loss` says what is near, and what void
     pixels do.
 
     Args:
         width_px (int): Width of the band in pixels on each side of a boundary. Defaults to 3.
         loss_weight (float): Factor of this loss. Defaults to 1.0.
         ignore_policy (str): ``'exclude'`` or ``'as_background'``. Defaults to 'exclude'.
-        class_weight (list[float] | str, optional): Factor of each class, or a file that holds them.
+        class_weight (list[float] | str, optional): Factor of each class, or a file with them.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_boundary_ce'.

@@ -13,7 +13,7 @@ from .base import SegmentationLoss
 class BoundaryF1Loss(SegmentationLoss):
     """Boundary F1 score as a loss (Bokhovkin & Burnaev, arXiv 1905.07852).
 
-    (MMSegmentation's own ``BoundaryLoss`` is something else, a loss for PIDNet's boundary branch.) Use it beside a
+    (MMSegmentation's own ``BoundaryLoss`` is something else, a loss for PIDNet's boundary branch.) Use it with a
     pixel-wise loss. :func:`mmseg_cpg.ops.boundary_f1_loss` has the equations, and what void pixels and absent classes
     do. Pixel weights, for example OHEM's, ``avg_factor`` and other reductions than 'mean' are refused: no term of a
     score belongs to one pixel.

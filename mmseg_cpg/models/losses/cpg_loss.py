@@ -17,7 +17,7 @@ from mmseg_cpg.ops.cpg.targets import check_ignore_policy
 from .precomputable import PrecomputableLoss, only
 from .zero_streak import ZeroStreak
 
-# So many batches in a row without any boundary entry are no accident.
+# So many consecutive batches without any boundary entry are unlikely to be chance.
 _EMPTY_BATCHES_BEFORE_WARNING = 100
 
 
@@ -25,16 +25,16 @@ _EMPTY_BATCHES_BEFORE_WARNING = 100
 class CPGLoss(PrecomputableLoss):
     """Convolution-based Probability Gradient loss (Shan & Jia, arXiv 2404.06704) for ``loss_decode``.
 
-    Use it beside a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', ...), dict(type='CPGLoss', ...)]``.
+    Use it with a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', ...), dict(type='CPGLoss', ...)]``.
     :func:`mmseg_cpg.ops.cpg_loss` has the equations and what void pixels, empty boundaries and NaN do.
 
     Args:
         ksize (int): Odd kernel size in [3, 11]. Defaults to 3.
         loss_weight (float): Factor of this loss, the paper's lambda. Defaults to 1.0.
         use_sigmoid (bool): Take the sigmoid instead of the softmax; logits with one channel always do. The paper
-            keeps the softmax here beside a main loss with ``use_sigmoid=True``. Defaults to False.
+            keeps the softmax here together with a main loss with ``use_sigmoid=True``. Defaults to False.
         ignore_policy (str): ``'exclude'`` or ``'as_background'``. Defaults to 'exclude'.
-        class_weight (list[float] | str, optional): Factor of each class, or a file that holds them.
+        class_weight (list[float] | str, optional): Factor of each class, or a file with them.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_cpg'.

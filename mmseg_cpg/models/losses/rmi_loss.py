@@ -15,7 +15,7 @@ from .base import SegmentationLoss
 class RMILoss(SegmentationLoss):
     """Region Mutual Information loss (Zhao et al., NeurIPS 2019, arXiv 1910.12037) for ``loss_decode``.
 
-    Use it beside a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True, ...),
+    Use it with a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True, ...),
     dict(type='RMILoss', loss_weight=0.5)]``; the cross-entropy that the official code adds is not part of it.
     :func:`mmseg_cpg.ops.rmi_loss` has the equations, what the presets set, and what void pixels and NaN do. Pixel
     weights, for example OHEM's, and reduction 'none' are refused: no term belongs to one pixel.
@@ -26,7 +26,7 @@ class RMILoss(SegmentationLoss):
         radius (int): Side of the square regions, in pixels of the downsampled maps. Defaults to 3.
         pool_size (int, optional): Factor of the downsampling in place of the preset's.
         loss_weight (float): Factor of this loss. Defaults to 1.0.
-        class_weight (list[float] | str, optional): Factor of each class, or a file that holds them.
+        class_weight (list[float] | str, optional): Factor of each class, or a file with them.
         reduction (str): 'mean' over the images or their 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_rmi'.

@@ -15,9 +15,12 @@ from .base import SegmentationLoss
 
 @MODELS.register_module()
 class SEMEDALoss(SegmentationLoss):
-    """Semantic edge aware loss (Chen, Dapogny & Cord, Pattern Recognition 2020) for ``loss_decode``.
+    """Semantic edge aware loss for ``loss_decode``, reconstructed from the abstract of its paper alone.
 
-    Use it beside a pixel-wise loss, with an edge network that ``tools/train_edge_network.py`` has trained on the labels
+    The paper is Chen, Dapogny & Cord, Pattern Recognition 2020. Network, training, layers, distance and weight are
+    choices made here.
+
+    Use it with a pixel-wise loss, with an edge network that ``tools/train_edge_network.py`` has trained on the labels
     of the same dataset. :func:`mmseg_cpg.ops.semeda_loss` has the definition, what void pixels do, and
     what is known of the paper and what is chosen here.
 

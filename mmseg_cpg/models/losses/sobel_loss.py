@@ -15,12 +15,12 @@ from .base import SegmentationLoss
 class SobelLoss(SegmentationLoss):
     """Squared difference of the Sobel gradients of prediction and label at all pixels, a baseline for ``CPGLoss``.
 
-    Use it beside a pixel-wise loss. :func:`mmseg_cpg.ops.sobel_loss` has the equations and what void pixels do.
+    Use it with a pixel-wise loss. :func:`mmseg_cpg.ops.sobel_loss` has the equations and what void pixels do.
 
     Args:
         ksize (int): Odd kernel size in [3, 11]. Defaults to 3.
         loss_weight (float): Factor of this loss. Defaults to 1.0.
-        class_weight (list[float] | str, optional): Factor of each class, or a file that holds them.
+        class_weight (list[float] | str, optional): Factor of each class, or a file with them.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_sobel'.

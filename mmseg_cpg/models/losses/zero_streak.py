@@ -11,7 +11,7 @@ class ZeroStreak:
         self._length = torch.zeros((), dtype=torch.int32, device='cpu')
         self._on_host = self._length
 
-    @torch.inference_mode(False)  # or what it holds could not be written to in training
+    @torch.inference_mode(False)  # or the counter could not be written to in training
     def update(self, loss: Tensor) -> int:
         """Take the next loss, of any shape.
 

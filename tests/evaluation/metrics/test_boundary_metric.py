@@ -139,7 +139,7 @@ def test_the_only_class_is_that_of_a_binary_task(monkeypatch):
     monkeypatch.setattr(MMLogger.get_current_instance(), 'log', lambda _, line: lines.append(line))
     assert evaluate([pred.float() for pred in PREDS]) == expected
     assert any('background' in line and 'pole' in line for line in lines)
-    with pytest.raises(ValueError, match='the prediction holds class id 2, expected 0 to 1'):
+    with pytest.raises(ValueError, match='the prediction contains class id 2, expected 0 to 1'):
         evaluate([PREDS[0] + 1.0])
 
 
@@ -170,7 +170,7 @@ def test_data_samples_stay_as_they_are_and_results_are_small():
             PREDS[0][:, 1:],
             "image 'images/1.png': prediction and label must have one shape .* got .23, 32. and .24, 32.",
         ),
-        (PREDS[0] + 1, "image 'images/1.png': the prediction holds class id 2, expected 0 to 1"),
+        (PREDS[0] + 1, "image 'images/1.png': the prediction contains class id 2, expected 0 to 1"),
     ],
 )
 def test_bad_input_names_the_image(pred, message):
