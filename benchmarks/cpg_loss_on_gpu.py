@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_cpg.ops import boundary_targets, cpg_loss
-from mmseg_cpg.ops.cpg.targets import dilate
+from mmseg_cpg.ops._morphology import dilate
 
 from .common import NOT_MEASURED, against, copy_bandwidth, kernels, measure, run, setup, size
 

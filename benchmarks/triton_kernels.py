@@ -24,6 +24,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from mmseg_cpg import __version__
+from mmseg_cpg.ops.cpg.options import CPGOptions
 from mmseg_cpg.ops.cpg.triton_autograd import triton_squared_error
 
 from .common import RESULTS
@@ -99,7 +100,7 @@ def compile_kernels(*, logits, dtype, memory_format, label, class_weight, **opti
     label = torch.empty((batch, *size), dtype=getattr(torch, label))
     class_weight = torch.ones(num_classes) if class_weight else None
     with mock.patch.object(JITFunction, 'run', compile_only), mock.patch.object(torch, '_assert_async'):
-        error, _ = triton_squared_error(logits.requires_grad_(), label, class_weight=class_weight, **options)
+        error, _ = triton_squared_error(logits.requires_grad_(), label, CPGOptions(**options), class_weight, None)
         torch.autograd.grad(error, logits, torch.empty_like(error))
     return compiled
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._chunks import chunk_slices
-from ._dtypes import compute_dtype
+from ._common import chunk_slices, compute_dtype
 
 
 def probability_of_image(logits: Tensor, read: Tensor) -> Tensor:

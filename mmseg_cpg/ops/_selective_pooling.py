@@ -12,9 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ._autograd import refuse_second_derivative
-from ._chunks import chunk_slices
-from ._dtypes import compute_dtype
+from ._common import chunk_slices, compute_dtype, refuse_second_derivative
 
 VOID = -1
 # Added to the variance. As large as in layer normalisation: the gradient at constant logits is finite, and of use.

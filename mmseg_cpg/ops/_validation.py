@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._dtypes import compute_dtype
+from ._common import compute_dtype
 
 REDUCTIONS = ('none', 'mean', 'sum')
 LOGITS_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -13,13 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._autograd import refuse_second_derivative, refuse_transforms
-from ._chunks import chunk_slices
-from ._dtypes import compute_dtype
-from ._reduction import reduce_error
+from ._common import (
+    chunk_slices,
+    compute_dtype,
+    flat_nonzero,
+    reduce_error,
+    refuse_second_derivative,
+    refuse_transforms,
+)
+from ._morphology import dilate
 from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
 from .boundary_distance import boundary_distance, official_distance
-from .cpg.targets import dilate, flat_nonzero
 
 PRESETS = ('paper', 'official')
 # Delta of Eq. 2 and 3, (rows, columns). Where several neighbours are nearest to the boundary, the first of them counts.

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._dtypes import compute_dtype
-from ._reduction import reduce_error
+from ._common import compute_dtype, reduce_error
+from ._morphology import dilate
 from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
-from .cpg.targets import boundary_targets, dilate
+from .cpg.targets import boundary_targets
 
 
 @torch.compiler.disable

@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._autograd import refuse_second_derivative, refuse_transforms
-from ._chunks import chunk_slices
-from ._dtypes import compute_dtype
+from ._common import chunk_slices, compute_dtype, refuse_second_derivative, refuse_transforms
+from ._morphology import running_steps
 from ._probability import probability_backward_, probability_of_image
 from ._validation import check_int, check_pixels
-from .cpg.targets import running_steps
 
 
 @torch.compiler.disable

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cpg.targets import window_extremum
+from ._morphology import window_extremum
 
 EDGE_SIDES = ('above', 'below')
 _WINDOW_PX = 3

@@ -6,8 +6,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from ._autograd import refuse_transforms
-from ._reduction import reduce_error
+from ._common import reduce_error, refuse_transforms
 from ._selective_pooling import VOID, pooled_cross_entropy
 from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
 from .cpg.sobel import check_ksize

@@ -15,10 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ._autograd import is_transformed
-from ._chunks import chunk_slices
-from ._dtypes import compute_dtype, to_float64
-from ._reduction import reduce_error
+from ._common import chunk_slices, compute_dtype, is_transformed, reduce_error, to_float64
 from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
 
 

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._morphology import dilate
 from ._validation import check_label, void_mask
-from .cpg.targets import boundary_targets, dilate
+from .cpg.targets import boundary_targets
 
 EDGE_KSIZE = 3
 
@@ -57,7 +58,7 @@ def semantic_edges(label: Tensor, num_classes: int, *, ignore_index: int = 255) 
     image_px = label[0].numel() if len(label) else 1
     image, position = targets.pixel.long() // image_px, targets.pixel.long() % image_px
     edges = torch.zeros(len(label), num_classes, *label.shape[1:], dtype=torch.bool, device=label.device)
-    edges.view(-1)[(image * num_classes + targets.category.long()) * image_px + position] = True
+    edges.view(-1)[(image * num_classes + targets.class_index.long()) * image_px + position] = True
     return edges, ~dilate(void_mask(label, ignore_index), EDGE_KSIZE)
 
 

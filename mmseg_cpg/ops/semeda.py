@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._dtypes import compute_dtype
-from ._reduction import reduce_error
+from ._common import compute_dtype, reduce_error
 from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
 from .semantic_edges import one_hot_map
 

@@ -12,14 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._autograd import refuse_second_derivative, refuse_transforms
-from ._chunks import chunk_slices
-from ._dtypes import compute_dtype
+from ._common import chunk_slices, compute_dtype, reduce_error, refuse_second_derivative, refuse_transforms
+from ._morphology import dilate
 from ._probability import probability_backward_, probability_of_image
-from ._reduction import reduce_error
 from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
 from .cpg.sobel import check_ksize, sobel_numerators
-from .cpg.targets import dilate
 from .cpg.tiles import add_x_gradient
 
 

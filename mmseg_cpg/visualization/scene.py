@@ -82,15 +82,15 @@ class Scene(NamedTuple):
     def label_gradient(self, category: int, ksize: int) -> np.ndarray:
         """Magnitude of the label's gradient of a class, (H, W) of float32, 0 where CPG loss does not count it."""
         targets = self.boundary(ksize)
-        entry = targets.category == category
+        entry = targets.class_index == category
         gradient = np.zeros(self.reference.shape, np.float32)
-        magnitude = targets.gradient[:, entry].float().norm(dim=0) / sobel_numerators(ksize)[1]
+        magnitude = targets.edge_true[:, entry].float().norm(dim=0) / sobel_numerators(ksize)[1]
         gradient.ravel()[targets.pixel[entry].numpy()] = magnitude.numpy()
         return gradient
 
     def main_category(self) -> int:
         """The class with the most boundary, or the most frequent one where there is no boundary."""
-        categories = self.boundary(3).category.long()
+        categories = self.boundary(3).class_index.long()
         if len(categories):
             return int(categories.bincount().argmax())
         ids = self.reference[self.reference != VOID]

@@ -3,7 +3,6 @@
 import importlib.util
 import time
 import warnings
-from importlib import import_module
 from unittest import mock
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from mmseg.utils import register_all_modules
 
 from benchmarks import boundary_exactness, common, cpg_loss_on_gpu, run_on_gpu, training_step_on_gpu
-from mmseg_cpg import CPGLoss
 from tests.inputs import blobs, random_logits
 from tests.oracles import cpg_loss as oracle
 
@@ -139,9 +137,7 @@ def test_rows_of_the_training_step(training, monkeypatch):
     cases = [training.BASELINE, ('cpg3', 'sparse', True), ('bce_rmi', None, False)]
     monkeypatch.setattr(training, 'CASES', cases)
     found = []
-    monkeypatch.setattr(
-        import_module('mmseg_cpg.ops.cpg.loss'), 'boundary_targets', lambda *args, **kwargs: found.append(args)
-    )
+    monkeypatch.setattr('mmseg_cpg.ops.cpg.sparse.targets_of_batch', lambda *args: found.append(args))
     rows = training.measure_all('cpu', 2, 4, 0, quick=True)
     assert not found  # what was made beforehand reached the loss
     assert [row['losses'] for row in rows] == ['BCE', 'BCE + CPG3', 'BCE + RMI']
@@ -170,14 +166,8 @@ def test_training_step_without_room(training, monkeypatch):
 
 
 @pytest.mark.parametrize('implementation', ['dense', 'sparse', 'triton'])
-def test_implementation_is_forced(training, implementation):
-    module = 'mmseg_cpg.ops.cpg.triton_autograd' if implementation == 'triton' else 'mmseg_cpg.ops.cpg.loss'
-    name = f'{implementation}_squared_error'
-    label = blobs((1, 6, 9), 2)
-    function = getattr(import_module(module), name)
-    with mock.patch.object(import_module(module), name, side_effect=function) as spy, training.forced(implementation):
-        CPGLoss()(random_logits(label, 2), label)
-    assert spy.called
+def test_implementation_is_that_of_the_case(training, implementation):
+    assert training.losses_of('cpg3', 'cpu', implementation)[1].implementation == implementation
 
 
 def test_host_waits_are_counted(training, monkeypatch):

@@ -26,7 +26,7 @@ from mmseg_cpg.cli.errors import UserError, building, one_line_errors, user_erro
 from mmseg_cpg.config_nodes import name_losses
 from mmseg_cpg.datasets.label_values import find_loading_step
 from mmseg_cpg.ops.cpg.sobel import check_ksize
-from mmseg_cpg.ops.cpg.targets import IGNORE_POLICIES
+from mmseg_cpg.ops.cpg.options import IGNORE_POLICIES
 from mmseg_cpg.visualization import (
     Line,
     Prediction,

@@ -6,8 +6,8 @@ from mmseg.registry import TRANSFORMS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryTargets, boundary_targets
+from mmseg_cpg.ops.cpg.options import check_ignore_policy
 from mmseg_cpg.ops.cpg.sobel import check_ksize
-from mmseg_cpg.ops.cpg.targets import check_ignore_policy
 
 from .base import BoundaryFromLabel
 

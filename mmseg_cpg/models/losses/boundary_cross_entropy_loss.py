@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmseg_cpg.ops import boundary_cross_entropy_loss
 from mmseg_cpg.ops._validation import check_int
-from mmseg_cpg.ops.cpg.targets import check_ignore_policy
+from mmseg_cpg.ops.cpg.options import check_ignore_policy
 
 from .base import SegmentationLoss
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +11,8 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from mmseg_cpg.ops import BoundaryTargets, cpg_loss, stack_targets
-from mmseg_cpg.ops.cpg.implementations import choose_implementation
-from mmseg_cpg.ops.cpg.sobel import check_ksize
-from mmseg_cpg.ops.cpg.targets import check_ignore_policy
+from mmseg_cpg.ops.cpg.implementations import Choice, check_implementation, choose_implementation
+from mmseg_cpg.ops.cpg.options import CPGOptions
 
 from .precomputable import PrecomputableLoss, only
 from .zero_streak import ZeroStreak
@@ -38,6 +38,9 @@ class CPGLoss(PrecomputableLoss):
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_cpg'.
+        implementation (str): 'auto', 'sparse', 'dense' or 'triton', see :func:`mmseg_cpg.ops.cpg_loss`. 'auto' logs a
+            warning if it falls back to 'sparse' on CUDA because the Triton kernels failed their check; 'triton' raises
+            that error. Defaults to 'auto'.
     """
 
     family = 'CPG losses'
@@ -54,15 +57,17 @@ class CPGLoss(PrecomputableLoss):
         class_weight: list[float] | str | None = None,
         reduction: str = 'mean',
         loss_name: str = 'loss_cpg',
+        implementation: str = 'auto',
     ) -> None:
         super().__init__(loss_weight, loss_name, reduction, class_weight)
-        check_ksize(ksize)
-        check_ignore_policy(ignore_policy)
+        CPGOptions(ksize, ignore_policy=ignore_policy)  # checks them
+        check_implementation(implementation)
         self.ksize = ksize
+        self.implementation = implementation
         self.use_sigmoid = use_sigmoid
         self.ignore_policy = ignore_policy
-        self._told_implementation = False
-        self._told_empty = False
+        self._logged_choice: Choice | None = None
+        self._warned_empty = False
         self._empty_batches = ZeroStreak()
 
     @classmethod
@@ -79,6 +84,7 @@ class CPGLoss(PrecomputableLoss):
         return f'{super().describe_targets(targets)}, of ksize {", ".join(map(str, sorted(t.ksize for t in targets)))}'
 
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
+        implementation = self._choose_implementation(logits, ignore_index)
         loss = cpg_loss(
             logits,
             label,
@@ -87,33 +93,38 @@ class CPGLoss(PrecomputableLoss):
             ignore_policy=self.ignore_policy,
             use_sigmoid=self.use_sigmoid,
             class_weight=self._class_weight_for(logits),
-            targets=self._targets(logits, label, ignore_index),
+            targets=None if implementation == 'triton' else self._targets(label, ignore_index),
+            implementation=implementation,
             **options,
         )
         self._watch_for_empty_batches(loss)
         return loss
 
     @torch.compiler.disable
-    def _targets(self, logits: Tensor, label: Tensor, ignore_index: int) -> BoundaryTargets | None:
-        """The precomputed targets that fit; for the implementation that has no use for them, None."""
-        implementation, reason = choose_implementation(logits)
-        if not self._told_implementation:
-            self._told_implementation = True
-            hint = (
-                ' It needs no boundaries made while loading.' if implementation == 'triton' and self.precomputed else ''
-            )
-            print_log(f"CPGLoss runs its '{implementation}' implementation: {reason}.{hint}", logger='current')
-        if implementation == 'triton':
-            return None
+    def _choose_implementation(self, logits: Tensor, ignore_index: int) -> str:
+        """Name of the implementation to run, logged when it changes."""
+        options = CPGOptions(self.ksize, ignore_index, self.ignore_policy, self.use_sigmoid or logits.shape[1] == 1)
+        choice = choose_implementation(logits, options, self.implementation)
+        if choice != self._logged_choice:
+            self._logged_choice = choice
+            message = f"CPGLoss runs its '{choice.name}' implementation: {choice.reason}."
+            if choice.name == 'triton' and self.precomputed:
+                message += ' It does not use boundaries precomputed while loading.'
+            print_log(message, logger='current', level=logging.WARNING if choice.is_fallback else logging.INFO)
+        return choice.name
+
+    @torch.compiler.disable
+    def _targets(self, label: Tensor, ignore_index: int) -> BoundaryTargets | None:
+        """The precomputed targets that match, if any."""
         needed = (tuple(label.shape), self.ksize, ignore_index, self.ignore_policy)
         return self._take_precomputed(needed, 'label shape, ksize, ignore_index, ignore_policy')
 
     @torch.compiler.disable
     def _watch_for_empty_batches(self, loss: Tensor) -> None:
-        if self.ignore_policy == 'exclude' and not self._told_empty:
+        if self.ignore_policy == 'exclude' and not self._warned_empty:
             length = self._empty_batches.update(loss)
             if length >= _EMPTY_BATCHES_BEFORE_WARNING:
-                self._told_empty = True
+                self._warned_empty = True
                 warnings.warn(
                     f'CPGLoss found no boundary in {length} batches in a row and was 0. Where void pixels line every '
                     "object, ignore_policy='exclude' leaves none; ignore_policy='as_background' keeps edges.",

@@ -1,7 +1,7 @@
 """CPG error by the paper's equations, line by line, in plain torch: for reading, for tests and as the baseline.
 
-z: logits; y: label; P, T: predicted and true probabilities (Eq. 10-12); Ĝ, G: their gradients; M: boundary entries.
-Every tensor has all classes at all pixels, so memory is many times that of the logits.
+z: logits; P, T: predicted and true probabilities (Eq. 10-12); edge_pred, edge_true: their Sobel responses Ĝ and G;
+M: boundary entries (Eq. 13). Every tensor has all classes at all pixels, so memory is many times that of the logits.
 """
 
 from __future__ import annotations
@@ -10,48 +10,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._dtypes import compute_dtype, to_float64
-from .._validation import void_mask
+from .._common import compute_dtype, to_float64
+from .._validation import check_ids, void_mask
+from .options import CPGOptions
 from .sobel import sobel_numerators
+from .targets import BoundaryTargets
 
 
 def dense_squared_error(
-    logits: Tensor, label: Tensor, ksize: int, ignore_index: int, ignore_policy: str, use_sigmoid: bool
+    logits: Tensor,
+    label: Tensor,
+    options: CPGOptions,
+    class_weight: Tensor | None,
+    targets: BoundaryTargets | None,
 ) -> tuple[Tensor, Tensor]:
-    r"""M \cdot (Ĝ - G)^2 of every pixel and class, summed over x and y, and N = \sum M (Eq. 14, 15).
-
-    Args:
-        logits: (B, C, H, W), floating point.
-        label: (B, H, W), integer, in [0, C) ({0, 1} for C = 1) or ``ignore_index``.
-        ksize, ignore_index, ignore_policy: See :func:`~mmseg_cpg.ops.boundary_targets`.
-        use_sigmoid: P is sigmoid(z) instead of softmax(z).
-
-    Returns:
-        (B, C, H, W) float32 (float64 for float64 logits) and a scalar.
-    """
-    dtype = compute_dtype(logits)
-    void = void_mask(label, ignore_index)[:, None]
-    first = 1 if logits.shape[1] == 1 else 0  # a single channel is the probability of class 1
-    ids = torch.arange(first, first + logits.shape[1], device=label.device)
+    """See :class:`~mmseg_cpg.ops.cpg.implementations.SquaredError`. Precomputed targets are ignored."""
+    dtype, num_channels = compute_dtype(logits), logits.shape[1]
+    void = void_mask(label, options.ignore_index)
+    label = label.masked_fill(void, 0)
+    check_ids('label', label, max(num_channels, 2), f' or ignore_index={options.ignore_index}')
+    first = 1 if num_channels == 1 else 0  # a single channel is the probability of class 1
+    class_index = torch.arange(first, first + num_channels, device=label.device)
     with torch.autocast(logits.device.type, enabled=False):
-        numerators, denominator = sobel_numerators(ksize)
-        true = (label[:, None] == ids.view(-1, 1, 1)) & ~void
+        numerators, denominator = sobel_numerators(options.ksize)
+        void = void[:, None]
+        true = (label[:, None] == class_index.view(-1, 1, 1)) & ~void
         # Sums of integers below 2^24 are exact in float32, those of ksize 9 and 11 need float64.
-        true = true.float() if ksize <= 7 else to_float64(true)
+        true = true.float() if options.ksize <= 7 else to_float64(true)
         kernels = torch.tensor(numerators, dtype=true.dtype, device=true.device)
         kernels = torch.stack([kernels, kernels.T])
-        true_gradient = _gradient(true, kernels).round().to(dtype).to(label.device)
+        edge_true = _correlate(true, kernels).round().to(dtype).to(label.device)
 
-        dropped = _window_max(void, ksize) if ignore_policy == 'exclude' else void
-        boundary = (true_gradient != 0) & ~dropped[:, :, None]
-        # Unread logits have no part in the loss, not even as NaN.
-        read = _window_max(boundary.any(2) if use_sigmoid else boundary.flatten(1, 2).any(1, keepdim=True), ksize)
-        logits = logits.to(dtype).masked_fill(~read, 0)
+        dropped = _window_max(void, options.ksize) if options.ignore_policy == 'exclude' else void
+        boundary = (edge_true != 0) & ~dropped[:, :, None]
+        # All other logits do not affect the loss, not even as NaN.
+        has_entry = boundary.any(2) if options.use_sigmoid else boundary.flatten(1, 2).any(1, keepdim=True)
+        receptive = _window_max(has_entry, options.ksize)
+        logits = logits.to(dtype).masked_fill(~receptive, 0)
 
-        predicted = logits.sigmoid() if use_sigmoid else logits.softmax(1)
-        predicted_gradient = _gradient(predicted, kernels.to(dtype).to(label.device))
-        error = ((predicted_gradient - true_gradient) / denominator).where(boundary, 0)
-        return error.square().sum(2), boundary.sum()
+        predicted = logits.sigmoid() if options.use_sigmoid else logits.softmax(1)
+        edge_pred = _correlate(predicted, kernels.to(dtype).to(label.device))
+        residual = ((edge_pred - edge_true) / denominator).where(boundary, 0)
+        error = residual.square().sum(2)
+        if class_weight is not None:
+            error = error * class_weight.view(-1, 1, 1)
+        return error.sum(1), boundary.sum()
 
 
 def probability_gradient(probability: Tensor, ksize: int) -> Tensor:
@@ -66,10 +69,10 @@ def probability_gradient(probability: Tensor, ksize: int) -> Tensor:
     """
     numerators, denominator = sobel_numerators(ksize)
     kernel = torch.tensor(numerators, dtype=probability.dtype, device=probability.device) / denominator
-    return _gradient(probability, torch.stack([kernel, kernel.T]))
+    return _correlate(probability, torch.stack([kernel, kernel.T]))
 
 
-def _gradient(probability: Tensor, kernels: Tensor) -> Tensor:
+def _correlate(probability: Tensor, kernels: Tensor) -> Tensor:
     """Cross-correlate each class of (B, C, H, W) with (2, k, k), replicate padding (Eq. 5): (B, C, 2, H, W)."""
     radius = kernels.shape[-1] // 2
     planes = F.pad(probability.flatten(0, 1)[:, None], (radius,) * 4, mode='replicate')

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
-from .._autograd import refuse_transforms
-from .._reduction import reduce_error
-from .._validation import (
-    check_avg_factor,
-    check_factor,
-    check_ids,
-    check_ignore_index,
-    check_label,
-    check_logits,
-    check_pixels,
-    check_reduction,
-    void_mask,
-)
-from .dense import dense_squared_error
-from .implementations import choose_implementation
-from .sobel import check_ksize
-from .sparse import sparse_squared_error
-from .targets import BoundaryTargets, boundary_targets, check_ignore_policy
+from .._common import reduce_error
+from .._validation import check_avg_factor, check_factor, check_label, check_logits, check_reduction
+from .implementations import IMPLEMENTATIONS, choose_implementation
+from .options import CPGOptions
+from .targets import BoundaryTargets, check_targets
 
 
 @torch.compiler.disable
@@ -91,68 +80,17 @@ def cpg_loss(
         >>> label = torch.randint(19, (2, 64, 64))
         >>> cpg_loss(logits, label, ksize=3).backward()
     """
-    ksize = check_ksize(ksize)
-    check_ignore_index(ignore_index)
-    check_ignore_policy(ignore_policy)
-    check_reduction(reduction)
     label = check_label(label)
     check_logits(logits, label)
-    num_classes = max(logits.shape[1], 2)
+    options = CPGOptions(ksize, ignore_index, ignore_policy, use_sigmoid or logits.shape[1] == 1)
+    check_reduction(reduction)
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
-    use_sigmoid = use_sigmoid or logits.shape[1] == 1
-
-    implementation, _ = choose_implementation(logits, implementation)
-
-    if implementation == 'dense':
-        if targets is not None:
-            raise ValueError("implementation='dense' finds the boundary itself, expected targets=None")
-        ids = label.masked_fill(void_mask(label, ignore_index), 0)
-        check_ids('label', ids, num_classes, f' or ignore_index={ignore_index}')
-        error, num_entries = dense_squared_error(logits, label, ksize, ignore_index, ignore_policy, use_sigmoid)
-        if class_weight is not None:
-            error = error * class_weight.view(-1, 1, 1)
-        error = error.sum(1)
-    elif implementation == 'triton':
-        if targets is not None:
-            _check_targets(targets, label, ksize, ignore_index, ignore_policy)
-        if label.device.type == 'cpu':
-            check_pixels(logits, label, ignore_index)  # on CUDA the kernel looks at the ids
-        refuse_transforms('the triton CPG loss', "; implementation='dense' can be")
-        from .triton_autograd import triton_squared_error
-
-        error, num_entries = triton_squared_error(
-            logits, label, ksize, ignore_index, ignore_policy, use_sigmoid, class_weight
-        )
-    else:
-        refuse_transforms('the sparse CPG loss', "; implementation='dense' can be")
-        if targets is None:
-            targets = boundary_targets(
-                label, ksize, ignore_index=ignore_index, ignore_policy=ignore_policy, num_classes=num_classes
-            )
-        else:
-            _check_targets(targets, label, ksize, ignore_index, ignore_policy)
-            check_ids('class ids of the label that targets were made from', targets.category, num_classes)
-        if logits.shape[1] == 1:
-            targets = targets.foreground()
-        error = sparse_squared_error(logits, targets, use_sigmoid)
-        if class_weight is not None:
-            error = error * class_weight[targets.category.long()]
-        error = error.new_zeros(label.numel()).index_add(0, targets.pixel, error).view(label.shape)
-        num_entries = targets.gradient.count_nonzero()
-
+    if targets is not None:
+        check_targets(targets, label, options)
+    choice = choose_implementation(logits, options, implementation)
+    if choice.is_fallback:
+        warnings.warn(f"cpg_loss runs its '{choice.name}' implementation: {choice.reason}", stacklevel=3)
+    error, num_entries = IMPLEMENTATIONS[choice.name](logits, label, options, class_weight, targets)
     return reduce_error(error, num_entries, weight=weight, avg_factor=avg_factor, reduction=reduction)
-
-
-def _check_targets(targets: BoundaryTargets, label: Tensor, ksize: int, ignore_index: int, ignore_policy: str) -> None:
-    if not isinstance(targets, BoundaryTargets):
-        raise TypeError(f'targets must be BoundaryTargets, got {type(targets).__name__}')
-    expected = (tuple(label.shape), ksize, ignore_index, ignore_policy)
-    if targets.made_with != expected:
-        raise ValueError(
-            f'targets must be made with (label shape, ksize, ignore_index, ignore_policy) = {expected}, '
-            f'got {targets.made_with}'
-        )
-    if targets.pixel.device != label.device:
-        raise ValueError(f"targets must be on the label's device {label.device}, got {targets.pixel.device}")

@@ -1,8 +1,8 @@
 """CPG error from boundary pixels only, forward and backward, in plain torch.
 
-z: logits; P: their probabilities (Eq. 12); G, M: gradients and boundary entries of the label (Eq. 13), as targets;
-Ĝ = S * P. Support: the pixels that some boundary window reads; all others have no part in the loss. A pair is a tile
-and a class that has boundary entries in it.
+z: logits; P: their probabilities (Eq. 12); G, Ĝ: Sobel responses of label and P, ``edge_true`` and ``edge_pred``;
+M: boundary entries (Eq. 13). Receptive pixels are those in the window of some boundary entry: no other pixel's logits
+matter.
 """
 
 from __future__ import annotations
@@ -12,71 +12,86 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .._autograd import refuse_second_derivative
-from .._chunks import chunk_slices
-from .._dtypes import compute_dtype
+from .._common import chunk_slices, compute_dtype, refuse_second_derivative, refuse_transforms
+from .._morphology import dilate
+from .._validation import check_ids
+from .options import CPGOptions
 from .sobel import sobel_numerators
-from .targets import BoundaryTargets, dilate
+from .targets import BoundaryTargets, targets_of_batch
 from .tiles import TILE_PX, correlate, correlate_adjoint, tile_grid, tile_of_pixel, tile_pixels
 
 
-def sparse_squared_error(logits: Tensor, targets: BoundaryTargets, use_sigmoid: bool) -> Tensor:
-    r"""M \cdot (Ĝ - G)^2 of every boundary entry, summed over x and y (Eq. 14, 15).
+def sparse_squared_error(
+    logits: Tensor,
+    label: Tensor,
+    options: CPGOptions,
+    class_weight: Tensor | None,
+    targets: BoundaryTargets | None,
+) -> tuple[Tensor, Tensor]:
+    """See :class:`~mmseg_cpg.ops.cpg.implementations.SquaredError`. With precomputed targets ``label`` is not read.
 
-    Differentiable once with respect to ``logits``. Between forward and backward it holds a few numbers per boundary
-    entry and support pixel besides the logits; probabilities are computed anew.
-
-    Args:
-        logits: (B, C, H, W), floating point.
-        targets: Of a (B, H, W) label, ``category`` in [0, C).
-        use_sigmoid: P is sigmoid(z) instead of softmax(z).
-
-    Returns:
-        (len(targets),) float32, or float64 for float64 logits.
+    Differentiable once. Between forward and backward it keeps a few numbers per boundary entry and receptive pixel in
+    addition to the logits; probabilities are recomputed.
     """
-    return _SquaredError.apply(logits, targets, use_sigmoid)
+    refuse_transforms('the sparse CPG loss', "; implementation='dense' can be")
+    num_classes = max(logits.shape[1], 2)
+    if targets is None:
+        targets = targets_of_batch(label, options, num_classes)
+    else:
+        check_ids('class ids of the label that targets were computed from', targets.class_index, num_classes)
+    if logits.shape[1] == 1:
+        targets = targets.foreground()
+    error = _SquaredError.apply(logits, targets, options.use_sigmoid)
+    if class_weight is not None:
+        error = error * class_weight[targets.class_index.long()]
+    error = error.new_zeros(label.numel()).index_add(0, targets.pixel, error).view(label.shape)
+    return error, targets.edge_true.count_nonzero()
 
 
 class _SquaredError(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, logits: Tensor, targets: BoundaryTargets, use_sigmoid: bool) -> Tensor:
-        pairs = _Pairs(targets, logits.shape[1])
-        support = [] if use_sigmoid else _support(targets)
-        stats = None if use_sigmoid else _softmax_statistics(logits, support)
-        error = logits.new_empty(targets.gradient.shape, dtype=compute_dtype(logits))
-        for chunk, entries in pairs.chunks():
-            pixel, element = pairs.indices(chunk)
-            gradient = correlate(_probability(logits, element, stats, pixel), targets.ksize)
-            error[:, entries] = gradient.flatten(1).index_select(1, pairs.places(chunk, entries))
-        error.sub_(targets.gradient).div_(_denominator(targets)).mul_(targets.gradient != 0)
-        ctx.save_for_backward(logits, error)
-        ctx.targets, ctx.use_sigmoid, ctx.pairs, ctx.support = targets, use_sigmoid, pairs, support
-        return error.square().sum(0)
+    """M * (Ĝ - G)^2 of every boundary entry, summed over x and y: (entries,)."""
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        refuse_second_derivative('the sparse CPG loss', "; implementation='dense' can be differentiated twice")
-        logits, error = ctx.saved_tensors
-        targets, pairs = ctx.targets, ctx.pairs
-        grad_error = error * (grad_output * (2 / _denominator(targets)))
-        grad_logits = error.new_zeros(logits.shape)
+    def forward(ctx, logits: Tensor, targets: BoundaryTargets, use_sigmoid: bool) -> Tensor:
+        pairs = _TileClassPairs(targets, logits.shape[1])
+        receptive = [] if use_sigmoid else _receptive_pixels(targets)
+        stats = None if use_sigmoid else _softmax_statistics(logits, receptive)
+        # Both in numerators of S; divided once at the end.
+        edge_pred = logits.new_empty(targets.edge_true.shape, dtype=compute_dtype(logits))
         for chunk, entries in pairs.chunks():
-            pixel, element = pairs.indices(chunk)
-            grad = error.new_zeros(2, TILE_PX, TILE_PX, element.shape[-1])
-            grad.flatten(1).index_copy_(1, pairs.places(chunk, entries), grad_error[:, entries])
+            pixel, element = pairs.gather_indices(chunk)
+            response = correlate(_probability(logits, element, stats, pixel), targets.ksize)
+            edge_pred[:, entries] = response.flatten(1).index_select(1, pairs.entry_slots(chunk, entries))
+        residual = edge_pred.sub_(targets.edge_true).div_(_denominator(targets)).mul_(targets.edge_true != 0)
+        ctx.save_for_backward(logits, residual)
+        ctx.targets, ctx.use_sigmoid, ctx.pairs, ctx.receptive = targets, use_sigmoid, pairs, receptive
+        return residual.square().sum(0)
+
+    @staticmethod
+    def backward(ctx, grad_error: Tensor) -> tuple[Tensor, None, None]:
+        refuse_second_derivative('the sparse CPG loss', "; implementation='dense' can be differentiated twice")
+        logits, residual = ctx.saved_tensors
+        targets, pairs = ctx.targets, ctx.pairs
+        grad_edge = residual * (grad_error * (2 / _denominator(targets)))
+        # First dL/dP, then, in place, dL/dz.
+        grad_logits = residual.new_zeros(logits.shape)
+        for chunk, entries in pairs.chunks():
+            pixel, element = pairs.gather_indices(chunk)
+            grad = residual.new_zeros(2, TILE_PX, TILE_PX, element.shape[-1])
+            grad.flatten(1).index_copy_(1, pairs.entry_slots(chunk, entries), grad_edge[:, entries])
             grad = correlate_adjoint(grad, targets.ksize)
             if ctx.use_sigmoid:
                 probability = _probability(logits, element)
-                # Unread pixels have gradient 0, whatever their logits are.
+                # Where dL/dP is 0, dL/dz is 0 even if P is NaN.
                 grad = torch.where(grad == 0, grad, grad * probability * (1 - probability))
             grad_logits.view(-1).index_add_(0, element.view(-1), grad.view(-1))
-        for image, pixel in enumerate(ctx.support):
+        for image, pixel in enumerate(ctx.receptive):
             _softmax_backward_(grad_logits[image], logits[image], pixel)
         return grad_logits.to(logits.dtype), None, None
 
 
-class _Pairs:
-    """The (tile, class) pairs of the boundary entries, and the entries of each."""
+class _TileClassPairs:
+    """The pairs of a tile and a class that has boundary entries in it, and the entries of each pair."""
 
     def __init__(self, targets: BoundaryTargets, num_classes: int) -> None:
         _, self._height, self._width = targets.shape
@@ -84,10 +99,10 @@ class _Pairs:
         tile, position = tile_of_pixel(targets.pixel, self._height, self._width)
         # Targets are sorted by tile, then class.
         pair, pair_of_entry, counts = torch.unique_consecutive(
-            tile.long() * num_classes + targets.category, return_inverse=True, return_counts=True
+            tile.long() * num_classes + targets.class_index, return_inverse=True, return_counts=True
         )
         self._tile = pair.div(num_classes, rounding_mode='floor')
-        self._category = pair - self._tile * num_classes
+        self._class_index = pair - self._tile * num_classes
         self._position, self._pair_of_entry = position.to(torch.uint8), pair_of_entry.int()
         self._chunks = chunk_slices(len(pair), (TILE_PX + 2 * self._halo_px) ** 2, pair.device)
         ends = counts.cumsum(0)[[chunk.stop - 1 for chunk in self._chunks]].tolist() if len(pair) else [0]
@@ -97,13 +112,8 @@ class _Pairs:
         """Slices of the pairs, each with the slice of their entries."""
         return zip(self._chunks, self._entries, strict=True)
 
-    def places(self, chunk: slice, entries: slice) -> Tensor:
-        """Where the entries of a chunk lie in a flattened (TILE_PX, TILE_PX, pairs of the chunk) tensor."""
-        pair = self._pair_of_entry[entries] - chunk.start
-        return self._position[entries].long() * (chunk.stop - chunk.start) + pair
-
-    def indices(self, chunk: slice) -> tuple[Tensor, Tensor]:
-        """Where the pixels under each pair's tile and halo lie in (B, H, W) and in (B, C, H, W), both flattened.
+    def gather_indices(self, chunk: slice) -> tuple[Tensor, Tensor]:
+        """Flat indices into (B, H, W) and into (B, C, H, W) of the pixels under each pair's tile and halo.
 
         Returns:
             Two (patch rows, patch columns, pairs) int64 tensors.
@@ -112,22 +122,27 @@ class _Pairs:
         rows, columns = tile_grid(height, width)
         image = tile.div(rows * columns, rounding_mode='floor')
         pixel = tile_pixels(tile, height, width, self._halo_px)
-        return pixel, pixel + (image * (self._num_classes - 1) + self._category[chunk]) * (height * width)
+        return pixel, pixel + (image * (self._num_classes - 1) + self._class_index[chunk]) * (height * width)
+
+    def entry_slots(self, chunk: slice, entries: slice) -> Tensor:
+        """Flat indices of a chunk's entries into (TILE_PX, TILE_PX, pairs of the chunk)."""
+        pair = self._pair_of_entry[entries] - chunk.start
+        return self._position[entries].long() * (chunk.stop - chunk.start) + pair
 
 
-def _support(targets: BoundaryTargets) -> tuple[Tensor, ...]:
-    """Of each image, the sorted pixel indices (into H*W) that boundary windows read."""
+def _receptive_pixels(targets: BoundaryTargets) -> tuple[Tensor, ...]:
+    """Of each image, the sorted indices (into H*W) of the pixels in some boundary window."""
     mask = dilate(targets.mask(), targets.ksize).flatten(1)
     return mask.nonzero()[:, 1].split(mask.sum(1).tolist())
 
 
-def _softmax_statistics(logits: Tensor, support: tuple[Tensor, ...]) -> Tensor:
-    """max(z) and log(sum(exp(z - max(z)))) over the classes at support pixels, (2, B*H*W), 0 elsewhere.
+def _softmax_statistics(logits: Tensor, receptive: tuple[Tensor, ...]) -> Tensor:
+    """max(z) and log(sum(exp(z - max(z)))) over the classes at receptive pixels, (2, B*H*W), 0 elsewhere.
 
-    Apart, since their sum would lose, at |z| = 1000, all but three digits of exp(z - sum) in float32.
+    They stay separate: at |z| = 1000 float32 would keep only three digits of exp(z - their sum).
     """
     stats = logits.new_zeros(2, len(logits), logits.shape[2] * logits.shape[3], dtype=compute_dtype(logits))
-    for image, pixels in enumerate(support):
+    for image, pixels in enumerate(receptive):
         for chunk in chunk_slices(len(pixels), logits.shape[1], logits.device):
             pixel = pixels[chunk]
             column = _gather_columns(logits[image], pixel)

@@ -1,50 +1,49 @@
-"""The boundary of a label map, decided in integers (CPG paper, section 3.2.2, Eq. 13).
+"""The boundary of a label map, computed in integers (CPG paper, section 3.2.2, Eq. 13).
 
-T: one-hot label; G = S * T: its gradient; M: boundary entries, where G is exactly non-zero.
+T: one-hot label; G = S * T: its Sobel response, ``edge_true``; M: boundary entries, where G is exactly non-zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._autograd import is_readable
-from .._chunks import chunk_slices
-from .._validation import check_ids, check_ignore_index, check_label, void_mask
-from .sobel import check_ksize
+from .._common import chunk_slices, flat_nonzero, is_readable
+from .._morphology import window_extremum
+from .._validation import check_ids, check_label, void_mask
+from .options import CPGOptions
 from .tiles import TILE_PX, correlate, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
 
 MAX_CLASSES = torch.iinfo(torch.int32).max
-IGNORE_POLICIES = ('exclude', 'as_background')
-_TILE_BITS = (TILE_PX**2).bit_length() - 1
 
 
 @dataclass(frozen=True, eq=False)
 class BoundaryTargets:
     """Boundary entries of a label map, the sparse form of G and M.
 
-    An entry is a pixel and a class for which at least one of the two gradients is non-zero. Entries are sorted by
-    8 x 8 tile, then class, then position, so the targets of a batch are those of its images one after another.
+    An entry is a pixel and a class for which at least one of the two Sobel responses is non-zero. Entries are sorted
+    by 8 x 8 tile, then class, then position, so the targets of a batch are those of its images one after another.
 
     Attributes:
         pixel: (n,) int32, flat index into the label.
-        category: (n,) class id, in the smallest of uint8, int16 and int32 that has room for the label's ids (on CUDA:
-            for ``num_classes``) and for void.
-        gradient: (2, n) int8, int16 or int32 (ksize up to 5, 7, 11), numerators of the x and y gradient G over the
-            denominator of :func:`~mmseg_cpg.ops.sobel_numerators`.
+        class_index: (n,), in the smallest of uint8, int16 and int32 that can represent the label's ids (on CUDA:
+            ``num_classes``) and void.
+        edge_true: (2, n) int8, int16 or int32 (ksize up to 5, 7, 11), numerators of the x and the y component of G
+            over the denominator of :func:`~mmseg_cpg.ops.sobel_numerators`.
         shape: Shape of the label, (H, W) or (B, H, W).
-        ksize, ignore_index, ignore_policy: What the targets were made with.
+        ksize, ignore_index, ignore_policy: Arguments the targets were computed with.
     """
 
     pixel: Tensor
-    category: Tensor
-    gradient: Tensor
+    class_index: Tensor
+    edge_true: Tensor
     shape: tuple[int, ...]
     ksize: int
     ignore_index: int
@@ -55,7 +54,7 @@ class BoundaryTargets:
 
     @property
     def made_with(self) -> tuple[tuple[int, ...], int, int, str]:
-        """(shape, ksize, ignore_index, ignore_policy): what must agree for targets to fit a loss."""
+        """(shape, ksize, ignore_index, ignore_policy), which must match those of the loss."""
         return self.shape, self.ksize, self.ignore_index, self.ignore_policy
 
     def mask(self) -> Tensor:
@@ -65,39 +64,52 @@ class BoundaryTargets:
 
     def foreground(self) -> BoundaryTargets:
         """The entries of class 1 as those of class 0, for logits with one channel."""
-        keep = (self.category == 1).nonzero()[:, 0]
-        return replace(self, pixel=self.pixel[keep], category=self.category[keep] - 1, gradient=self.gradient[:, keep])
+        keep = flat_nonzero(self.class_index == 1)
+        return replace(
+            self,
+            pixel=self.pixel[keep],
+            class_index=self.class_index[keep] - 1,
+            edge_true=self.edge_true[:, keep],
+        )
 
 
 def stack_targets(targets: Sequence[BoundaryTargets]) -> BoundaryTargets:
     """The targets of a batch from those of its images, equal to :func:`boundary_targets` of the stacked labels.
 
     Args:
-        targets: Of (H, W) labels, at least one, all made alike and on one device.
+        targets: Of (H, W) labels, at least one, all computed with the same arguments and on one device.
 
     Raises:
-        ValueError: No targets, of batches, or made with different shapes or arguments.
+        ValueError: No targets, targets of batches, or targets of different shapes or arguments.
     """
     made_with = {each.made_with for each in targets}
     if len(made_with) != 1 or len(targets[0].shape) != 2:
         raise ValueError(
-            'targets to stack must be of (H, W) labels and made with one (shape, ksize, ignore_index, ignore_policy), '
+            'targets to stack must be of (H, W) labels and have the same (shape, ksize, ignore_index, ignore_policy), '
             f'got {sorted(made_with, key=str)}'
         )
     height, width = targets[0].shape
     return replace(
         targets[0],
         pixel=torch.cat([each.pixel + image * height * width for image, each in enumerate(targets)]),
-        category=torch.cat([each.category for each in targets]),
-        gradient=torch.cat([each.gradient for each in targets], 1),
+        class_index=torch.cat([each.class_index for each in targets]),
+        edge_true=torch.cat([each.edge_true for each in targets], 1),
         shape=(len(targets), height, width),
     )
 
 
-def check_ignore_policy(ignore_policy: str) -> None:
-    """Raise ValueError unless ``ignore_policy`` is 'exclude' or 'as_background'."""
-    if ignore_policy not in IGNORE_POLICIES:
-        raise ValueError(f'ignore_policy must be one of {IGNORE_POLICIES}, got {ignore_policy!r}')
+def check_targets(targets: BoundaryTargets, label: Tensor, options: CPGOptions) -> None:
+    """Raise TypeError or ValueError unless ``targets`` were computed for such a label with these options."""
+    if not isinstance(targets, BoundaryTargets):
+        raise TypeError(f'targets must be BoundaryTargets, got {type(targets).__name__}')
+    expected = (tuple(label.shape), options.ksize, options.ignore_index, options.ignore_policy)
+    if targets.made_with != expected:
+        raise ValueError(
+            f'targets must be computed with (label shape, ksize, ignore_index, ignore_policy) = {expected}, '
+            f'got {targets.made_with}'
+        )
+    if targets.pixel.device != label.device:
+        raise ValueError(f"targets must be on the label's device {label.device}, got {targets.pixel.device}")
 
 
 @torch.compiler.disable
@@ -109,7 +121,7 @@ def boundary_targets(
     ignore_policy: str = 'exclude',
     num_classes: int = MAX_CLASSES,
 ) -> BoundaryTargets:
-    r"""Find the boundary entries of a label map and their exact gradients.
+    r"""Find the boundary entries of a label map and their exact Sobel responses.
 
     G = S \star T with replicate padding (Eq. 5, 10, 11) and M = [G != 0] (Eq. 13). Sums are of integers, so the values
     are the same on every device and for numpy arrays and tensors.
@@ -132,72 +144,37 @@ def boundary_targets(
 
     Example:
         >>> targets = boundary_targets(torch.tensor([[0, 0, 1, 1]]), ksize=3)
-        >>> targets.pixel.tolist(), targets.category.tolist(), targets.gradient[0].tolist()
+        >>> targets.pixel.tolist(), targets.class_index.tolist(), targets.edge_true[0].tolist()
         ([1, 2, 1, 2], [0, 0, 1, 1], [-4, -4, 4, 4])
     """
-    ksize = check_ksize(ksize)
-    check_ignore_index(ignore_index)
-    check_ignore_policy(ignore_policy)
+    options = CPGOptions(ksize, ignore_index, ignore_policy)
     label = check_label(label)
     if label.dim() not in (2, 3) or 0 in label.shape[-2:]:
         raise ValueError(f'label must have shape (H, W) or (B, H, W) with H, W > 0, got {tuple(label.shape)}')
-    ids, void_id = _compact(label if label.dim() == 3 else label[None], ignore_index, num_classes)
-    pixel, category, gradient = _find_entries(ids, void_id, ksize, ignore_policy)
+    targets = targets_of_batch(label if label.dim() == 3 else label[None], options, num_classes)
+    return replace(targets, shape=tuple(label.shape))
+
+
+def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> BoundaryTargets:
+    """:func:`boundary_targets` of a (B, H, W) label whose type and shape have been checked."""
+    ids, void_id = _compact(label, options.ignore_index, num_classes)
+    padded = pad_to_tiles(ids)
+    candidate = mask_of_tiles(_boundary_candidates(padded, ids.shape, void_id, options))
+    pixel, class_index, edge_true = _find_entries(padded, candidate, ids.shape, void_id, options.ksize)
     return BoundaryTargets(
         pixel=pixel,
-        category=category,
-        gradient=gradient,
+        class_index=class_index,
+        edge_true=edge_true,
         shape=tuple(label.shape),
-        ksize=ksize,
-        ignore_index=ignore_index,
-        ignore_policy=ignore_policy,
+        ksize=options.ksize,
+        ignore_index=options.ignore_index,
+        ignore_policy=options.ignore_policy,
     )
 
 
-def _find_entries(ids: Tensor, void_id: int, ksize: int, ignore_policy: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixel, category and gradient of the boundary entries of (B, H, W) ids, as BoundaryTargets has them."""
-    _, height, width = ids.shape
-    patch_px, dtype = TILE_PX + ksize - 1, _gradient_dtype(ksize)
-    padded = pad_to_tiles(ids)
-    candidate = mask_of_tiles(_boundary_candidates(padded, void_id, ksize, ignore_policy, height, width))
-    tile = flat_nonzero(candidate.view(torch.int64).amax(1))  # eight pixels at a time
-    candidate, origin = candidate.index_select(0, tile), tile_origin(tile, height, width).int()
-    offset = torch.arange(TILE_PX, dtype=torch.int32, device=ids.device)
-    offset = (offset[:, None] * width + offset).view(-1)
-    patch = tile_patches(padded, tile, ksize // 2).flatten(0, 1)
-    columns, categories, partners = _classes_of_patches(patch, void_id)
-    found = []
-    # gather and index_select, since indexing with [] takes several times as long on CPU.
-    for chunk in chunk_slices(len(columns), patch_px**2 * dtype.itemsize // 4, ids.device):
-        window = patch.gather(1, columns[chunk].expand(len(patch), -1)) == categories[chunk]
-        gradient = correlate(window.to(dtype).unflatten(0, (patch_px, patch_px)), ksize)
-        gradient = gradient.flatten(1, 2).transpose(1, 2).contiguous()
-        # A class with a partner is followed by the partner, whose gradient is its negative.
-        has_partner = (partners[chunk] ^ void_id).bool()
-        index = torch.arange(len(has_partner), device=ids.device).repeat_interleave(1 + has_partner)
-        is_partner = F.pad(index[1:] == index[:-1], (1, 0))
-        gradient = gradient.index_select(1, index).mul_((1 - 2 * is_partner.to(dtype))[:, None])
-        category = torch.where(is_partner, partners[chunk][index], categories[chunk][index])
-        column = columns[chunk][index]
-        entry = flat_nonzero((gradient[0] | gradient[1]).bool() & candidate.index_select(0, column))
-        found.append(
-            (
-                (origin[column, None] + offset).view(-1).index_select(0, entry),
-                category.index_select(0, entry >> _TILE_BITS),
-                *(each.view(-1).index_select(0, entry) for each in gradient),
-            )
-        )
-    pixel, category, *gradient = map(torch.cat, zip(*found, strict=True))
-    return pixel, category, torch.stack(gradient)
-
-
-def _gradient_dtype(ksize: int) -> torch.dtype:
-    # The largest |G| is 4, 84, 5020, 1.2e6 and 1.7e9 for ksize 3, 5, 7, 9 and 11.
-    return torch.int8 if ksize <= 5 else torch.int16 if ksize <= 7 else torch.int32
-
-
 def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, int]:
-    """Label in the smallest dtype that holds it, with void as the dtype's largest value: (label, void id)."""
+    """Label in the smallest dtype that can represent it, with void as the dtype's largest value: (label, void id)."""
+    # The bitwise or has a sign bit if any id has, and a bit above the lowest 8 if any id does not fit them.
     if is_readable(label) and 0 <= np.bitwise_or.reduce(label.numpy(), axis=None) < 256:
         label = label.to(torch.uint8)  # all that follows takes a fraction of its time for int64
         if ignore_index == 255 <= num_classes:
@@ -209,77 +186,90 @@ def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor
     return torch.maximum(label.to(dtype), void.to(dtype).mul_(void_id)).contiguous(), void_id
 
 
-def flat_nonzero(values: Tensor) -> Tensor:
-    """Flat indices (int64) of what is not zero."""
-    if is_readable(values):  # numpy takes a fifth of torch's time or less
-        return torch.from_numpy(np.flatnonzero(values.numpy()))
-    return values.view(-1).nonzero()[:, 0]
-
-
-def running_steps(ksize: int) -> Iterator[int]:
-    """Distances at which two shorter windows are joined, one after another, until they are ksize long."""
-    width = 1
-    while width < ksize:
-        step = min(width, ksize - width)
-        yield step
-        width += step
-
-
-def _running(extremum, ids: Tensor, ksize: int, dim: int) -> Tensor:
-    """``extremum`` (torch.maximum or torch.minimum) over every ksize neighbours along ``dim``."""
-    for step in running_steps(ksize):
-        length = ids.shape[dim] - step
-        ids = extremum(ids.narrow(dim, 0, length), ids.narrow(dim, step, length))
-    return ids
-
-
-def window_extremum(extremum, values: Tensor, ksize: int) -> Tensor:
-    """``extremum`` over every whole ksize x ksize window of (..., H, W): (..., H - ksize + 1, W - ksize + 1)."""
-    return _running(extremum, _running(extremum, values, ksize, -2), ksize, -1)
-
-
-def dilate(mask: Tensor, ksize: int) -> Tensor:
-    """Whether the ksize x ksize window around a pixel, cut off at the image's edge, holds a pixel of a mask.
+def _boundary_candidates(padded: Tensor, shape: torch.Size, void_id: int, options: CPGOptions) -> Tensor:
+    """Valid pixels whose window contains more than one id; all others have G = 0 or are dropped by the policy.
 
     Args:
-        mask: (B, H, W) bool.
-        ksize: Odd window size.
-
-    Returns:
-        (B, H, W) bool.
-    """
-    padded = F.pad(mask.view(torch.uint8), [ksize // 2] * 4)
-    return window_extremum(torch.maximum, padded, ksize).view(torch.bool)
-
-
-def _boundary_candidates(
-    padded: Tensor, void_id: int, ksize: int, ignore_policy: str, height: int, width: int
-) -> Tensor:
-    """Pixels that the policy counts and whose window holds more than one id; elsewhere G is 0 or dropped.
+        padded: From :func:`pad_to_tiles`.
+        shape: (B, H, W) before padding.
+        void_id: Id of void pixels, the largest value of the dtype.
+        options: With ``'exclude'`` a pixel is valid if its window has no void pixel, else if it is not void itself.
 
     Returns:
         (B, rows of tiles * TILE_PX, columns of tiles * TILE_PX) bool, False outside the image.
     """
-    halo = TILE_PX - ksize // 2
+    halo = TILE_PX - options.ksize // 2
     around = padded[:, halo:-halo, halo:-halo]
-    highest = window_extremum(torch.maximum, around, ksize)
-    counted = highest if ignore_policy == 'exclude' else padded[:, TILE_PX:-TILE_PX, TILE_PX:-TILE_PX]
-    candidate = highest != window_extremum(torch.minimum, around, ksize)
-    candidate &= (counted ^ void_id).bool()  # !=, which takes 7 times as long with a number on CPU
-    candidate[:, height:] = False
-    candidate[:, :, width:] = False
+    highest = window_extremum(torch.maximum, around, options.ksize)
+    candidate = highest != window_extremum(torch.minimum, around, options.ksize)
+    must_not_be_void = highest if options.ignore_policy == 'exclude' else padded[:, TILE_PX:-TILE_PX, TILE_PX:-TILE_PX]
+    candidate &= (must_not_be_void ^ void_id).bool()  # !=, which takes 7 times as long with a number on CPU
+    candidate[:, shape[1] :] = False
+    candidate[:, :, shape[2] :] = False
     return candidate
 
 
-def _classes_of_patches(patch: Tensor, void_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The classes of every patch (pixels, n), sorted by patch, then class.
+def _find_entries(
+    padded: Tensor, candidate: Tensor, shape: torch.Size, void_id: int, ksize: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixel, class index and Sobel response of all boundary entries, as in BoundaryTargets.
 
-    Where a patch holds two classes and nothing else, one's one-hot label is 1 minus the other's, so that their
-    gradients are each other's negative. Most patches are like this, and need but one row here.
-
-    Returns:
-        Index of the patch, class id, and the second class id of a patch with two classes, else the void id.
+    Args:
+        padded: From :func:`pad_to_tiles`.
+        candidate: (B * tiles, TILE_PX^2) bool, pixels that may have entries.
+        shape: (B, H, W) before padding.
+        void_id: Id of void pixels.
+        ksize: Kernel size.
     """
+    _, height, width = shape
+    tile = flat_nonzero(candidate.view(torch.int64).amax(1))  # eight pixels at a time
+    candidate, origin = candidate.index_select(0, tile), tile_origin(tile, height, width).int()
+    offset = torch.arange(TILE_PX, dtype=torch.int32, device=padded.device)
+    offset = (offset[:, None] * width + offset).view(-1)
+    patch = tile_patches(padded, tile, ksize // 2)
+    rows = _classes_of_patches(patch.flatten(0, 1), void_id)
+    found = []
+    patch_px, dtype = len(patch), _edge_dtype(ksize)
+    # gather and index_select, since indexing with [] takes several times as long on CPU.
+    for chunk in chunk_slices(len(rows.patch), patch_px**2 * dtype.itemsize // 4, padded.device):
+        part = _PatchClasses(*(each[chunk] for each in rows))
+        window = patch.flatten(0, 1).gather(1, part.patch.expand(patch_px**2, -1)) == part.class_index
+        edge_true = correlate(window.to(dtype).unflatten(0, (patch_px, patch_px)), ksize)
+        edge_true = edge_true.flatten(1, 2).transpose(1, 2).contiguous()
+        part, edge_true = _add_partners(part, edge_true, void_id)
+        entry = flat_nonzero((edge_true[0] | edge_true[1]).bool() & candidate.index_select(0, part.patch))
+        row = entry.div(TILE_PX**2, rounding_mode='floor')
+        patch_of_entry, position = part.patch.index_select(0, row), entry - row * TILE_PX**2
+        found.append(
+            (
+                origin.index_select(0, patch_of_entry) + offset.index_select(0, position),
+                part.class_index.index_select(0, row),
+                edge_true.flatten(1).index_select(1, entry),
+            )
+        )
+    pixel, class_index, edge_true = zip(*found, strict=True)
+    return torch.cat(pixel), torch.cat(class_index), torch.cat(edge_true, 1)
+
+
+def _edge_dtype(ksize: int) -> torch.dtype:
+    # The largest |G| is 4, 84, 5020, 1.2e6 and 1.7e9 for ksize 3, 5, 7, 9 and 11.
+    return torch.int8 if ksize <= 5 else torch.int16 if ksize <= 7 else torch.int32
+
+
+class _PatchClasses(NamedTuple):
+    """Classes of patches, sorted by patch, then class.
+
+    If a patch contains two classes and nothing else, one's one-hot label is 1 minus the other's, so their Sobel
+    responses are each other's negative. Most patches are like this, and have one row here.
+    """
+
+    patch: Tensor  # index of the patch
+    class_index: Tensor
+    partner: Tensor  # the other class of a patch with two classes, else the void id
+
+
+def _classes_of_patches(patch: Tensor, void_id: int) -> _PatchClasses:
+    """The classes of every patch (pixels, n)."""
     lowest, highest = patch.amin(0), patch.amax(0)
     is_two = ((patch == lowest) | (patch == highest)).view(torch.uint8).amin(0) * (highest ^ void_id).bool()
     two, other = flat_nonzero(is_two), flat_nonzero(1 - is_two)
@@ -287,11 +277,21 @@ def _classes_of_patches(patch: Tensor, void_id: int) -> tuple[Tensor, Tensor, Te
     patch, lowest = patch.gather(1, other.expand(len(patch), -1)), lowest[other]
     while len(keep := flat_nonzero(lowest ^ void_id)):
         found.append((other[keep], lowest[keep], torch.full_like(lowest[keep], void_id)))
-        if 2 * len(keep) < len(other):  # dropping what is done with costs more than one round with it
+        if 2 * len(keep) < len(other):  # dropping finished patches costs more than one round with them
             other, lowest, patch = other[keep], lowest[keep], patch.gather(1, keep.expand(len(patch), -1))
         # The larger of class and void where the class has been found: void, and faster than masked_fill.
         patch = torch.maximum(patch, (patch <= lowest).to(patch.dtype).mul_(void_id))
         lowest = patch.amin(0)
-    index, category, partner = map(torch.cat, zip(*found, strict=True))
+    index, class_index, partner = map(torch.cat, zip(*found, strict=True))
     index, order = index.sort(stable=True)
-    return index, category[order], partner[order]
+    return _PatchClasses(index, class_index[order], partner[order])
+
+
+def _add_partners(rows: _PatchClasses, edge_true: Tensor, void_id: int) -> tuple[_PatchClasses, Tensor]:
+    """Add a row for each partner after that of its class, with the negative of its (2, rows, pixels) response."""
+    has_partner = rows.partner != void_id
+    row = torch.arange(len(has_partner), device=has_partner.device).repeat_interleave(1 + has_partner)
+    is_partner = F.pad(row[1:] == row[:-1], (1, 0))
+    edge_true = edge_true.index_select(1, row).mul_((1 - 2 * is_partner.to(edge_true.dtype))[:, None])
+    class_index = torch.where(is_partner, rows.partner[row], rows.class_index[row])
+    return _PatchClasses(rows.patch[row], class_index, rows.partner[row]), edge_true

@@ -7,16 +7,18 @@ without precomputed targets. Only this file and ``triton_kernels`` need triton; 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .._autograd import refuse_second_derivative
+from .._common import refuse_second_derivative, refuse_transforms
+from .._validation import check_pixels
 from . import triton_kernels as kernels
+from .options import CPGOptions
 from .sobel import sobel_numerators
+from .targets import BoundaryTargets
 
 # Enough to fill a GPU whatever the registers allow; also the number of scratch memories.
 _PROGRAMS_PER_PROCESSOR = 8
@@ -29,49 +31,39 @@ BY_CLASS = dict(num_warps=4, num_stages=1, maxnreg=96)
 def triton_squared_error(
     logits: Tensor,
     label: Tensor,
-    ksize: int,
-    ignore_index: int,
-    ignore_policy: str,
-    use_sigmoid: bool,
+    options: CPGOptions,
     class_weight: Tensor | None,
+    targets: BoundaryTargets | None,
 ) -> tuple[Tensor, Tensor]:
-    r"""class\_weight \cdot M \cdot (Ĝ - G)^2 of every pixel, summed over classes, x and y, and N = \sum M (Eq. 14, 15).
+    """See :class:`~mmseg_cpg.ops.cpg.implementations.SquaredError`. Precomputed targets are ignored.
 
-    Differentiable once with respect to ``logits``. Between forward and backward it holds 11 bytes a pixel besides the
-    logits (13 with more than 2^15 classes): the class ids, which pixels count, and the softmax's maximum and sum.
+    Differentiable once. Between forward and backward it keeps 11 bytes per pixel in addition to the logits (13 with
+    more than 2^15 classes): the class ids, which pixels are valid, and the softmax's maximum and sum.
 
     Args:
-        logits: (B, C, H, W) float16, bfloat16 or float32, H W < 2^31.
-        label: (B, H, W), integer.
-        ksize, ignore_index, ignore_policy: See :func:`~mmseg_cpg.ops.boundary_targets`.
-        use_sigmoid: P is sigmoid(z) instead of softmax(z).
-        class_weight: (C,) float32.
-
-    Returns:
-        (B, H, W) float32 and a scalar int64. A label id outside [0, C) ([0, 2) for C = 1) other than ``ignore_index``
-        is met by an asynchronous device assertion, and counts as void until it is.
+        logits: float16, bfloat16 or float32, H W < 2^31.
+        label: An invalid id on CUDA is void until the device assertion is met.
+        options: See the protocol.
+        class_weight: See the protocol.
+        targets: Ignored.
     """
-    # The kernels compare in int64; what lies outside it is no label.
-    ignore_index = ignore_index if -(2**63) <= ignore_index < 2**63 else -(2**63)
+    refuse_transforms('the triton CPG loss', "; implementation='dense' can be")
+    if label.device.type == 'cpu':  # Triton's interpreter; on CUDA the kernel checks the ids
+        check_pixels(logits, label, options.ignore_index)
     if class_weight is not None:
-        class_weight = class_weight.contiguous()  # the kernels know the strides of logits and label alone
-    options = _Options(ksize, ignore_index, ignore_policy == 'exclude', use_sigmoid, max(logits.shape[1], 2))
+        class_weight = class_weight.contiguous()  # the kernels take no stride of it
     return _SquaredError.apply(logits, label, class_weight, options)
 
 
-@dataclass(frozen=True)
-class _Options:
-    ksize: int
-    ignore_index: int
-    exclude: bool
-    use_sigmoid: bool
-    num_ids: int
+def _void_id(ignore_index: int) -> int:
+    """``ignore_index``, or an id that no label has if it exceeds int64, in which the kernels compare."""
+    return ignore_index if -(2**63) <= ignore_index < 2**63 else -(2**63)
 
 
 class _SquaredError(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, logits: Tensor, label: Tensor, class_weight: Tensor | None, options: _Options
+        ctx, logits: Tensor, label: Tensor, class_weight: Tensor | None, options: CPGOptions
     ) -> tuple[Tensor, Tensor]:
         batch, num_classes, height, width = logits.shape
         radius = options.ksize // 2
@@ -85,7 +77,8 @@ class _SquaredError(torch.autograd.Function):
         def like_label(dtype: torch.dtype) -> Tensor:
             return torch.empty(label.shape, dtype=dtype, device=label.device)
 
-        ids = like_label(torch.int16 if options.num_ids <= 2**15 else torch.int32)
+        num_ids = max(num_classes, 2)
+        ids = like_label(torch.int16 if num_ids <= 2**15 else torch.int32)
         near, counted = like_label(torch.int8), like_label(torch.int8)
         num_tiles = batch * -(-height // kernels.TILE_Y.value) * -(-width // kernels.TILE_X.value)
         tiles, invalid = near.new_empty(num_tiles), near.new_empty(num_tiles)
@@ -98,13 +91,14 @@ class _SquaredError(torch.autograd.Function):
         with _device_of(logits):
             kernels.scan_label_kernel[(num_tiles,)](
                 label, ids, near, invalid,
-                options.ignore_index, options.num_ids, *size, *label.stride(),
-                radius, options.exclude, **STREAMING,
+                _void_id(options.ignore_index), num_ids, *size, *label.stride(),
+                radius, options.ignore_policy == 'exclude', **STREAMING,
             )  # fmt: skip
             torch._assert_async((invalid == 0).all())
             kernels.softmax_kernel[(num_tiles,)](
                 logits, ids, near, counted, tiles, *stats,
-                num_classes, *size, *logits.stride(), radius, options.exclude, options.use_sigmoid, **STREAMING,
+                num_classes, *size, *logits.stride(),
+                radius, options.ignore_policy == 'exclude', options.use_sigmoid, **STREAMING,
             )  # fmt: skip
             kernels.error_kernel[(programs,)](
                 logits, ids, counted, tiles, *stats, class_weight, error, entries, scratch,
@@ -147,7 +141,7 @@ class _SquaredError(torch.autograd.Function):
         return gradient, None, None, None
 
 
-def _constants(options: _Options, num_classes: int, class_weight: Tensor | None) -> tuple[int, int, bool, int, bool]:
+def _constants(options: CPGOptions, num_classes: int, class_weight: Tensor | None) -> tuple[int, int, bool, int, bool]:
     """RADIUS, DENOMINATOR, SIGMOID, FIRST (the class of channel 0) and HAS_CLASS_WEIGHT of a kernel."""
     denominator = sobel_numerators(options.ksize)[1]
     first = int(num_classes == 1)

@@ -101,7 +101,7 @@ def assert_as_on_the_fly(samples, ignore_policy='exclude', ksizes=KSIZES):
         expected = boundary_targets(label, ksize, ignore_policy=ignore_policy)
         assert actual.made_with == expected.made_with
         assert len(actual) > 0
-        for name in ('pixel', 'category', 'gradient'):
+        for name in ('pixel', 'class_index', 'edge_true'):
             found, wanted = getattr(actual, name), getattr(expected, name)
             assert found.dtype == wanted.dtype
             assert torch.equal(found, wanted)

@@ -18,7 +18,9 @@ from mmseg.registry import MODELS
 
 from mmseg_cpg import BoundaryDistanceFromLabel, BoundaryMaskFromLabel, BoundaryTargetHook, CPGLoss
 from mmseg_cpg.models.losses.precomputable import PrecomputableLoss
-from mmseg_cpg.ops import boundary_distance, boundary_targets
+from mmseg_cpg.ops import boundary_distance
+from mmseg_cpg.ops.cpg import sparse
+from mmseg_cpg.ops.cpg.targets import targets_of_batch
 from tests.models.decode_heads.test_stock_heads import BN, CE, CPG, batch, build, deeplabv3, ocrnet
 
 ABL = dict(type='ActiveBoundaryLoss')
@@ -90,12 +92,11 @@ def on_the_fly(monkeypatch):
     """The arguments of every search for a boundary that the losses make themselves."""
     calls = []
 
-    def spy(label, ksize, **options):
-        calls.append((tuple(label.shape), ksize))
-        return boundary_targets(label, ksize, **options)
+    def spy(label, options, num_classes):
+        calls.append((tuple(label.shape), options.ksize))
+        return targets_of_batch(label, options, num_classes)
 
-    # By its module's name, since mmseg_cpg.ops.cpg.loss is the function.
-    monkeypatch.setattr(importlib.import_module('mmseg_cpg.ops.cpg.loss'), 'boundary_targets', spy)
+    monkeypatch.setattr(sparse, 'targets_of_batch', spy)
     return calls
 
 

@@ -71,7 +71,7 @@ def test_full_size_is_that_of_the_cpu(shape, ksize, implementation, ignore_polic
 def test_boundary_is_that_of_the_cpu_to_the_bit(ksize):
     label = blobs((2, 300, 401), 19, void=0.003)
     expected, actual = (boundary_targets(each, ksize, num_classes=19) for each in (label, label.cuda()))
-    for name in ('pixel', 'category', 'gradient'):
+    for name in ('pixel', 'class_index', 'edge_true'):
         assert torch.equal(getattr(actual, name).cpu().long(), getattr(expected, name).long())
 
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmseg_cpg.ops import boundary, boundary_targets, sobel_numerators, stack_targets
-from mmseg_cpg.ops.cpg.targets import window_extremum
+from mmseg_cpg.ops import boundary_targets, sobel_numerators, stack_targets
+from mmseg_cpg.ops._morphology import window_extremum
 from tests.oracles import cpg_loss as oracle
 
 KSIZES = [3, 5, 7, 9, 11]
@@ -19,7 +19,7 @@ def as_entries(targets):
     image, row, column = np.unravel_index(targets.pixel.numpy(), shape)
     entries = {}
     for direction in (0, 1):
-        for b, c, i, j, g in zip(image, targets.category, row, column, targets.gradient[direction], strict=True):
+        for b, c, i, j, g in zip(image, targets.class_index, row, column, targets.edge_true[direction], strict=True):
             if g != 0:
                 entries[int(b), int(c), direction, int(i), int(j)] = int(g)
     return entries
@@ -74,7 +74,7 @@ def test_numpy_and_every_integer_dtype_agree_to_the_bit(dtype):
     expected = boundary_targets(label, 5, ignore_index=100)
     for other in (label.to(dtype), label.to(dtype).numpy(), label.transpose(1, 2).contiguous().transpose(1, 2)):
         actual = boundary_targets(other, 5, ignore_index=100)
-        for name in ('pixel', 'category', 'gradient'):
+        for name in ('pixel', 'class_index', 'edge_true'):
             assert getattr(actual, name).dtype == getattr(expected, name).dtype
             assert torch.equal(getattr(actual, name), getattr(expected, name))
 
@@ -85,31 +85,31 @@ def test_batch_is_its_images_one_after_another():
     images = [boundary_targets(image, 3) for image in label]
     offset = torch.arange(3).repeat_interleave(torch.tensor([len(image) for image in images])) * 21 * 17
     assert torch.equal(batch.pixel, torch.cat([image.pixel for image in images]) + offset)
-    assert torch.equal(batch.category, torch.cat([image.category for image in images]))
-    assert torch.equal(batch.gradient, torch.cat([image.gradient for image in images], 1))
+    assert torch.equal(batch.class_index, torch.cat([image.class_index for image in images]))
+    assert torch.equal(batch.edge_true, torch.cat([image.edge_true for image in images], 1))
 
 
 @pytest.mark.parametrize(('highest', 'dtype'), [(254, torch.uint8), (300, torch.int16), (70_000, torch.int32)])
-def test_category_has_the_smallest_dtype(highest, dtype):
+def test_class_index_has_the_smallest_dtype(highest, dtype):
     targets = boundary_targets(np.array([[0, 0, highest, highest]]), 3, ignore_index=-1)
-    assert targets.category.dtype == dtype
-    assert sorted(set(targets.category.tolist())) == [0, highest]
+    assert targets.class_index.dtype == dtype
+    assert sorted(set(targets.class_index.tolist())) == [0, highest]
 
 
-def test_gradient_dtype_grows_with_ksize():
-    dtypes = [boundary_targets(np.eye(12, dtype=int), ksize).gradient.dtype for ksize in KSIZES]
+def test_edge_dtype_grows_with_ksize():
+    dtypes = [boundary_targets(np.eye(12, dtype=int), ksize).edge_true.dtype for ksize in KSIZES]
     assert dtypes == [torch.int8, torch.int8, torch.int16, torch.int32, torch.int32]
 
 
 @pytest.mark.parametrize('ignore_index', [-100, 1000])
 def test_ignore_index_outside_the_label_dtype_ignores_nothing(ignore_index):
     label = np.array([[0, 0, 156, 156, 232, 232]], dtype=np.uint8)  # 156 and 232 are -100 and 1000 modulo 256
-    assert set(boundary_targets(label, 3, ignore_index=ignore_index).category.tolist()) == {0, 156, 232}
+    assert set(boundary_targets(label, 3, ignore_index=ignore_index).class_index.tolist()) == {0, 156, 232}
 
 
 def test_class_255_exists_where_another_id_is_void():
     targets = boundary_targets(np.array([[0, 0, 255, 255]], dtype=np.uint8), 3, ignore_index=254)
-    assert set(targets.category.tolist()) == {0, 255}
+    assert set(targets.class_index.tolist()) == {0, 255}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_class_255_exists_where_another_id_is_void():
 def test_no_boundary(label, ignore_policy):
     targets = boundary_targets(label, 3, ignore_policy=ignore_policy)
     assert len(targets) == 0
-    assert targets.gradient.shape == (2, 0)
+    assert targets.edge_true.shape == (2, 0)
 
 
 def test_void_square_as_background():
@@ -178,8 +178,9 @@ def test_arrays_that_torch_does_not_take():
 def test_chunks_make_no_difference(ksize, monkeypatch):
     label = np.random.default_rng(0).integers(0, 9, (2, 30, 40))
     whole = boundary_targets(label, ksize)
-    monkeypatch.setattr(boundary, 'chunk_slices', lambda n, *_: [slice(i, min(i + 7, n)) for i in range(0, n, 7)])
-    for name in ('pixel', 'category', 'gradient'):
+    chunks = lambda n, *_: [slice(i, min(i + 7, n)) for i in range(0, n, 7)]  # noqa: E731
+    monkeypatch.setattr('mmseg_cpg.ops.cpg.targets.chunk_slices', chunks)
+    for name in ('pixel', 'class_index', 'edge_true'):
         assert torch.equal(getattr(boundary_targets(label, ksize), name), getattr(whole, name))
 
 
@@ -196,7 +197,7 @@ def test_stacked_targets_are_those_of_the_batch(label, ksize, ignore_policy):
     expected = boundary_targets(label, ksize, ignore_policy=ignore_policy)
     actual = stack_targets([boundary_targets(image, ksize, ignore_policy=ignore_policy) for image in label])
     assert actual.made_with == expected.made_with
-    for name in ('pixel', 'category', 'gradient'):
+    for name in ('pixel', 'class_index', 'edge_true'):
         assert getattr(actual, name).dtype == getattr(expected, name).dtype
         assert torch.equal(getattr(actual, name), getattr(expected, name))
 
