@@ -1,4 +1,9 @@
-"""Pure torch operations, usable from any training code: nothing here needs MMSegmentation."""
+"""Losses and boundary targets as functions, usable from any training code: nothing here needs MMSegmentation.
+
+Imports torch and numpy only; :func:`boundary_distance` also needs OpenCV. What all losses have in common (dtypes,
+memory formats, labels, void, NaN, averaging) is on the "Conventions" page of the documentation, docs/conventions.md;
+docstrings state only what differs.
+"""
 
 from .active_boundary import active_boundary_loss
 from .boundary_cross_entropy import boundary_cross_entropy_loss

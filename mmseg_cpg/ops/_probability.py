@@ -1,4 +1,4 @@
-"""Probabilities of one image and their backward, for losses that compute them anew instead of keeping them."""
+"""Probabilities of one image and their backward, for losses that recompute them instead of keeping them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from torch import Tensor
 from ._common import chunk_slices, compute_dtype
 
 
-def probability_of_image(logits: Tensor, read: Tensor) -> Tensor:
+def probability_of_image(logits: Tensor, receptive: Tensor) -> Tensor:
     """Softmax over the classes of one image; the sigmoid of a single channel.
 
     Args:
         logits: (C, H, W), floating point.
-        read: (H, W) bool, the pixels that have a part in the loss. The logits of all others count as 0, so that they
-            have no influence, not even as NaN.
+        receptive: (H, W) bool, pixels that contribute. Other logits are masked to 0, so they have no effect, not even
+            as NaN.
 
     Returns:
         (C, H, W) float32, or float64 for float64 logits.
     """
-    logits = logits.to(compute_dtype(logits)).masked_fill(~read, 0).contiguous()
+    logits = logits.to(compute_dtype(logits)).masked_fill(~receptive, 0).contiguous()
     if len(logits) == 1:
         return logits.sigmoid_()
-    exponential = logits.sub_(logits.amax(0)).exp_()  # in place: softmax would hold a second copy
+    exponential = logits.sub_(logits.amax(0)).exp_()  # in place: softmax would need a second copy
     return exponential.div_(exponential.sum(0))
 
 

@@ -1,8 +1,8 @@
-"""Cross-entropy of standard scores that are pooled over the neighbours of the same class, forward and backward.
+"""Cross-entropy of standard scores that are pooled over the neighbors of the same class, forward and backward.
 
 Guo et al., arXiv 1802.08290, Eq. 2 to 4. x: standard scores of a pixel's logits z over the classes, (z - mean) /
-deviation; f: pooled vectors; mu: 1 where a neighbour has the centre's class; omega: weights by chessboard distance;
-xi: number of neighbours with mu = 1.
+deviation; f: pooled vectors; mu: 1 where a neighbor has the center's class; omega: weights by chessboard distance;
+xi: number of neighbors with mu = 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from ._common import chunk_slices, compute_dtype, refuse_second_derivative
 
 VOID = -1
-# Added to the variance. As large as in layer normalisation: the gradient at constant logits is finite, and of use.
+# Added to the variance. As large as in layer normalization: the gradient at constant logits is finite, and of use.
 EPSILON = 1e-5
 # Logits further below the pixel's highest count as so far below it: their squares do not overflow.
 _FURTHEST = 1e15
@@ -24,7 +24,7 @@ _FURTHEST = 1e15
 def pooled_cross_entropy(logits: Tensor, label: Tensor, ksize: int) -> Tensor:
     r"""L^S of Eq. 4, -log softmax(f) at the label, with f = 1/xi * sum(mu * omega * x), omega = 2^(1 - distance).
 
-    Neighbours outside the image do not exist: they count neither in the sum nor in xi. Differentiable once. The window
+    Neighbors outside the image do not exist: they count neither in the sum nor in xi. Differentiable once. The window
     is added up shift by shift, in place and in parts of an image that stay in the cache. Between forward and backward
     log softmax(f) is held; standard scores are computed anew.
 
@@ -73,7 +73,7 @@ class _PooledCrossEntropy(torch.autograd.Function):
                 category = label[image].flatten()[pixels].clamp(min=0)[None]
                 part.scatter_(0, category, part.gather(0, category).sub_(1))
                 torch.mul(part, factor[image].flatten()[pixels], out=grad_pooled.flatten(1)[:, pixels])
-            # mu and omega are the same from centre to neighbour as back: the window's sum is its own transpose.
+            # mu and omega are the same from center to neighbor as back: the window's sum is its own transpose.
             _add_up_windows(grad_logits[image], grad_pooled, label[image].int(), ctx.ksize)
             for pixels, scores, inverse_deviation in _standard_scores(logits[image], label[image]):
                 part = grad_logits[image].flatten(1)[:, pixels]
@@ -98,14 +98,14 @@ def _standard_scores(logits: Tensor, label: Tensor) -> Iterator[tuple[slice, Ten
 
 
 def _half_window(ksize: int) -> Iterator[tuple[int, int]]:
-    """Row and column offsets of the half of the window that comes after its centre; those before it are opposite."""
+    """Row and column offsets of the half of the window that comes after its center; those before it are opposite."""
     radius = ksize // 2
     yield from ((0, x) for x in range(1, radius + 1))
     yield from ((y, x) for y in range(1, radius + 1) for x in range(-radius, radius + 1))
 
 
 def _pairs(values: Tensor, rows: slice, y: int, x: int) -> tuple[Tensor, Tensor]:
-    """Views of (..., H, W): the pixels of these rows that have a neighbour at offset (y, x), y >= 0; the neighbours."""
+    """Views of (..., H, W): the pixels of these rows that have a neighbor at offset (y, x), y >= 0; the neighbors."""
     height, width = values.shape[-2:]
     num_rows, num_columns = max(min(rows.stop, height - y) - rows.start, 0), max(width - abs(x), 0)
     first_column = min(max(-x, 0), width)
@@ -115,11 +115,11 @@ def _pairs(values: Tensor, rows: slice, y: int, x: int) -> tuple[Tensor, Tensor]
 
 
 def _count_same(label: Tensor, ksize: int) -> Tensor:
-    """xi: how many pixels of the window, its centre included, have the centre's label; (B, H, W) uint8."""
+    """xi: how many pixels of the window, its center included, have the center's label; (B, H, W) uint8."""
     count, rows = torch.ones_like(label, dtype=torch.uint8), slice(0, label.shape[1])
     for offset in _half_window(ksize):
-        pixels, neighbours = _pairs(label, rows, *offset)
-        same = (pixels == neighbours).view(torch.uint8)
+        pixels, neighbors = _pairs(label, rows, *offset)
+        same = (pixels == neighbors).view(torch.uint8)
         for part in _pairs(count, rows, *offset):
             part.add_(same)
     return count
@@ -131,10 +131,10 @@ def _add_up_windows(out: Tensor, values: Tensor, label: Tensor, ksize: int) -> N
     # A part is worked on so often that it may be twice as large as elsewhere, for half as many operations.
     for rows in chunk_slices(values.shape[1], len(values) * values.shape[2] // 2 + 1, values.device):
         for offset in _half_window(ksize):
-            pixels, neighbours = _pairs(label, rows, *offset)
-            same = (pixels == neighbours).to(values.dtype)
+            pixels, neighbors = _pairs(label, rows, *offset)
+            same = (pixels == neighbors).to(values.dtype)
             omega = 2.0 ** (1 - max(map(abs, offset)))
-            out_pixels, out_neighbours = _pairs(out, rows, *offset)
-            of_pixels, of_neighbours = _pairs(values, rows, *offset)
-            out_pixels.addcmul_(of_neighbours, same, value=omega)
-            out_neighbours.addcmul_(of_pixels, same, value=omega)
+            out_pixels, out_neighbors = _pairs(out, rows, *offset)
+            of_pixels, of_neighbors = _pairs(values, rows, *offset)
+            out_pixels.addcmul_(of_neighbors, same, value=omega)
+            out_neighbors.addcmul_(of_pixels, same, value=omega)

@@ -1,4 +1,4 @@
-"""Cross-entropy near the boundaries of the label only: the plainest loss for boundaries."""
+"""Cross-entropy near the boundaries of the label only: the simplest boundary loss."""
 
 from __future__ import annotations
 
@@ -30,23 +30,21 @@ def boundary_cross_entropy_loss(
     .. math:: L = \frac{1}{N} \sum_{i \in band} -\log P_{i, y_i}, \quad N = |band|
 
     with P = softmax(logits). The band is ``width_px`` pixels wide on each side of a boundary: the boundary pixels of
-    :func:`~mmseg_cpg.ops.boundary_targets` at ksize 3, of which there is one on each side, and all that are less than
-    ``width_px`` rows and columns away from one; void pixels are never part of it. (The centre of a line that is one
-    pixel wide is no boundary pixel, as its gradients cancel, so that width 1 leaves it out.)
+    :func:`~mmseg_cpg.ops.boundary_targets` at ksize 3, one on each side, and all pixels less than
+    ``width_px`` rows and columns away from one; void pixels are never part of it. (The center of a line that is one
+    pixel wide is not a boundary pixel, as its gradients cancel, so width 1 excludes it.)
 
-    No paper defines it; these are our choices. A batch without boundary has loss 0 and gradient 0. Logits outside the
-    band change nothing, whatever they are; NaN logits in it make the loss NaN. On CUDA, finding the boundary waits for
-    the device.
+    Not from a paper; defined here as follows. A batch without boundary has loss 0 and gradient 0. Logits outside the
+    band do not affect the loss. On CUDA, computing the boundary waits for the device.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation:
-            binary cross-entropy with the sigmoid. Never modified. Computed with in float32 (float64 for float64), also
-            under autocast.
-        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation:
+            binary cross-entropy with the sigmoid.
+        label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
         width_px: Width of the band in pixels on each side of a boundary, at least 1.
         ignore_index: Id of void pixels in the label.
-        ignore_policy: ``'exclude'``: pixels with void in their 3 x 3 window are no boundary pixels. So void that lines
-            every object leaves none; ``'as_background'`` lets edges around void regions be boundaries.
+        ignore_policy: With ``'exclude'`` pixels with void in their 3 x 3 window are not boundary pixels, so none are
+            left if void outlines every object. With ``'as_background'`` edges around void regions are boundaries.
         weight: (B, H, W), factor of each pixel.
         class_weight: (C,), factor of each class of the label; for C = 1 of all pixels.
         avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0.
@@ -54,12 +52,11 @@ def boundary_cross_entropy_loss(
             band, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
 
     Returns:
-        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+        Scalar, or (B, H, W) for ``reduction='none'``.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
-        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
-            values are checked by an asynchronous device assertion.
+        ValueError: An argument has a wrong shape or value.
 
     Example:
         >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The distance of every pixel to the boundary of its label map: what the Active Boundary Loss moves predictions by."""
+"""The distance map used by the Active Boundary Loss: of every pixel to the boundary of its label map."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ._validation import check_ignore_index, check_label, void_mask
 
 @dataclass(frozen=True, eq=False)
 class BoundaryDistance:
-    """A :func:`boundary_distance` and what it was made with.
+    """A :func:`boundary_distance` with the arguments it was computed with.
 
     Attributes:
         distance: float32, of the label's shape, (H, W) or (B, H, W).
-        ignore_index: What it was made with.
+        ignore_index: Id of void pixels.
     """
 
     distance: Tensor
@@ -31,20 +31,20 @@ class BoundaryDistance:
 
     @property
     def made_with(self) -> tuple[tuple[int, ...], int]:
-        """(shape, ignore_index): what must agree for a distance to fit a loss."""
+        """(shape, ignore_index), which must match those of the loss."""
         return self.shape, self.ignore_index
 
 
 def stack_distances(distances: Sequence[BoundaryDistance]) -> BoundaryDistance:
-    """The distances of a batch from those of its images, (H, W) each and made alike, at least one."""
+    """The distances of a batch from those of its images: at least one, all (H, W), with one ``ignore_index``."""
     return replace(distances[0], distance=torch.stack([each.distance for each in distances]))
 
 
 @torch.compiler.disable
 def boundary_distance(label: np.ndarray | Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Euclidean distance of every pixel's centre to that of the nearest boundary pixel of its image.
+    """Euclidean distance of every pixel's center to that of the nearest boundary pixel of its image.
 
-    A boundary pixel is one whose right or lower neighbour has another class. Void is no class: its border makes no
+    A boundary pixel is one whose right or lower neighbor has another class. Void is no class: its border makes no
     boundary, and neither does a void pixel. Distances are measured through void, and known there too.
 
     Computed by OpenCV on the CPU, whichever device the label is on: exact up to 800 pixels, to 1e-3 pixels beyond.

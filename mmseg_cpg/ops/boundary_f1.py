@@ -37,7 +37,7 @@ def boundary_f1_loss(
     displacement, and so does recall R.
 
     The paper is about binary segmentation, takes theta0 = 3 and says that theta should not be larger than the distance
-    between neighbouring segments. The rest are our choices. With several classes, y is the softmax, and the loss is the
+    between neighboring segments. The rest are our choices. With several classes, y is the softmax, and the loss is the
     mean over those (image, class) pairs whose label has a boundary: for others R is not defined, P is 0 and the
     gradient too, so that they would only add a constant. Void pixels are in no window and no sum: a rim along void is
     no boundary, and logits of void pixels change nothing; where void lines every object nothing is left. P is 0 where
@@ -48,10 +48,9 @@ def boundary_f1_loss(
     Differentiable once. On CUDA, finding the classes of each image waits for the device.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: y
-            is the sigmoid, and class 1 is the only one. Never modified. Computed with in float32 (float64 for
-            float64), also under autocast.
-        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: y
+            is the sigmoid, and class 1 is the only one.
+        label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
         theta0: Odd window size that finds the boundary, at least 3, which gives the thinnest.
         theta: Odd window size that extends it, at least 1.
         ignore_index: Id of void pixels in the label.
@@ -61,8 +60,7 @@ def boundary_f1_loss(
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
-        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
-            values are checked by an asynchronous device assertion.
+        ValueError: An argument has a wrong shape or value.
 
     Example:
         >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)

@@ -36,13 +36,13 @@ def gradient_features(features: Tensor, threshold: float = 0.1, edge_side: str =
     r"""Gradient features of a feature map: half its forward differences, where two overlapping windows have an edge.
 
     .. math:: r_{i,j} = \tfrac12\, e_{i,j}\, e_{i+1,j+1}\, (P_{i+1,j} + P_{i,j+1} - 2 P_{i,j}), \quad
-        e_{i,j} = [\max P_m - \min P_m \ge \lambda] \text{ of the window } P_m \text{ centred at } (i, j)
+        e_{i,j} = [\max P_m - \min P_m \ge \lambda] \text{ of the window } P_m \text{ centered at } (i, j)
 
     This is what Algorithms 1 and 2 come to. Algorithm 1 gives each window that has an edge the differences
     g_m(k, c) = P_m(k+1, c) + P_m(k, c+1) - 2 P_m(k, c), every other window zeros. Algorithm 2 keeps half of g_m(k, c)
     where it equals g_{m+1}(k-l, c-l): the next window is one step down and to the right, so that both elements belong
     to the same pixel and are equal exactly if both windows have an edge, or none, or if the difference is zero there
-    (no rounding is involved). Of a 3 x 3 window only the centre has its neighbours inside both windows, so each pixel
+    (no rounding is involved). Of a 3 x 3 window only the center has its neighbors inside both windows, so each pixel
     gets its result from one window, and nothing has to be merged.
 
     What the paper leaves open, and what is done here:
@@ -87,9 +87,9 @@ def gradient_features(features: Tensor, threshold: float = 0.1, edge_side: str =
     if min(features.shape[-2:]) <= _WINDOW_PX:
         return torch.zeros_like(features)
     edge = _windows_with_edge(features.detach(), threshold, edge_side)
-    centre = features[..., 1:-2, 1:-2]
-    # Each difference for itself: twice the centre could overflow in half precision.
-    difference = (features[..., 2:-1, 1:-2] - centre) + (features[..., 1:-2, 2:-1] - centre)
+    center = features[..., 1:-2, 1:-2]
+    # Each difference for itself: twice the center could overflow in half precision.
+    difference = (features[..., 2:-1, 1:-2] - center) + (features[..., 1:-2, 2:-1] - center)
     kept = torch.where(edge[..., :-1, :-1] & edge[..., 1:, 1:], difference / 2, 0)
     return F.pad(kept, (1, 2, 1, 2))
 

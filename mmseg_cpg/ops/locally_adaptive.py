@@ -31,7 +31,7 @@ def locally_adaptive_loss(
     avg_factor: float | Tensor | None = None,
     reduction: str = 'mean',
 ) -> Tensor:
-    r"""Locally adaptive learning loss: cross-entropy of predictions that are pooled over neighbours of the same class.
+    r"""Locally adaptive learning loss: cross-entropy of predictions that are pooled over neighbors of the same class.
 
     .. math::
         f(p) = \frac{1}{\xi(p)} \sum_q \mu(p, q)\, \omega(p, q)\, x(q), \quad
@@ -50,7 +50,7 @@ def locally_adaptive_loss(
       standard score is not defined, would have no finite gradient. Their scores are 0.
     - The loss is the mean of Eq. 5 over the images ("we take one image as an input batch"), without those that have no
       valid pixel.
-    - Pixels outside the image do not exist, void pixels are neither centre nor neighbour: they count in none of the
+    - Pixels outside the image do not exist, void pixels are neither center nor neighbor: they count in none of the
       sums, :math:`\xi` and :math:`M_p`, and logits of void pixels have no influence, whatever they are.
     - The gradient is the true one of Eq. 2, 4 and 5, through the standard scores too. Eq. 7 and 8 as printed are not:
       Eq. 7 has the sum of all pixels' :math:`(L^S)^{k-1}` in place of the pixel's own, Eq. 8 lacks :math:`1/\xi`.
@@ -69,18 +69,17 @@ def locally_adaptive_loss(
     A batch without valid pixels has loss 0 and gradient 0. The gradient can be taken once.
 
     Args:
-        logits: (B, C, H, W) with C >= 3, float16, bfloat16, float32 or float64, any memory format. Never modified.
-            Computed with in float32 (float64 for float64), also under autocast.
-        label: (B, H, W), any integer dtype, class ids in [0, C) or ``ignore_index``.
+        logits: (B, C, H, W) with C >= 3, float16, bfloat16, float32 or float64, any memory format.
+        label: (B, H, W), integer, class indices in [0, C) or ``ignore_index``.
         ksize: Odd window size in [3, 11]; the paper uses 3, 5 and 7, with the best results for 5.
-        stride: Distance of the centres in rows and columns; the first is the top left pixel. The paper uses 1, and
+        stride: Distance of the centers in rows and columns; the first is the top left pixel. The paper uses 1, and
             more saves next to no time.
         power: Minkowski exponent k >= 1; the higher, the more the largest :math:`L^S` count. The paper uses 3.
         ignore_index: Id of void pixels in the label.
         weight: (B, H, W), >= 0, factor of each pixel's :math:`L^S` in Eq. 5; :math:`M_p` is counted unweighted.
         avg_factor: Divisor for ``'mean'`` in place of the number of images with valid pixels, number or scalar tensor
             >= 0. As in MMSegmentation the smallest is float32's eps.
-        reduction: ``'none'`` gives :math:`weight \cdot L^S` of each centre, without Eq. 5; ``'sum'`` the sum of Eq. 5
+        reduction: ``'none'`` gives :math:`weight \cdot L^S` of each center, without Eq. 5; ``'sum'`` the sum of Eq. 5
             over the images, ``'mean'`` their mean.
 
     Returns:

@@ -112,9 +112,9 @@ def rmi_loss(
     beside the logits is that of their gradient, twice.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation:
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation:
             the points are those of class 1. Never modified.
-        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
         preset: ``'official'`` or ``'paper'``.
         radius: R >= 1, side of the squares in pixels of the downsampled maps; 3 in paper and official code.
         pool_size: Side and stride of the pooling windows in place of the preset's; 1 leaves the maps as they are.
@@ -129,8 +129,7 @@ def rmi_loss(
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
-        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
-            values are checked by an asynchronous device assertion.
+        ValueError: An argument has a wrong shape or value.
 
     Example:
         >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)
@@ -221,7 +220,7 @@ def _log_det(scatter: Tensor, ridge: float) -> Tensor:
     With LL^T = I + K / xi, the lower right block of L is the Cholesky factor of the Schur complement of P's block,
     which is I + M / xi. Only the lower triangle of K is read, so that K is as good as symmetric.
 
-    The decomposition does not fail: K = X X^T of the centred points X is positive semidefinite, so the smallest
+    The decomposition does not fail: K = X X^T of the centered points X is positive semidefinite, so the smallest
     eigenvalue of I + K / xi is 1 but for rounding. An image of h x w points is summed over columns, then rows; entries
     of X are in [-1, 1] and their squares sum up to h w / 4 at most. So K is off by less than E = 2 d (h + w) u h w / 4
     in the 2-norm, u = 1.1e-16, and the decomposition adds less than (2 d)^2 u (xi + h w / 4) (Higham, "Accuracy and

@@ -1,4 +1,4 @@
-"""What an edge network learns from label maps: its input, its target and its loss."""
+"""Input, target and loss of an edge network, which learns from label maps."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def semantic_edges(label: Tensor, num_classes: int, *, ignore_index: int = 255) 
     """The semantic edges of a label: for each class the pixels where its one-hot map changes.
 
     A pixel may lie on edges of several classes, as is usual in semantic edge detection (Yu et al., "CASENet", 2017).
-    They are the boundary entries of :func:`~mmseg_cpg.ops.boundary_targets` for ksize 3, where the gradient of the
-    one-hot map is not 0: exact, none at the edge of the image, and none in the middle of a line that is one pixel wide.
-    Pixels with void in their 3 x 3 window are not counted: whether an edge is there is not known.
+    They are the boundary entries of :func:`~mmseg_cpg.ops.boundary_targets` for ksize 3, where the Sobel response of
+    the one-hot map is not 0: exact, none at the image border, and none in the middle of a line that is one pixel wide.
+    Pixels with void in their 3 x 3 window are not valid: whether they have an edge is unknown.
 
     Args:
-        label: (B, H, W), any integer dtype, class ids in [0, num_classes) or ``ignore_index``.
+        label: (B, H, W), integer, class indices in [0, num_classes) or ``ignore_index``.
         num_classes: C.
         ignore_index: Id of void pixels.
 
     Returns:
-        The edges, (B, C, H, W) bool, and the pixels that are counted, (B, H, W) bool. Edges are at counted pixels only.
+        The edges, (B, C, H, W) bool, and the valid pixels, (B, H, W) bool. Edges are at valid pixels only.
 
     Raises:
         TypeError, ValueError: As :func:`~mmseg_cpg.ops.boundary_targets`.
 
     Example:
-        >>> edges, counted = semantic_edges(torch.tensor([[[0, 0, 0, 1, 1, 255, 255]]]), num_classes=2)
-        >>> edges.int().tolist(), counted.int().tolist()
+        >>> edges, valid = semantic_edges(torch.tensor([[[0, 0, 0, 1, 1, 255, 255]]]), num_classes=2)
+        >>> edges.int().tolist(), valid.int().tolist()
         ([[[[0, 0, 1, 1, 0, 0, 0]], [[0, 0, 1, 1, 0, 0, 0]]]], [[[1, 1, 1, 1, 0, 0, 0]]])
     """
     label = check_label(label)
@@ -62,24 +62,24 @@ def semantic_edges(label: Tensor, num_classes: int, *, ignore_index: int = 255) 
     return edges, ~dilate(void_mask(label, ignore_index), EDGE_KSIZE)
 
 
-def balanced_bce(logits: Tensor, edges: Tensor, counted: Tensor) -> Tensor:
+def balanced_bce(logits: Tensor, edges: Tensor, valid: Tensor) -> Tensor:
     r"""Class-balanced binary cross-entropy: edges and non-edges weigh the same, however rare edges are.
 
     .. math:: L = \frac{1}{2} \Big( \frac{1}{|E|} \sum_{i \in E} -\log p_i
         + \frac{1}{|N|} \sum_{i \in N} -\log (1 - p_i) \Big)
 
-    with E the edge entries and N the others at counted pixels, of all classes and images of the batch together. It is
+    with E the edge entries and N the others at valid pixels, of all classes and images of the batch together. It is
     the balanced loss of HED (Xie & Tu 2015) up to a factor, which here does not depend on how rare edges are.
 
     Args:
         logits: (B, C, H, W), floating point.
-        edges: (B, C, H, W) bool, at counted pixels only.
-        counted: (B, H, W) bool.
+        edges: (B, C, H, W) bool, at valid pixels only.
+        valid: (B, H, W) bool.
 
     Returns:
         Scalar. A set without entries adds 0.
     """
     error = F.binary_cross_entropy_with_logits(logits, edges.to(logits.dtype), reduction='none')
-    others = counted[:, None] & ~edges
-    # torch.where, since what is not counted may be anything.
+    others = valid[:, None] & ~edges
+    # torch.where, since the error may be NaN elsewhere.
     return sum(torch.where(part, error, 0).sum() / part.sum().clamp(min=1) for part in (edges, others)) / 2

@@ -59,7 +59,7 @@ def semeda_loss(
     Source: the abstract of Chen, Dapogny & Cord, "SEMEDA: Enhancing segmentation precision with semantic edge aware
     loss", Pattern Recognition 108, 2020 (arXiv 1905.01892): inspired by perceptual losses, prediction and label are
     matched through a proxy network trained for semantic edge detection on the labels. More of the paper was not at
-    hand. So all else is chosen here: the network (convolutions with ReLU, no normalisation, at full resolution), which
+    hand. So all else is chosen here: the network (convolutions with ReLU, no normalization, at full resolution), which
     layers (all hidden ones, with equal weights), the distance (the mean square, as in the perceptual loss of Johnson et
     al. 2016), the softmax, the mean over pixels, the image's edge and void pixels. How large the loss is depends on how
     large the network's features are; ``tools/train_edge_network.py`` scales them to mean square 1 on labels.
@@ -74,23 +74,23 @@ def semeda_loss(
     cross-entropy's where there are few classes, or no GPU.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: P
-            is (1 - sigmoid, sigmoid), and the network is one for two classes. Never modified. Computed with in float32
-            (float64 for float64), also under autocast; on CUDA torch's settings for TF32 and determinism apply.
-        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: P
+            is (1 - sigmoid, sigmoid), and the network is one for two classes. On CUDA torch's settings for TF32 and
+            determinism apply.
+        label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
         network: (weight, bias) of the edge network's layers, see :func:`edge_features`; at least one. They get
             no gradient unless they require it.
         layers: Indices into ``network`` of the layers to compare, all by default.
         distance: ``'l2'`` (squared) or ``'l1'``.
         ignore_index: Id of void pixels in the label.
         weight: (B, H, W), factor of each pixel's e.
-        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. As in MMSegmentation
-            the smallest is float32's eps, so that 0 where nothing is counted gives 0.
+        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. Clamped to float32's
+            eps, as in MMSegmentation.
         reduction: ``'none'`` gives weight * e, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or
             ``avg_factor``.
 
     Returns:
-        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+        Scalar, or (B, H, W) for ``reduction='none'``.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.

@@ -1,7 +1,8 @@
-"""The squared difference of Sobel gradients at all pixels: the edge loss that people write by hand.
+"""The squared difference of Sobel responses at all pixels: a common ad-hoc edge loss.
 
 z: logits; P: their probabilities; T: one-hot label; S: the Sobel-like kernels (CPG paper, Eq. 8, 9); Ĝ = S * P and
-G = S * T: gradients. As S is linear, Ĝ - G = S * (P - T). Counted: pixels whose window holds no void.
+G = S * T: Sobel responses. As S is linear, the residual Ĝ - G is S * (P - T). Valid: pixels whose window has no
+void. Receptive: pixels in the window of a valid one.
 """
 
 from __future__ import annotations
@@ -32,45 +33,43 @@ def sobel_loss(
     avg_factor: float | Tensor | None = None,
     reduction: str = 'mean',
 ) -> Tensor:
-    r"""Squared difference of the Sobel gradients of prediction and label, at all pixels and classes.
+    r"""Squared difference of the Sobel responses of prediction and label, at all pixels and classes.
 
     .. math:: L = \frac{1}{N} \sum (Ĝ - G)^2, \quad Ĝ = S \star P, \quad G = S \star T
 
     with P = softmax(logits), T the one-hot label, S the two Sobel-like kernels and :math:`\star` cross-correlation with
     replicate padding (Eq. 5, 8, 9 of Shan & Jia, arXiv 2404.06704). Sums run over images, classes, both directions and
-    the counted pixels; N is the number of their terms. It is :func:`~mmseg_cpg.ops.cpg_loss` without its mask of
-    boundary entries (M = 1 in Eq. 14, 15), and what ``mse_loss(sobel(softmax(logits)), sobel(one_hot))`` gives.
+    the valid pixels; N is the number of their terms. It is :func:`~mmseg_cpg.ops.cpg_loss` without its mask of
+    boundary entries (M = 1 in Eq. 14, 15), and equals ``mse_loss(sobel(softmax(logits)), sobel(one_hot))``.
 
-    No paper defines it; these are our choices. A pixel is counted if its k x k window holds no void pixel, so that
-    logits of void pixels change nothing; void that lines every object leaves no boundary to learn from. At ksize 3 the
-    kernel is half of the usual Sobel kernel with 1 and 2, so that the loss is a quarter of one with that. The mean is
-    over all classes, most of which have no gradient at most pixels: the value is small, and falls with the number of
-    classes. NaN logits that have a part in the loss make it NaN. A batch of void pixels only has loss 0 and
-    gradient 0.
+    Not from a paper; defined here as follows. A pixel is valid if its k x k window has no void pixel, so
+    logits of void pixels do not affect the loss; void that outlines every object leaves no boundary to learn from. At
+    ksize 3 the kernel is half of the usual Sobel kernel with 1 and 2, so that the loss is a quarter of one with that.
+    The mean is over all classes, most of which have no gradient at most pixels: the value is small, and falls with the
+    number of classes. NaN logits that contribute make the loss NaN. A batch of void pixels only has loss 0 and gradient
+    0.
 
     Memory is that of the gradient, of one image's probabilities and of work on a few classes at a time.
     Differentiable once.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: P
-            is the sigmoid, and T = [label = 1]. Never modified. Computed with in float32 (float64 for float64), also
-            under autocast.
-        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: P
+            is the sigmoid, and T = [label = 1].
+        label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
         ksize: Odd kernel size in [3, 11].
         ignore_index: Id of void pixels in the label.
         weight: (B, H, W), factor of each pixel.
         class_weight: (C,), factor of each channel.
         avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot (Ĝ - G)^2` of each pixel, 0
-            where it is not counted, ``'sum'`` its sum, ``'mean'`` the sum over N (unweighted) or ``avg_factor``.
+            where it is not valid, ``'sum'`` its sum, ``'mean'`` the sum over N (unweighted) or ``avg_factor``.
 
     Returns:
-        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+        Scalar, or (B, H, W) for ``reduction='none'``.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
-        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
-            values are checked by an asynchronous device assertion.
+        ValueError: An argument has a wrong shape or value.
 
     Example:
         >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)
@@ -85,45 +84,43 @@ def sobel_loss(
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (num_classes,), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
-    counted = ~dilate(void, ksize)
-    error = _SquaredDifference.apply(logits, ids, counted, class_weight, ksize)
-    return reduce_error(
-        error, 2 * num_classes * counted.sum(), weight=weight, avg_factor=avg_factor, reduction=reduction
-    )
+    valid = ~dilate(void, ksize)
+    error = _SquaredDifference.apply(logits, ids, valid, class_weight, ksize)
+    return reduce_error(error, 2 * num_classes * valid.sum(), weight=weight, avg_factor=avg_factor, reduction=reduction)
 
 
 class _SquaredDifference(torch.autograd.Function):
     """(Ĝ - G)^2, weighted and summed over classes and directions: (B, H, W)."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, ids: Tensor, counted: Tensor, class_weight: Tensor | None, ksize: int) -> Tensor:
-        read = dilate(counted, ksize)
-        ctx.save_for_backward(logits, ids, counted, read, class_weight)
+    def forward(ctx, logits: Tensor, ids: Tensor, valid: Tensor, class_weight: Tensor | None, ksize: int) -> Tensor:
+        receptive = dilate(valid, ksize)
+        ctx.save_for_backward(logits, ids, valid, receptive, class_weight)
         ctx.ksize = ksize
         error = logits.new_zeros(ids.shape, dtype=compute_dtype(logits))
         for image, into in enumerate(error):
-            probability = probability_of_image(logits[image], read[image])
+            probability = probability_of_image(logits[image], receptive[image])
             for classes, x_gradient, y_gradient in _differences(probability, ids[image], ksize):
                 square = x_gradient.square_().add_(y_gradient.square_())
                 if class_weight is not None:
                     square *= class_weight[classes, None, None]
                 into += square.sum(0)
         error /= _denominator(ksize) ** 2
-        return error.masked_fill_(~counted, 0)
+        return error.masked_fill_(~valid, 0)
 
     @staticmethod
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         refuse_second_derivative('sobel_loss')
-        logits, ids, counted, read, class_weight = ctx.saved_tensors
+        logits, ids, valid, receptive, class_weight = ctx.saved_tensors
         ksize, factor = ctx.ksize, grad_output * (2 / _denominator(ctx.ksize) ** 2)
         grad_logits = torch.empty_like(logits, memory_format=torch.contiguous_format)
         for image, into in enumerate(grad_logits):
-            probability = probability_of_image(logits[image], read[image])
+            probability = probability_of_image(logits[image], receptive[image])
             grad = into if into.dtype == probability.dtype else torch.empty_like(probability)
             for classes, x_gradient, y_gradient in _differences(probability, ids[image], ksize):
                 scale = factor[image] if class_weight is None else factor[image] * class_weight[classes, None, None]
                 for gradient in (x_gradient, y_gradient):
-                    gradient.mul_(scale).masked_fill_(~counted[image], 0)
+                    gradient.mul_(scale).masked_fill_(~valid[image], 0)
                 grad[classes] = _adjoint(x_gradient, y_gradient, ksize)
             into.copy_(probability_backward_(grad, probability))
         return grad_logits, None, None, None, None

@@ -38,42 +38,39 @@ def cpg_loss(
     11), S the two Sobel-like kernels (Eq. 8, 9), :math:`\star` cross-correlation with replicate padding (Eq. 5) and
     M = [G != 0] (Eq. 13). Sums run over images, classes, both directions and pixels of the batch.
 
-    Different from the authors' published code: the boundary is decided in integers (in float32 the plain convolution
-    marks many surplus entries, see the README), and void pixels are excluded by default. A batch without boundary
-    entries, or of void pixels only, has loss 0 and gradient 0. NaN logits that a boundary window reads make the loss
-    NaN; elsewhere logits have no influence, whatever they are.
+    Unlike the authors' published code, it computes the boundary in integers (in float32 a plain convolution marks many
+    spurious entries) and excludes void pixels by default. NaN logits in a boundary window make the loss NaN; all other
+    logits do not affect the loss.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation:
-            P is the sigmoid, and only class 1 has boundary entries. Never modified. Computed with in float32 (float64
-            for float64), also under autocast.
-        label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation:
+            P is the sigmoid, and only class 1 has boundary entries.
+        label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
         ksize: Odd kernel size in [3, 11]; the paper uses 3, 5 and 7.
         ignore_index: Id of void pixels in the label.
-        ignore_policy: ``'exclude'`` drops the entries whose k x k window holds a void pixel: logits of void pixels
-            change nothing. ``'as_background'`` takes T = 0 at void pixels and drops entries at void pixels only, so
-            that edges appear around void regions, as in the authors' published code.
+        ignore_policy: ``'exclude'`` drops the entries whose k x k window has a void pixel: logits of void pixels
+            do not affect the loss. ``'as_background'`` sets T = 0 at void pixels and drops entries at void pixels only,
+            so that edges appear around void regions, as in the authors' published code.
         use_sigmoid: P = sigmoid(logits), class by class. Always so for C = 1.
         weight: (B, H, W), factor of each pixel.
         class_weight: (C,), factor of each channel.
-        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. As in MMSegmentation
-            the smallest is float32's eps, so that 0 where nothing is counted gives 0.
+        avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. Clamped to float32's
+            eps, as in MMSegmentation.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
-            pixel, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
-        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device; ``'sparse'`` then does not
-            look at the values of ``label`` again. ``'triton'`` finds the boundary as fast as it reads the label, and
-            does not use them.
+            pixel, ``'sum'`` its sum, ``'mean'`` the sum over N (which has no weights) or ``avg_factor``.
+        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device. Only ``'sparse'`` uses
+            them, and then does not read ``label``.
         implementation: ``'sparse'`` works on boundary pixels only, ``'dense'`` follows the equations line by line with
-            many times the memory, ``'triton'`` is for CUDA, without host synchronisation. ``'auto'`` is ``'triton'``
-            for float16, bfloat16 and float32 logits on CUDA if triton works there, else ``'sparse'``.
+            many times the memory, ``'triton'`` is for CUDA, without host synchronization. ``'auto'`` is ``'triton'``
+            for float16, bfloat16 and float32 logits on CUDA, else ``'sparse'``. On first use the Triton kernels are
+            compared with ``'sparse'``; if they fail, ``'auto'`` warns and uses ``'sparse'``, ``'triton'`` raises.
 
     Returns:
-        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+        Scalar, or (B, H, W) for ``reduction='none'``.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
-        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
-            values are checked by an asynchronous device assertion.
+        ValueError: An argument has a wrong shape or value.
 
     Example:
         >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)

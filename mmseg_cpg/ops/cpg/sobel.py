@@ -1,6 +1,6 @@
 """Sobel-like kernels (CPG paper, Eq. 8 and 9) as exact rational numbers.
 
-S_x, S_y: k x k kernels; u, v: column and row offset from the centre, in [-r, r] with r = (k - 1) / 2.
+S_x, S_y: k x k kernels; u, v: column and row offset from the center, in [-r, r] with r = (k - 1) / 2.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def check_ksize(ksize: int) -> int:
 
 @cache
 def sobel_numerators(ksize: int) -> tuple[tuple[tuple[int, ...], ...], int]:
-    """Integer numerators of S_x and the denominator that they share.
+    """Integer numerators of S_x and their common denominator.
 
-    S_x[v, u] = u / (u^2 + v^2), 0 at the centre (Eq. 8); S_y is its transpose (Eq. 9). ksize 3 gives the Sobel kernel
+    S_x[v, u] = u / (u^2 + v^2), 0 at the center (Eq. 8); S_y is its transpose (Eq. 9). ksize 3 gives the Sobel kernel
     times 1/2. The largest element is 1, so the denominator is also the largest numerator.
 
     Args:

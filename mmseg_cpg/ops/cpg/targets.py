@@ -130,15 +130,15 @@ def boundary_targets(
         label: (H, W) or (B, H, W), any integer dtype, class ids in [0, num_classes) or ``ignore_index``.
         ksize: Odd kernel size in [3, 11].
         ignore_index: Id of void pixels.
-        ignore_policy: ``'exclude'`` drops every entry whose k x k window holds a void pixel; ``'as_background'`` lets
-            T be zero at void pixels and drops entries at void pixels only, as the authors' published code does.
-        num_classes: Limit of the ids, for checking them.
+        ignore_policy: ``'exclude'`` drops every entry whose k x k window has a void pixel; ``'as_background'`` sets
+            T = 0 at void pixels and drops entries at void pixels only, as the authors' published code does.
+        num_classes: Upper limit of the ids.
 
     Returns:
-        The entries, on the label's device. A label without boundary gives zero entries.
+        The entries, on the label's device. A label without boundary has none.
 
     Raises:
-        TypeError: ``label`` is no integer tensor or array, ``ksize`` or ``ignore_index`` no int.
+        TypeError: ``label`` is not an integer tensor or array, ``ksize`` or ``ignore_index`` not an int.
         ValueError: Wrong number of dimensions, ``ksize`` or ``ignore_policy``, or an id out of range (on CUDA an
             asynchronous device assertion).
 

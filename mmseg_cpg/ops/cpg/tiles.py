@@ -1,7 +1,7 @@
 """Square tiles of an image batch, and the k x k correlation on them.
 
 Boundaries are thin and patchy. Cut out as small tiles with a halo, they become dense blocks on which the correlation is
-a handful of vector operations, far faster than gathering k x k neighbours for every boundary pixel.
+a handful of vector operations, far faster than gathering k x k neighbors for every boundary pixel.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ def correlate(patch: Tensor, ksize: int) -> Tensor:
         add_x_gradient(each, values, ksize)
         if patch.is_floating_point():
             # A NaN anywhere in the k x k window reaches the gradient, as it does in a convolution.
-            centre = values.narrow(1, ksize // 2, TILE_PX)
+            center = values.narrow(1, ksize // 2, TILE_PX)
             for y in range(ksize):
-                each.add_(centre.narrow(0, y, TILE_PX), alpha=0)
+                each.add_(center.narrow(0, y, TILE_PX), alpha=0)
     return gradient
 
 

@@ -20,10 +20,10 @@ from .options import CPGOptions
 from .sobel import sobel_numerators
 from .targets import BoundaryTargets
 
-# Enough to fill a GPU whatever the registers allow; also the number of scratch memories.
+# Enough to fill a GPU however many the registers allow. Each program has its own scratch memory.
 _PROGRAMS_PER_PROCESSOR = 8
-# Kernels that stream through memory, and those that go through classes: these wait for each other's threads most of
-# the time, so that many small programs are better than few fast ones.
+# The kernels that go through classes have threads that wait for each other most of the time: many small programs are
+# better than few large ones.
 STREAMING = dict(num_warps=8, num_stages=1)
 BY_CLASS = dict(num_warps=4, num_stages=1, maxnreg=96)
 
@@ -61,91 +61,163 @@ def _void_id(ignore_index: int) -> int:
 
 
 class _SquaredError(torch.autograd.Function):
+    """Error of each pixel, (B, H, W), and N."""
+
     @staticmethod
     def forward(
         ctx, logits: Tensor, label: Tensor, class_weight: Tensor | None, options: CPGOptions
     ) -> tuple[Tensor, Tensor]:
         batch, num_classes, height, width = logits.shape
-        radius = options.ksize // 2
+        radius, exclude = options.ksize // 2, options.ignore_policy == 'exclude'
         error = logits.new_empty(label.shape, dtype=torch.float32)
         if not error.numel():
             ctx.save_for_backward(logits)
-            count = torch.zeros((), dtype=torch.int64, device=logits.device)
-            ctx.mark_non_differentiable(count)
-            return error, count
+            num_entries = torch.zeros((), dtype=torch.int64, device=logits.device)
+            ctx.mark_non_differentiable(num_entries)
+            return error, num_entries
 
         def like_label(dtype: torch.dtype) -> Tensor:
             return torch.empty(label.shape, dtype=dtype, device=label.device)
 
         num_ids = max(num_classes, 2)
         ids = like_label(torch.int16 if num_ids <= 2**15 else torch.int32)
-        near, counted = like_label(torch.int8), like_label(torch.int8)
+        row_flags, valid = like_label(torch.int8), like_label(torch.int8)
         num_tiles = batch * -(-height // kernels.TILE_Y.value) * -(-width // kernels.TILE_X.value)
-        tiles, invalid = near.new_empty(num_tiles), near.new_empty(num_tiles)
-        # The sigmoid needs neither maximum nor sum, and the kernels read neither.
-        stats = (counted, counted) if options.use_sigmoid else [like_label(torch.float32) for _ in range(2)]
-        entries = torch.empty(num_tiles, dtype=torch.int32, device=label.device)
+        tile_flags, invalid = row_flags.new_empty(num_tiles), row_flags.new_empty(num_tiles)
+        # The sigmoid needs neither maximum nor sum; the kernels do not touch what is passed instead.
+        max_logit, inverse_sum = (
+            (valid, valid) if options.use_sigmoid else [like_label(torch.float32) for _ in range(2)]
+        )
+        num_entries = torch.empty(num_tiles, dtype=torch.int32, device=label.device)
         programs = _num_programs(num_tiles, logits.device)
-        scratch = entries.new_empty(programs * (_patch_size(radius) + _patch_size(0)))
-        size = (height, width)
+        scratch = num_entries.new_empty(programs * (_patch_size(radius) + _patch_size(0)))
+        size = dict(height=height, width=width)
         with _device_of(logits):
             kernels.scan_label_kernel[(num_tiles,)](
-                label, ids, near, invalid,
-                _void_id(options.ignore_index), num_ids, *size, *label.stride(),
-                radius, options.ignore_policy == 'exclude', **STREAMING,
-            )  # fmt: skip
+                label_ptr=label,
+                ids_ptr=ids,
+                row_flags_ptr=row_flags,
+                invalid_ptr=invalid,
+                ignore_index=_void_id(options.ignore_index),
+                num_classes=num_ids,
+                **size,
+                **_strides('label', label, 'byx'),
+                RADIUS=radius,
+                EXCLUDE=exclude,
+                **STREAMING,
+            )
             torch._assert_async((invalid == 0).all())
             kernels.softmax_kernel[(num_tiles,)](
-                logits, ids, near, counted, tiles, *stats,
-                num_classes, *size, *logits.stride(),
-                radius, options.ignore_policy == 'exclude', options.use_sigmoid, **STREAMING,
-            )  # fmt: skip
+                logits_ptr=logits,
+                ids_ptr=ids,
+                row_flags_ptr=row_flags,
+                valid_ptr=valid,
+                tile_flags_ptr=tile_flags,
+                max_logit_ptr=max_logit,
+                inverse_sum_ptr=inverse_sum,
+                num_classes=num_classes,
+                **size,
+                **_strides('logits', logits, 'bcyx'),
+                RADIUS=radius,
+                EXCLUDE=exclude,
+                SIGMOID=options.use_sigmoid,
+                **STREAMING,
+            )
             kernels.error_kernel[(programs,)](
-                logits, ids, counted, tiles, *stats, class_weight, error, entries, scratch,
-                num_tiles, *size, *logits.stride(), *_constants(options, num_classes, class_weight), **BY_CLASS,
-            )  # fmt: skip
-        ctx.save_for_backward(logits, ids, counted, tiles, *stats, class_weight)
+                logits_ptr=logits,
+                ids_ptr=ids,
+                valid_ptr=valid,
+                tile_flags_ptr=tile_flags,
+                max_logit_ptr=max_logit,
+                inverse_sum_ptr=inverse_sum,
+                class_weight_ptr=class_weight,
+                error_ptr=error,
+                num_entries_ptr=num_entries,
+                scratch_ptr=scratch,
+                num_tiles=num_tiles,
+                **size,
+                **_strides('logits', logits, 'bcyx'),
+                **_constants(options, num_classes, class_weight),
+                **BY_CLASS,
+            )
+        ctx.save_for_backward(logits, ids, valid, tile_flags, max_logit, inverse_sum, class_weight)
         ctx.options = options
-        count = entries.sum()
-        ctx.mark_non_differentiable(count)
-        return error, count
+        num_entries = num_entries.sum()
+        ctx.mark_non_differentiable(num_entries)
+        return error, num_entries
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor, _) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, grad_error: Tensor, _) -> tuple[Tensor, None, None, None]:
         refuse_second_derivative('the triton CPG loss', "; implementation='dense' can be differentiated twice")
         logits, *saved = ctx.saved_tensors
-        gradient = torch.empty_like(logits)
-        if not gradient.numel():
-            return gradient, None, None, None
-        ids, counted, tiles, *stats, class_weight = saved
+        grad_logits = torch.empty_like(logits)
+        if not grad_logits.numel():
+            return grad_logits, None, None, None
+        ids, valid, tile_flags, max_logit, inverse_sum, class_weight = saved
         options, num_classes, radius = ctx.options, logits.shape[1], ctx.options.ksize // 2
-        programs = _num_programs(len(tiles), logits.device)
+        num_tiles, device = len(tile_flags), logits.device
+        programs = _num_programs(num_tiles, device)
         scratch_size = programs * (_patch_size(2 * radius) + _patch_size(radius))
-        scratch = torch.empty(scratch_size, dtype=torch.int32, device=logits.device)
-        slots_size = programs * (2 * _patch_size(radius) + kernels.SLOTS.value * _patch_size(0))
-        slots = torch.empty(slots_size, dtype=torch.float32, device=logits.device)
-        shared = None if options.use_sigmoid else torch.empty_like(stats[0])
-        written = torch.zeros(len(tiles), num_classes, dtype=torch.int8, device=logits.device)
-        size = logits.shape[2:]
+        grad_scratch_size = programs * (2 * _patch_size(radius) + kernels.CACHED_CLASSES.value * _patch_size(0))
+        softmax_dot = None if options.use_sigmoid else torch.empty_like(max_logit)
+        class_done = torch.zeros(num_tiles, num_classes, dtype=torch.int8, device=device)
+        of_logits = dict(height=logits.shape[2], width=logits.shape[3], **_strides('logits', logits, 'bcyx'))
+        of_grad_logits = _strides('grad_logits', grad_logits, 'bcyx')
         with _device_of(logits):
             kernels.class_gradient_kernel[(programs,)](
-                logits, ids, counted, tiles, *stats, class_weight, grad_output,
-                _folded_numerators(options.ksize, logits.device), gradient, shared, written, scratch, slots,
-                len(tiles), num_classes, *size, *logits.stride(), *grad_output.stride(), *gradient.stride(),
-                *_constants(options, num_classes, class_weight), **BY_CLASS,
-            )  # fmt: skip
-            kernels.gradient_kernel[(len(tiles),)](
-                logits, tiles, *stats, shared, written, gradient,
-                num_classes, *size, *logits.stride(), *gradient.stride(), options.use_sigmoid, **STREAMING,
-            )  # fmt: skip
-        return gradient, None, None, None
+                logits_ptr=logits,
+                ids_ptr=ids,
+                valid_ptr=valid,
+                tile_flags_ptr=tile_flags,
+                max_logit_ptr=max_logit,
+                inverse_sum_ptr=inverse_sum,
+                class_weight_ptr=class_weight,
+                grad_error_ptr=grad_error,
+                border_weights_ptr=_border_weights(options.ksize, device),
+                grad_logits_ptr=grad_logits,
+                softmax_dot_ptr=softmax_dot,
+                class_done_ptr=class_done,
+                scratch_ptr=torch.empty(scratch_size, dtype=torch.int32, device=device),
+                grad_scratch_ptr=torch.empty(grad_scratch_size, dtype=torch.float32, device=device),
+                num_tiles=num_tiles,
+                num_classes=num_classes,
+                **of_logits,
+                **_strides('grad_error', grad_error, 'byx'),
+                **of_grad_logits,
+                **_constants(options, num_classes, class_weight),
+                **BY_CLASS,
+            )
+            kernels.gradient_kernel[(num_tiles,)](
+                logits_ptr=logits,
+                tile_flags_ptr=tile_flags,
+                max_logit_ptr=max_logit,
+                inverse_sum_ptr=inverse_sum,
+                softmax_dot_ptr=softmax_dot,
+                class_done_ptr=class_done,
+                grad_logits_ptr=grad_logits,
+                num_classes=num_classes,
+                **of_logits,
+                **of_grad_logits,
+                SIGMOID=options.use_sigmoid,
+                **STREAMING,
+            )
+        return grad_logits, None, None, None
 
 
-def _constants(options: CPGOptions, num_classes: int, class_weight: Tensor | None) -> tuple[int, int, bool, int, bool]:
-    """RADIUS, DENOMINATOR, SIGMOID, FIRST (the class of channel 0) and HAS_CLASS_WEIGHT of a kernel."""
-    denominator = sobel_numerators(options.ksize)[1]
-    first = int(num_classes == 1)
-    return options.ksize // 2, denominator, options.use_sigmoid, first, class_weight is not None
+def _strides(name: str, tensor: Tensor, axes: str) -> dict[str, int]:
+    """The strides of a tensor as a kernel's arguments."""
+    return {f'{name}_{axis}': stride for axis, stride in zip(axes, tensor.stride(), strict=True)}
+
+
+def _constants(options: CPGOptions, num_classes: int, class_weight: Tensor | None) -> dict[str, int | bool]:
+    """Compile-time arguments of the kernels that go through classes."""
+    return dict(
+        RADIUS=options.ksize // 2,
+        DENOMINATOR=sobel_numerators(options.ksize)[1],
+        SIGMOID=options.use_sigmoid,
+        FIRST=int(num_classes == 1),
+        HAS_CLASS_WEIGHT=class_weight is not None,
+    )
 
 
 def _patch_size(halo_px: int) -> int:
@@ -163,11 +235,11 @@ def _device_of(tensor: Tensor) -> AbstractContextManager:
 
 
 @cache
-def _folded_numerators(ksize: int, device: torch.device) -> Tensor:
+def _border_weights(ksize: int, device: torch.device) -> Tensor:
     """Weights of the transposed correlation at the image's borders, (4, 4, k, k) float32.
 
-    Replicate padding maps all offsets that lead beyond the border to it, so that there the kernel's numerators add up:
-    along y (first index) and x (second), for 0: a pixel off the border, 1: in the first line, 2: in the last, 3: both.
+    Replicate padding maps all offsets beyond the border to it, so the kernel's numerators add up there. First index
+    along y, second along x; 0: a pixel off the border, 1: in the first line, 2: in the last, 3: in both.
     """
     rows = np.array(sobel_numerators(ksize)[0], dtype=np.int64)
 

@@ -1,19 +1,37 @@
-"""Triton kernels of the CPG loss: from label and logits straight to the error of each pixel and the logits' gradient.
+r"""Triton kernels of the CPG loss: from label and logits straight to the error of each pixel and the logits' gradient.
 
-z: logits; P: their probabilities (Eq. 12); T: one-hot label; G, Ĝ: gradients of T and P times the kernels' denominator;
-M: boundary entries, where G is not 0 (Eq. 13). Five kernels, each of which reads what it needs once:
+Derivation
+    z: logits; P: softmax or sigmoid of z (Eq. 12); T: one-hot label; w: class weights; S: Sobel-like kernels with the
+    common denominator d (Eq. 8, 9); G = S * T and Ĝ = S * P (Eq. 5), times d: ``edge_true`` and ``edge_pred``; their
+    difference is the ``residual``. M = [G != 0] at valid pixels (Eq. 13). With g the gradient of the pixels' errors::
 
-1. ``scan_label_kernel``: label -> class ids (-1: void) and, of each pixel, what lies near it in its row.
-2. ``softmax_kernel``: what lies near it in its columns -> counted pixels, whose window holds an edge that the void
-   policy counts; the softmax's maximum and sum at every pixel that a window of theirs may read.
-3. ``error_kernel``: the error of each pixel and the number of its boundary entries (Eq. 14, 15).
-4. ``class_gradient_kernel``: the gradient of the logits of a tile's own classes, and what the softmax passes on to
-   the logits of all others.
-5. ``gradient_kernel``: the gradient of these others, zeros included.
+        error      = sum over c and directions of  w_c M (residual / d)^2        (Eq. 14)
+        dL/dĜ      = 2 g w_c M residual / d^2                                    ``grad_edge``
+        a = dL/dP  = transposed correlation of dL/dĜ with S                      ``grad_prob``
+        s          = sum over c of P_c a_c                                       ``softmax_dot``
+        dL/dz_c    = P_c (a_c - s), or P_c (1 - P_c) a_c for the sigmoid         ``grad_logits``
 
-Images are cut into tiles. Kernels 3 and 4 go through the classes of a tile one by one and pass P, and what the error's
-gradient is at its boundary entries, from thread to thread through a scratch memory of their own, which stays in the
-caches. Sums have a fixed order: results are the same in every run.
+    A class has a_c != 0 only in tiles with pixels of it within 2 r, r = (k - 1) / 2, since G = 0 elsewhere. Of all
+    other classes dL/dz_c = -P_c s is left, or 0 for the sigmoid.
+
+Kernels
+    1. ``scan_label_kernel``: label -> class ids; edges and void in the row of each pixel.
+    2. ``softmax_kernel``: those in its columns -> valid and receptive pixels; maximum and sum of the softmax at
+       the latter.
+    3. ``error_kernel``: error of each pixel and number of boundary entries (Eq. 14, 15).
+    4. ``class_gradient_kernel``: s, and dL/dz of the classes in each tile.
+    5. ``gradient_kernel``: dL/dz of all other classes, zeros included.
+
+Memory
+    Per pixel, kept for the backward: class id (2 or 4 bytes), valid (1), maximum and sum (8). Per pixel, temporary:
+    row flags (1) in the forward, s (4) in the backward. Images are cut into tiles of TILE_Y x TILE_X pixels, one thread
+    each. Kernels 3 and 4 run a fixed number of programs, each with scratch memory that stays in the caches: it carries
+    P and T of one class (a "patch": the tile and a halo) and dL/dĜ from thread to thread. The logits are read once by
+    kernel 2, near boundaries by 3 and 4, and where s != 0 by 5; the gradient is written once. Sums have a fixed order:
+    results are the same in every run.
+
+Pointers end in ``_ptr``. Integer arguments named after a tensor and an axis are its strides, as in ``logits_c``.
+Products with a stride are int64; pixel indices within an image are int32, which limits images to 2^31 pixels.
 """
 
 from __future__ import annotations
@@ -23,14 +41,15 @@ import triton.language as tl
 
 TILE_Y, TILE_X = tl.constexpr(8), tl.constexpr(32)
 BLOCK = tl.constexpr(TILE_Y.value * TILE_X.value)
-# Channels that are read at a time where all are.
+# Channels read at a time where all are read.
 CHANNELS = tl.constexpr(8)
-# Classes of a tile whose dL/dP is kept; that of further ones, in hardly any tile, is computed twice.
-SLOTS = tl.constexpr(8)
-NO_CATEGORY = tl.constexpr(2**31 - 1)
-# Bits of a pixel in scan_label_kernel, and of a tile in softmax_kernel.
-NEAR_EDGE, READ_EDGE, NEAR_VOID = tl.constexpr(1), tl.constexpr(2), tl.constexpr(4)
-IS_READ, IS_COUNTED = tl.constexpr(1), tl.constexpr(2)
+# Classes of a tile whose dL/dP is cached; few tiles have more.
+CACHED_CLASSES = tl.constexpr(8)
+NO_CLASS = tl.constexpr(2**31 - 1)
+# Flags of a pixel, see scan_label_kernel.
+EDGE_IN_WINDOW, EDGE_IN_REACH, VOID_IN_WINDOW = tl.constexpr(1), tl.constexpr(2), tl.constexpr(4)
+# Flags of a tile, see softmax_kernel.
+RECEPTIVE, VALID = tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
@@ -42,13 +61,13 @@ def _class_id(value, ignore_index, num_classes):
 
 @triton.jit
 def _is_edge(one, other, EXCLUDE: tl.constexpr):
-    # With 'exclude' a window with a void pixel counts for nothing, so neither do edges of void.
+    # With 'exclude' a window with a void pixel is not valid, so edges of void do not matter.
     return (one != other) & (one >= 0) & (other >= 0) if EXCLUDE else one != other
 
 
 @triton.jit
 def _tile_origin(tile, height, width):
-    """Image, and row and column of the first pixel."""
+    """Image, and row and column of the first pixel, of a tile."""
     columns = tl.cdiv(width, TILE_X)
     rows = tl.cdiv(height, TILE_Y)
     line = tile // columns
@@ -57,7 +76,7 @@ def _tile_origin(tile, height, width):
 
 @triton.jit
 def _tile_pixels(top, left, height, width):
-    """Row and column of each pixel of a tile, and whether the image has it."""
+    """Row and column of each pixel of a tile, and whether it is inside the image."""
     lane = tl.arange(0, BLOCK)
     y = top + lane // TILE_X
     x = left + lane % TILE_X
@@ -66,17 +85,29 @@ def _tile_pixels(top, left, height, width):
 
 @triton.jit
 def scan_label_kernel(
-    label, ids, near, invalid,
+    label_ptr, ids_ptr, row_flags_ptr, invalid_ptr,
     ignore_index, num_classes, height, width, label_b, label_y, label_x,
     RADIUS: tl.constexpr, EXCLUDE: tl.constexpr,
 ):  # fmt: skip
+    """Class ids of the label, and what its rows say about edges and void near each pixel.
+
+    One program per tile. An edge lies between a pixel and its right or lower neighbor. A pixel is valid if an edge is
+    in its k x k window, which reaches RADIUS = r pixels; it is receptive if a valid pixel is that near, so if an edge
+    is at most 2 r away. This kernel looks along rows, ``softmax_kernel`` along columns.
+
+    Args:
+        label_ptr: In, (B, H, W) integer with strides ``label_*``.
+        ids_ptr: Out, (B, H, W) int16 or int32, class ids, -1 for void and invalid ids.
+        row_flags_ptr: Out, (B, H, W) int8, EDGE_IN_WINDOW, EDGE_IN_REACH and VOID_IN_WINDOW of the pixel's row.
+        invalid_ptr: Out, (tiles,) int8, whether the tile has an id that is neither a class nor ``ignore_index``.
+    """
     tile = tl.program_id(0)
     image, top, left = _tile_origin(tile, height, width)
     y, x, inside = _tile_pixels(top, left, height, width)
     pixel = image * height * width + y * width + x
-    row = label + image * label_b + y.to(tl.int64) * label_y
-    below = label + image * label_b + tl.minimum(y + 1, height - 1).to(tl.int64) * label_y
-    bits = tl.zeros([BLOCK], tl.int32)
+    row = label_ptr + image * label_b + y.to(tl.int64) * label_y
+    below = label_ptr + image * label_b + tl.minimum(y + 1, height - 1).to(tl.int64) * label_y
+    flags = tl.zeros([BLOCK], tl.int32)
     first = tl.maximum(x - 2 * RADIUS, 0).to(tl.int64) * label_x
     right = _class_id(tl.load(row + first, mask=inside, other=0), ignore_index, num_classes)
     for offset in tl.static_range(-2 * RADIUS, 2 * RADIUS + 1):
@@ -86,313 +117,367 @@ def scan_label_kernel(
         right = _class_id(tl.load(row + after, mask=inside, other=0), ignore_index, num_classes)
         under = _class_id(tl.load(below + column, mask=inside, other=0), ignore_index, num_classes)
         is_edge = _is_edge(here, right, EXCLUDE) | _is_edge(here, under, EXCLUDE)
-        bits |= tl.where(is_edge, READ_EDGE, 0)
+        flags |= tl.where(is_edge, EDGE_IN_REACH, 0)
         if offset >= -RADIUS and offset <= RADIUS:
-            bits |= tl.where(is_edge, NEAR_EDGE, 0) | tl.where(here < 0, NEAR_VOID, 0)
-    own = tl.load(row + x.to(tl.int64) * label_x, mask=inside, other=0).to(tl.int64)
-    own_id = _class_id(own, ignore_index, num_classes)
-    tl.store(ids + pixel, own_id.to(ids.dtype.element_ty), mask=inside)
-    tl.store(near + pixel, bits.to(tl.int8), mask=inside)
-    is_invalid = inside & (own_id < 0) & (own != ignore_index)
-    tl.store(invalid + tile, tl.max(is_invalid.to(tl.int8), 0))
+            flags |= tl.where(is_edge, EDGE_IN_WINDOW, 0) | tl.where(here < 0, VOID_IN_WINDOW, 0)
+    own_label = tl.load(row + x.to(tl.int64) * label_x, mask=inside, other=0).to(tl.int64)
+    own_id = _class_id(own_label, ignore_index, num_classes)
+    tl.store(ids_ptr + pixel, own_id.to(ids_ptr.dtype.element_ty), mask=inside)
+    tl.store(row_flags_ptr + pixel, flags.to(tl.int8), mask=inside)
+    is_invalid = inside & (own_id < 0) & (own_label != ignore_index)
+    tl.store(invalid_ptr + tile, tl.max(is_invalid.to(tl.int8), 0))
 
 
 @triton.jit
 def softmax_kernel(
-    logits, ids, near, counted, tiles, highest, inverse_sum,
-    num_classes, height, width, stride_b, stride_c, stride_y, stride_x,
+    logits_ptr, ids_ptr, row_flags_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr,
+    num_classes, height, width, logits_b, logits_c, logits_y, logits_x,
     RADIUS: tl.constexpr, EXCLUDE: tl.constexpr, SIGMOID: tl.constexpr,
 ):  # fmt: skip
+    """Valid and receptive pixels, and the softmax's maximum and sum at receptive pixels.
+
+    One program per tile.
+
+    Args:
+        logits_ptr: In, (B, C, H, W) with strides ``logits_*``.
+        ids_ptr, row_flags_ptr: In, from ``scan_label_kernel``.
+        valid_ptr: Out, (B, H, W) int8, 1 at pixels whose window has an edge and which the void policy keeps.
+        tile_flags_ptr: Out, (tiles,) int8, whether the tile has RECEPTIVE and VALID pixels.
+        max_logit_ptr, inverse_sum_ptr: Out, (B, H, W) float32, max(z) and 1 / sum(exp(z - max(z))) at receptive pixels;
+            not written elsewhere, nor with SIGMOID.
+    """
     tile = tl.program_id(0)
     image, top, left = _tile_origin(tile, height, width)
     y, x, inside = _tile_pixels(top, left, height, width)
     pixel = image * height * width + y * width + x
-    bits = tl.zeros([BLOCK], tl.int32)
+    flags = tl.zeros([BLOCK], tl.int32)
     for offset in tl.static_range(-2 * RADIUS, 2 * RADIUS + 1):
         row = tl.minimum(tl.maximum(y + offset, 0), height - 1)
-        found = tl.load(near + image * height * width + row * width + x, mask=inside, other=0).to(tl.int32)
-        bits |= found if offset >= -RADIUS and offset <= RADIUS else found & READ_EDGE
+        found = tl.load(row_flags_ptr + image * height * width + row * width + x, mask=inside, other=0).to(tl.int32)
+        flags |= found if offset >= -RADIUS and offset <= RADIUS else found & EDGE_IN_REACH
     if EXCLUDE:
-        is_counted = (bits & (NEAR_EDGE | NEAR_VOID)) == NEAR_EDGE
+        is_valid = (flags & (EDGE_IN_WINDOW | VOID_IN_WINDOW)) == EDGE_IN_WINDOW
     else:
-        is_counted = ((bits & NEAR_EDGE) != 0) & (tl.load(ids + pixel, mask=inside, other=-1) >= 0)
-    is_read = (bits & READ_EDGE) != 0
-    tl.store(counted + pixel, is_counted.to(tl.int8), mask=inside)
-    flags = tl.where(is_read, IS_READ, 0) | tl.where(is_counted, IS_COUNTED, 0)
-    tile_is_read = tl.max(flags & IS_READ, 0)
-    tl.store(tiles + tile, (tile_is_read | tl.max(flags & IS_COUNTED, 0)).to(tl.int8))
+        is_valid = ((flags & EDGE_IN_WINDOW) != 0) & (tl.load(ids_ptr + pixel, mask=inside, other=-1) >= 0)
+    is_receptive = (flags & EDGE_IN_REACH) != 0
+    tl.store(valid_ptr + pixel, is_valid.to(tl.int8), mask=inside)
+    flags = tl.where(is_receptive, RECEPTIVE, 0) | tl.where(is_valid, VALID, 0)
+    tile_is_receptive = tl.max(flags & RECEPTIVE, 0)
+    tl.store(tile_flags_ptr + tile, (tile_is_receptive | tl.max(flags & VALID, 0)).to(tl.int8))
     if not SIGMOID:
-        if tile_is_read != 0:
-            own = image * stride_b + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
-            top_logit = tl.full([BLOCK], float('-inf'), tl.float32)
+        if tile_is_receptive != 0:
+            own = image * logits_b + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
+            max_logit = tl.full([BLOCK], float('-inf'), tl.float32)
             total = tl.zeros([BLOCK], tl.float32)
             start = 0
             while start < num_classes:
                 channel = start + tl.arange(0, CHANNELS)
                 z = tl.load(
-                    logits + channel.to(tl.int64)[:, None] * stride_c + own[None, :],
-                    mask=(channel < num_classes)[:, None] & is_read[None, :],
+                    logits_ptr + channel.to(tl.int64)[:, None] * logits_c + own[None, :],
+                    mask=(channel < num_classes)[:, None] & is_receptive[None, :],
                     other=float('-inf'),
                 ).to(tl.float32)
-                higher = tl.maximum(top_logit, tl.max(z, 0))
+                higher = tl.maximum(max_logit, tl.max(z, 0))
                 base = tl.where(higher == float('-inf'), 0.0, higher)
-                total = total * tl.exp(top_logit - base) + tl.sum(tl.exp(z - base[None, :]), 0)
-                # NaN is not passed on by max, but by total.
-                top_logit = higher
+                total = total * tl.exp(max_logit - base) + tl.sum(tl.exp(z - base[None, :]), 0)
+                # max drops a NaN, total keeps it.
+                max_logit = higher
                 start += CHANNELS
-            tl.store(highest + pixel, tl.where(top_logit == float('-inf'), 0.0, top_logit), mask=is_read)
-            tl.store(inverse_sum + pixel, 1 / total, mask=is_read)
+            tl.store(max_logit_ptr + pixel, tl.where(max_logit == float('-inf'), 0.0, max_logit), mask=is_receptive)
+            tl.store(inverse_sum_ptr + pixel, 1 / total, mask=is_receptive)
 
 
 @triton.jit
-def _next_category(ids, category, top, left, height, width, HALO: tl.constexpr):
-    """The lowest class above ``category`` in a tile and its halo, or NO_CATEGORY. ``ids``: of the tile's image."""
+def _next_class(ids_ptr, class_index, top, left, height, width, HALO: tl.constexpr):
+    """The lowest class above ``class_index`` in a tile and its halo, or NO_CLASS. ``ids_ptr``: of the image."""
     WIDTH: tl.constexpr = TILE_X + 2 * HALO
     SIZE: tl.constexpr = (TILE_Y + 2 * HALO) * WIDTH
-    lowest = tl.full([BLOCK], NO_CATEGORY, tl.int32)
+    lowest = tl.full([BLOCK], NO_CLASS, tl.int32)
     start = 0
     while start < SIZE:
-        place = tl.minimum(start + tl.arange(0, BLOCK), SIZE - 1)
-        y = tl.minimum(tl.maximum(top - HALO + place // WIDTH, 0), height - 1)
-        x = tl.minimum(tl.maximum(left - HALO + place % WIDTH, 0), width - 1)
-        found = tl.load(ids + y * width + x).to(tl.int32)
-        lowest = tl.minimum(lowest, tl.where(found > category, found, NO_CATEGORY))
+        position = tl.minimum(start + tl.arange(0, BLOCK), SIZE - 1)
+        y = tl.minimum(tl.maximum(top - HALO + position // WIDTH, 0), height - 1)
+        x = tl.minimum(tl.maximum(left - HALO + position % WIDTH, 0), width - 1)
+        found = tl.load(ids_ptr + y * width + x).to(tl.int32)
+        lowest = tl.minimum(lowest, tl.where(found > class_index, found, NO_CLASS))
         start += BLOCK
     return tl.min(lowest, 0)
 
 
 @triton.jit
-def _probability(z, highest, inverse_sum, pixel, mask, SIGMOID: tl.constexpr):
+def _probability(z, max_logit_ptr, inverse_sum_ptr, pixel, mask, SIGMOID: tl.constexpr):
+    """P of logits ``z`` at flat pixel indices ``pixel``."""
     if SIGMOID:
         probability = 1 / (1 + tl.exp(-z))
     else:
-        top_logit = tl.load(highest + pixel, mask=mask, other=0)
-        probability = tl.exp(z - top_logit) * tl.load(inverse_sum + pixel, mask=mask, other=0)
+        max_logit = tl.load(max_logit_ptr + pixel, mask=mask, other=0)
+        probability = tl.exp(z - max_logit) * tl.load(inverse_sum_ptr + pixel, mask=mask, other=0)
     return probability
 
 
 @triton.jit
-def _store_probability(
-    patch, plane, ids, highest, inverse_sum, category,
-    top, left, height, width, stride_y, stride_x, HALO: tl.constexpr, SIGMOID: tl.constexpr,
+def _store_patch(
+    patch_ptr, plane_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_index,
+    top, left, height, width, logits_y, logits_x, HALO: tl.constexpr, SIGMOID: tl.constexpr,
 ):  # fmt: skip
-    """Write P and T of a class in a tile and its halo, with replicate padding (Eq. 5), to the scratch memory.
+    """Write P and T of a class in a tile and its halo, with replicate padding (Eq. 5), to scratch memory.
 
-    The sign bit, which a probability does not need, holds T. ``plane``: logits of the tile's image and class; ``ids``,
-    ``highest``, ``inverse_sum``: of the tile's image.
+    P has no sign, so its sign bit stores T.
+
+    Args:
+        patch_ptr: Out, (TILE_Y + 2 HALO, TILE_X + 2 HALO) int32.
+        plane_ptr: In, logits of the tile's image and class.
+        ids_ptr, max_logit_ptr, inverse_sum_ptr: In, those of the tile's image.
     """
     WIDTH: tl.constexpr = TILE_X + 2 * HALO
     SIZE: tl.constexpr = (TILE_Y + 2 * HALO) * WIDTH
     start = 0
     while start < SIZE:
-        place = start + tl.arange(0, BLOCK)
-        inside = place < SIZE
-        y = tl.minimum(tl.maximum(top - HALO + place // WIDTH, 0), height - 1)
-        x = tl.minimum(tl.maximum(left - HALO + place % WIDTH, 0), width - 1)
+        position = start + tl.arange(0, BLOCK)
+        inside = position < SIZE
+        y = tl.minimum(tl.maximum(top - HALO + position // WIDTH, 0), height - 1)
+        x = tl.minimum(tl.maximum(left - HALO + position % WIDTH, 0), width - 1)
         pixel = y * width + x
-        z = tl.load(plane + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x, mask=inside, other=0)
-        probability = _probability(z.to(tl.float32), highest, inverse_sum, pixel, inside, SIGMOID)
-        bits = probability.to(tl.int32, bitcast=True) & 0x7FFFFFFF
-        is_class = tl.load(ids + pixel, mask=inside, other=-1) == category
-        tl.store(patch + place, tl.where(is_class, bits | -0x80000000, bits), mask=inside)
+        z = tl.load(plane_ptr + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x, mask=inside, other=0)
+        probability = _probability(z.to(tl.float32), max_logit_ptr, inverse_sum_ptr, pixel, inside, SIGMOID)
+        packed = probability.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+        is_class = tl.load(ids_ptr + pixel, mask=inside, other=-1) == class_index
+        tl.store(patch_ptr + position, tl.where(is_class, packed | -0x80000000, packed), mask=inside)
         start += BLOCK
 
 
 @triton.jit
-def _list_counted(places, counted, top, left, height, width, HALO: tl.constexpr):
-    """Write the places of counted pixels in a tile and its halo to the scratch memory; return how many there are."""
+def _list_valid(positions_ptr, valid_ptr, top, left, height, width, HALO: tl.constexpr):
+    """Write the positions of valid pixels in a tile and its halo to scratch memory; return their number."""
     WIDTH: tl.constexpr = TILE_X + 2 * HALO
     SIZE: tl.constexpr = (TILE_Y + 2 * HALO) * WIDTH
     length = 0
     start = 0
     while start < SIZE:
-        place = start + tl.arange(0, BLOCK)
-        y = top - HALO + place // WIDTH
-        x = left - HALO + place % WIDTH
-        inside = (place < SIZE) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        is_counted = tl.load(counted + y * width + x, mask=inside, other=0).to(tl.int32)
-        tl.store(places + length + tl.cumsum(is_counted, 0) - 1, place, mask=is_counted != 0)
-        length += tl.sum(is_counted, 0)
+        position = start + tl.arange(0, BLOCK)
+        y = top - HALO + position // WIDTH
+        x = left - HALO + position % WIDTH
+        inside = (position < SIZE) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        is_valid = tl.load(valid_ptr + y * width + x, mask=inside, other=0).to(tl.int32)
+        tl.store(positions_ptr + length + tl.cumsum(is_valid, 0) - 1, position, mask=is_valid != 0)
+        length += tl.sum(is_valid, 0)
         start += BLOCK
     return length
 
 
 @triton.jit
-def _differences(patch, y, x, WIDTH: tl.constexpr, RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr):
-    """G and Ĝ - G of x and y where the k x k window of ``patch`` begins at rows ``y`` and columns ``x``."""
-    true_x = tl.zeros([BLOCK], tl.int32)
-    true_y = tl.zeros([BLOCK], tl.int32)
-    error_x = tl.zeros([BLOCK], tl.float32)
-    error_y = tl.zeros([BLOCK], tl.float32)
+def _residuals(patch_ptr, y, x, WIDTH: tl.constexpr, RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr):
+    """Numerators of G and Ĝ - G, in x and y, for k x k windows with their first pixel at rows ``y``, columns ``x``."""
+    edge_true_x = tl.zeros([BLOCK], tl.int32)
+    edge_true_y = tl.zeros([BLOCK], tl.int32)
+    residual_x = tl.zeros([BLOCK], tl.float32)
+    residual_y = tl.zeros([BLOCK], tl.float32)
     # Pointers that differ by constants share one address register.
-    centre = patch + (y + RADIUS) * WIDTH + x + RADIUS
+    center_ptr = patch_ptr + (y + RADIUS) * WIDTH + x + RADIUS
     for v in tl.static_range(-RADIUS, RADIUS + 1):
         for u in tl.static_range(-RADIUS, RADIUS + 1):
-            # Weights of 0 stay in: a NaN anywhere in the window reaches the error, as it does in a convolution.
+            # Weights of 0 stay in: a NaN anywhere in the window must reach the residual, as in a convolution.
             weight_x = DENOMINATOR * u // max(u * u + v * v, 1)
             weight_y = DENOMINATOR * v // max(u * u + v * v, 1)
-            bits = tl.load(centre + (v * WIDTH + u))
-            true = (bits < 0).to(tl.int32)
-            error = (bits & 0x7FFFFFFF).to(tl.float32, bitcast=True) - true.to(tl.float32)
-            true_x += weight_x * true
-            true_y += weight_y * true
-            error_x += weight_x * error
-            error_y += weight_y * error
-    return true_x, true_y, error_x, error_y
+            packed = tl.load(center_ptr + (v * WIDTH + u))
+            true = (packed < 0).to(tl.int32)
+            residual = (packed & 0x7FFFFFFF).to(tl.float32, bitcast=True) - true.to(tl.float32)
+            edge_true_x += weight_x * true
+            edge_true_y += weight_y * true
+            residual_x += weight_x * residual
+            residual_y += weight_y * residual
+    return edge_true_x, edge_true_y, residual_x, residual_y
 
 
 @triton.jit
 def error_kernel(
-    logits, ids, counted, tiles, highest, inverse_sum, class_weight, error, entries, scratch,
-    num_tiles, height, width, stride_b, stride_c, stride_y, stride_x,
+    logits_ptr, ids_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr,
+    error_ptr, num_entries_ptr, scratch_ptr,
+    num_tiles, height, width, logits_b, logits_c, logits_y, logits_x,
     RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr, FIRST: tl.constexpr,
     HAS_CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
+    """Error of each pixel (Eq. 14) and number of boundary entries of each tile.
+
+    A fixed number of programs, each of which takes every n-th tile and goes through its classes.
+
+    Args:
+        logits_ptr: In, (B, C, H, W) with strides ``logits_*``.
+        ids_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr: In, from the kernels before.
+        class_weight_ptr: In, (C,) float32; not read unless HAS_CLASS_WEIGHT.
+        error_ptr: Out, (B, H, W) float32, 0 at pixels without entries.
+        num_entries_ptr: Out, (tiles,) int32.
+        scratch_ptr: Scratch, int32: of each program a patch (halo r), then the positions of valid pixels (no halo).
+        FIRST: Class of channel 0: 1 for a single channel, else 0.
+    """
     WIDTH: tl.constexpr = TILE_X + 2 * RADIUS
     PATCH: tl.constexpr = (TILE_Y + 2 * RADIUS) * WIDTH
-    patch = scratch + tl.program_id(0).to(tl.int64) * (PATCH + BLOCK)
-    places = patch + PATCH
+    patch_ptr = scratch_ptr + tl.program_id(0).to(tl.int64) * (PATCH + BLOCK)
+    positions_ptr = patch_ptr + PATCH
     lane = tl.arange(0, BLOCK)
     tile = tl.program_id(0)
     while tile < num_tiles:
         image, top, left = _tile_origin(tile, height, width)
         first = image * height * width
         y, x, inside = _tile_pixels(top, left, height, width)
-        tl.store(error + first + y * width + x, 0.0, mask=inside)
+        tl.store(error_ptr + first + y * width + x, 0.0, mask=inside)
         number = tl.zeros([BLOCK], tl.int32)
-        if (tl.load(tiles + tile) & IS_COUNTED) != 0:
-            length = _list_counted(places, counted + first, top, left, height, width, 0)
-            category = _next_category(ids + first, FIRST - 1, top, left, height, width, RADIUS)
-            while category != NO_CATEGORY:
-                channel = (category - FIRST).to(tl.int64)
-                _store_probability(
-                    patch, logits + image * stride_b + channel * stride_c, ids + first, highest + first,
-                    inverse_sum + first, category, top, left, height, width, stride_y, stride_x, RADIUS, SIGMOID,
+        if (tl.load(tile_flags_ptr + tile) & VALID) != 0:
+            length = _list_valid(positions_ptr, valid_ptr + first, top, left, height, width, 0)
+            class_index = _next_class(ids_ptr + first, FIRST - 1, top, left, height, width, RADIUS)
+            while class_index != NO_CLASS:
+                channel = (class_index - FIRST).to(tl.int64)
+                _store_patch(
+                    patch_ptr, logits_ptr + image * logits_b + channel * logits_c, ids_ptr + first,
+                    max_logit_ptr + first, inverse_sum_ptr + first, class_index,
+                    top, left, height, width, logits_y, logits_x, RADIUS, SIGMOID,
                 )  # fmt: skip
                 weight = 1.0
                 if HAS_CLASS_WEIGHT:
-                    weight = tl.load(class_weight + channel)
+                    weight = tl.load(class_weight_ptr + channel)
                 tl.debug_barrier()
                 start = 0
                 while start < length:
-                    listed = start + lane < length
-                    place = tl.load(places + start + lane, mask=listed, other=0)
-                    y = place // TILE_X
-                    x = place % TILE_X
-                    true_x, true_y, error_x, error_y = _differences(patch, y, x, WIDTH, RADIUS, DENOMINATOR)
-                    is_x = listed & (true_x != 0)
-                    is_y = listed & (true_y != 0)
-                    error_x = tl.where(is_x, error_x / DENOMINATOR, 0)
-                    error_y = tl.where(is_y, error_y / DENOMINATOR, 0)
-                    # The same thread has the same place for every class.
-                    pixel = error + first + (top + y) * width + left + x
-                    before = tl.load(pixel, mask=listed, other=0)
-                    tl.store(pixel, before + weight * (error_x * error_x + error_y * error_y), mask=listed)
+                    is_listed = start + lane < length
+                    position = tl.load(positions_ptr + start + lane, mask=is_listed, other=0)
+                    y = position // TILE_X
+                    x = position % TILE_X
+                    true_x, true_y, residual_x, residual_y = _residuals(patch_ptr, y, x, WIDTH, RADIUS, DENOMINATOR)
+                    is_x = is_listed & (true_x != 0)
+                    is_y = is_listed & (true_y != 0)
+                    residual_x = tl.where(is_x, residual_x / DENOMINATOR, 0)
+                    residual_y = tl.where(is_y, residual_y / DENOMINATOR, 0)
+                    # Each thread has the same positions for every class, so the sum needs no synchronization.
+                    pixel = error_ptr + first + (top + y) * width + left + x
+                    before = tl.load(pixel, mask=is_listed, other=0)
+                    square = residual_x * residual_x + residual_y * residual_y
+                    tl.store(pixel, before + weight * square, mask=is_listed)
                     number += is_x.to(tl.int32) + is_y.to(tl.int32)
                     start += BLOCK
                 tl.debug_barrier()
-                category = _next_category(ids + first, category, top, left, height, width, RADIUS)
-        tl.store(entries + tile, tl.sum(number, 0))
+                class_index = _next_class(ids_ptr + first, class_index, top, left, height, width, RADIUS)
+        tl.store(num_entries_ptr + tile, tl.sum(number, 0))
         tile += tl.num_programs(0)
 
 
 @triton.jit
-def _adjoint(at_x, at_y, RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr):
-    """Transpose of the correlation at the pixels of a tile: dL/dP from the gradients dL/dĜ around them."""
+def _adjoint(grad_edge_x_ptr, grad_edge_y_ptr, RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr):
+    """Transposed correlation at the pixels of a tile: dL/dP from the dL/dĜ around them."""
     WIDTH: tl.constexpr = TILE_X + 2 * RADIUS
     lane = tl.arange(0, BLOCK)
-    place = (lane // TILE_X + RADIUS) * WIDTH + lane % TILE_X + RADIUS
+    position = (lane // TILE_X + RADIUS) * WIDTH + lane % TILE_X + RADIUS
     total = tl.zeros([BLOCK], tl.float32)
-    from_x = at_x + place
-    from_y = at_y + place
+    source_x_ptr = grad_edge_x_ptr + position
+    source_y_ptr = grad_edge_y_ptr + position
     for v in tl.static_range(-RADIUS, RADIUS + 1):
         for u in tl.static_range(-RADIUS, RADIUS + 1):
-            total += DENOMINATOR * u // max(u * u + v * v, 1) * tl.load(from_x + (-v * WIDTH - u))
-            total += DENOMINATOR * v // max(u * u + v * v, 1) * tl.load(from_y + (-v * WIDTH - u))
+            total += DENOMINATOR * u // max(u * u + v * v, 1) * tl.load(source_x_ptr + (-v * WIDTH - u))
+            total += DENOMINATOR * v // max(u * u + v * v, 1) * tl.load(source_y_ptr + (-v * WIDTH - u))
     return total
 
 
 @triton.jit
-def _folded_adjoint(at_x, at_y, y, x, height, width, folded, RADIUS: tl.constexpr):
-    """The same where pixels may lie on the image's border, which replicate padding reads several times.
+def _adjoint_at_border(grad_edge_x_ptr, grad_edge_y_ptr, y, x, height, width, border_weights_ptr, RADIUS: tl.constexpr):
+    """The same at the image's border, whose pixels replicate padding reads several times.
 
-    ``folded`` holds what the weights of these times add up to.
+    ``border_weights_ptr`` has the sums of the weights with which it does, see ``_border_weights``.
     """
     WIDTH: tl.constexpr = TILE_X + 2 * RADIUS
     KSIZE: tl.constexpr = 2 * RADIUS + 1
     lane = tl.arange(0, BLOCK)
-    place = (lane // TILE_X + RADIUS) * WIDTH + lane % TILE_X + RADIUS
+    position = (lane // TILE_X + RADIUS) * WIDTH + lane % TILE_X + RADIUS
     mode_y = (y == 0).to(tl.int32) + 2 * (y == height - 1).to(tl.int32)
     mode_x = (x == 0).to(tl.int32) + 2 * (x == width - 1).to(tl.int32)
-    folded_x = folded + (mode_y * 4 + mode_x) * KSIZE * KSIZE
-    folded_y = folded + (mode_x * 4 + mode_y) * KSIZE * KSIZE
+    weights_x_ptr = border_weights_ptr + (mode_y * 4 + mode_x) * KSIZE * KSIZE
+    weights_y_ptr = border_weights_ptr + (mode_x * 4 + mode_y) * KSIZE * KSIZE
     total = tl.zeros([BLOCK], tl.float32)
     tap = 0
     while tap < KSIZE * KSIZE:
         v = tap // KSIZE
         u = tap % KSIZE
-        source = place - (v - RADIUS) * WIDTH - (u - RADIUS)
-        total += tl.load(folded_x + v * KSIZE + u) * tl.load(at_x + source)
-        total += tl.load(folded_y + u * KSIZE + v) * tl.load(at_y + source)
+        source = position - (v - RADIUS) * WIDTH - (u - RADIUS)
+        total += tl.load(weights_x_ptr + v * KSIZE + u) * tl.load(grad_edge_x_ptr + source)
+        total += tl.load(weights_y_ptr + u * KSIZE + v) * tl.load(grad_edge_y_ptr + source)
         tap += 1
     return total
 
 
 @triton.jit
-def _probability_gradient(
-    patch, places, length, at_x, at_y, plane, ids, highest, inverse_sum, weight, grad_output, folded,
-    category, top, left, height, width, stride_y, stride_x, output_y, output_x,
+def _grad_probability(
+    patch_ptr, positions_ptr, length, grad_edge_x_ptr, grad_edge_y_ptr, plane_ptr, ids_ptr,
+    max_logit_ptr, inverse_sum_ptr, weight, grad_error_ptr, border_weights_ptr,
+    class_index, top, left, height, width, logits_y, logits_x, grad_error_y, grad_error_x,
     RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr,
 ):  # fmt: skip
-    """dL/dP of a class at the pixels of a tile."""
+    """dL/dP of a class at the pixels of a tile; see ``class_gradient_kernel`` for the arguments."""
     WIDTH: tl.constexpr = TILE_X + 2 * RADIUS
-    _store_probability(
-        patch, plane, ids, highest, inverse_sum, category,
-        top, left, height, width, stride_y, stride_x, 2 * RADIUS, SIGMOID,
+    _store_patch(
+        patch_ptr, plane_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_index,
+        top, left, height, width, logits_y, logits_x, 2 * RADIUS, SIGMOID,
     )  # fmt: skip
     tl.debug_barrier()
     lane = tl.arange(0, BLOCK)
     start = 0
     while start < length:
-        listed = start + lane < length
-        place = tl.load(places + start + lane, mask=listed, other=0)
-        y = place // WIDTH
-        x = place % WIDTH
-        true_x, true_y, error_x, error_y = _differences(patch, y, x, WIDTH + 2 * RADIUS, RADIUS, DENOMINATOR)
-        row = (top - RADIUS + y).to(tl.int64) * output_y
-        column = (left - RADIUS + x).to(tl.int64) * output_x
-        upstream = tl.load(grad_output + row + column, mask=listed, other=0)
+        is_listed = start + lane < length
+        position = tl.load(positions_ptr + start + lane, mask=is_listed, other=0)
+        y = position // WIDTH
+        x = position % WIDTH
+        true_x, true_y, residual_x, residual_y = _residuals(patch_ptr, y, x, WIDTH + 2 * RADIUS, RADIUS, DENOMINATOR)
+        row = (top - RADIUS + y).to(tl.int64) * grad_error_y
+        column = (left - RADIUS + x).to(tl.int64) * grad_error_x
+        upstream = tl.load(grad_error_ptr + row + column, mask=is_listed, other=0)
         upstream *= weight * (2.0 / (DENOMINATOR * DENOMINATOR))
-        tl.store(at_x + place, tl.where(true_x != 0, upstream * error_x, 0), mask=listed)
-        tl.store(at_y + place, tl.where(true_y != 0, upstream * error_y, 0), mask=listed)
+        tl.store(grad_edge_x_ptr + position, tl.where(true_x != 0, upstream * residual_x, 0), mask=is_listed)
+        tl.store(grad_edge_y_ptr + position, tl.where(true_y != 0, upstream * residual_y, 0), mask=is_listed)
         start += BLOCK
     tl.debug_barrier()
     if (top == 0) | (left == 0) | (top + TILE_Y >= height) | (left + TILE_X >= width):
-        total = _folded_adjoint(
-            at_x, at_y, top + lane // TILE_X, left + lane % TILE_X, height, width, folded, RADIUS
+        total = _adjoint_at_border(
+            grad_edge_x_ptr, grad_edge_y_ptr, top + lane // TILE_X, left + lane % TILE_X, height, width,
+            border_weights_ptr, RADIUS,
         )  # fmt: skip
     else:
-        total = _adjoint(at_x, at_y, RADIUS, DENOMINATOR)
+        total = _adjoint(grad_edge_x_ptr, grad_edge_y_ptr, RADIUS, DENOMINATOR)
     return total
 
 
 @triton.jit
 def class_gradient_kernel(
-    logits, ids, counted, tiles, highest, inverse_sum, class_weight, grad_output, folded,
-    gradient, shared, written, scratch, slots,
-    num_tiles, num_classes, height, width, stride_b, stride_c, stride_y, stride_x,
-    output_b, output_y, output_x, gradient_b, gradient_c, gradient_y, gradient_x,
+    logits_ptr, ids_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr,
+    grad_error_ptr, border_weights_ptr, grad_logits_ptr, softmax_dot_ptr, class_done_ptr, scratch_ptr, grad_scratch_ptr,
+    num_tiles, num_classes, height, width, logits_b, logits_c, logits_y, logits_x,
+    grad_error_b, grad_error_y, grad_error_x, grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x,
     RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr, FIRST: tl.constexpr,
     HAS_CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
+    """Gradient of the logits of each tile's own classes, and the term that the softmax passes on to all others.
+
+    A fixed number of programs, each of which takes every n-th tile. With the softmax it goes through the tile's classes
+    twice: s = sum(P a) first, then dL/dz = P (a - s), where a = dL/dP is cached for the first CACHED_CLASSES classes
+    and recomputed for the others. With the sigmoid dL/dz = P (1 - P) a needs no sum.
+
+    Args:
+        logits_ptr: In, (B, C, H, W) with strides ``logits_*``.
+        ids_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr: In, from the kernels before.
+        class_weight_ptr: In, (C,) float32; not read unless HAS_CLASS_WEIGHT.
+        grad_error_ptr: In, (B, H, W) float32 with strides ``grad_error_*``: dL/d(error of the pixel).
+        border_weights_ptr: In, (4, 4, k, k) float32, see ``_border_weights``.
+        grad_logits_ptr: Out, (B, C, H, W) with strides ``grad_logits_*``; only channels of the tile's classes.
+        softmax_dot_ptr: Out, (B, H, W) float32, s; not written with SIGMOID.
+        class_done_ptr: Out, (tiles, C) int8, 1 for the channels written; 0 before.
+        scratch_ptr: Scratch, int32: of each program a patch (halo 2 r), then the positions of valid pixels (halo r).
+        grad_scratch_ptr: Scratch, float32: of each program dL/dĜ in x and in y (halo r), then the cache of a.
+        FIRST: Class of channel 0: 1 for a single channel, else 0.
+    """
     PATCH: tl.constexpr = (TILE_Y + 4 * RADIUS) * (TILE_X + 4 * RADIUS)
     LISTED: tl.constexpr = (TILE_Y + 2 * RADIUS) * (TILE_X + 2 * RADIUS)
     program = tl.program_id(0).to(tl.int64)
-    patch = scratch + program * (PATCH + LISTED)
-    places = patch + PATCH
-    at_x = slots + program * (2 * LISTED + SLOTS * BLOCK)
-    at_y = at_x + LISTED
-    kept = at_y + LISTED
+    patch_ptr = scratch_ptr + program * (PATCH + LISTED)
+    positions_ptr = patch_ptr + PATCH
+    grad_edge_x_ptr = grad_scratch_ptr + program * (2 * LISTED + CACHED_CLASSES * BLOCK)
+    grad_edge_y_ptr = grad_edge_x_ptr + LISTED
+    grad_cache_ptr = grad_edge_y_ptr + LISTED
     lane = tl.arange(0, BLOCK)
     tile = tl.program_id(0)
     while tile < num_tiles:
@@ -402,90 +487,104 @@ def class_gradient_kernel(
         pixel = y * width + x
         total = tl.zeros([BLOCK], tl.float32)
         length = 0
-        if (tl.load(tiles + tile) & IS_READ) != 0:
-            length = _list_counted(places, counted + first, top, left, height, width, RADIUS)
+        if (tl.load(tile_flags_ptr + tile) & RECEPTIVE) != 0:
+            length = _list_valid(positions_ptr, valid_ptr + first, top, left, height, width, RADIUS)
             start = 0
             while start < 2 * LISTED:
-                tl.store(at_x + start + lane, 0.0, mask=start + lane < 2 * LISTED)
+                tl.store(grad_edge_x_ptr + start + lane, 0.0, mask=start + lane < 2 * LISTED)
                 start += BLOCK
             tl.debug_barrier()
-        # First dL/dP of each class and their sum, then the gradient.
+        # First dL/dP of each class and the sum, then the gradient.
         step = 0
         while (step < 2) & (length != 0):
-            slot = 0
-            category = _next_category(ids + first, FIRST - 1, top, left, height, width, 2 * RADIUS)
-            while category != NO_CATEGORY:
-                channel = (category - FIRST).to(tl.int64)
-                plane = logits + image * stride_b + channel * stride_c
-                if (step == 0) | (slot >= SLOTS):
+            class_rank = 0
+            class_index = _next_class(ids_ptr + first, FIRST - 1, top, left, height, width, 2 * RADIUS)
+            while class_index != NO_CLASS:
+                channel = (class_index - FIRST).to(tl.int64)
+                plane_ptr = logits_ptr + image * logits_b + channel * logits_c
+                if (step == 0) | (class_rank >= CACHED_CLASSES):
                     weight = 1.0
                     if HAS_CLASS_WEIGHT:
-                        weight = tl.load(class_weight + channel)
-                    along = _probability_gradient(
-                        patch, places, length, at_x, at_y, plane, ids + first, highest + first, inverse_sum + first,
-                        weight, grad_output + image * output_b, folded, category,
-                        top, left, height, width, stride_y, stride_x, output_y, output_x,
+                        weight = tl.load(class_weight_ptr + channel)
+                    grad_prob = _grad_probability(
+                        patch_ptr, positions_ptr, length, grad_edge_x_ptr, grad_edge_y_ptr, plane_ptr,
+                        ids_ptr + first, max_logit_ptr + first, inverse_sum_ptr + first, weight,
+                        grad_error_ptr + image * grad_error_b, border_weights_ptr, class_index,
+                        top, left, height, width, logits_y, logits_x, grad_error_y, grad_error_x,
                         RADIUS, DENOMINATOR, SIGMOID,
                     )  # fmt: skip
                 else:
-                    along = tl.load(kept + slot * BLOCK + lane)
-                # P is not read, and may be anything, where the gradient is 0 whatever it is.
-                reads = inside & ((along != 0) | (total != 0))
-                z = tl.load(plane + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x, mask=reads, other=0)
-                z = z.to(tl.float32)
-                probability = _probability(z, highest + first, inverse_sum + first, pixel, reads, SIGMOID)
+                    grad_prob = tl.load(grad_cache_ptr + class_rank * BLOCK + lane)
+                # Skip the load where the gradient is 0 regardless of P.
+                needs_logit = inside & ((grad_prob != 0) | (total != 0))
+                logit_ptr = plane_ptr + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
+                z = tl.load(logit_ptr, mask=needs_logit, other=0).to(tl.float32)
+                probability = _probability(
+                    z, max_logit_ptr + first, inverse_sum_ptr + first, pixel, needs_logit, SIGMOID
+                )
                 if step == 0:
-                    if slot < SLOTS:
-                        tl.store(kept + slot * BLOCK + lane, along)
+                    if class_rank < CACHED_CLASSES:
+                        tl.store(grad_cache_ptr + class_rank * BLOCK + lane, grad_prob)
                     if not SIGMOID:
-                        total += tl.where(inside & (along != 0), probability * along, 0)
+                        total += tl.where(inside & (grad_prob != 0), probability * grad_prob, 0)
                 else:
                     factor = 1 - probability if SIGMOID else 1.0
-                    value = tl.where(reads, probability * factor * (along - total), 0)
+                    value = tl.where(needs_logit, probability * factor * (grad_prob - total), 0)
                     tl.store(
-                        gradient + image * gradient_b + channel * gradient_c
-                        + y.to(tl.int64) * gradient_y + x.to(tl.int64) * gradient_x,
-                        value.to(gradient.dtype.element_ty), mask=inside,
+                        grad_logits_ptr + image * grad_logits_b + channel * grad_logits_c
+                        + y.to(tl.int64) * grad_logits_y + x.to(tl.int64) * grad_logits_x,
+                        value.to(grad_logits_ptr.dtype.element_ty), mask=inside,
                     )  # fmt: skip
-                    tl.store(written + tile.to(tl.int64) * num_classes + channel, 1)
-                slot += 1
-                category = _next_category(ids + first, category, top, left, height, width, 2 * RADIUS)
+                    tl.store(class_done_ptr + tile.to(tl.int64) * num_classes + channel, 1)
+                class_rank += 1
+                class_index = _next_class(ids_ptr + first, class_index, top, left, height, width, 2 * RADIUS)
             step += 1
         if not SIGMOID:
-            tl.store(shared + first + pixel, total, mask=inside)
+            tl.store(softmax_dot_ptr + first + pixel, total, mask=inside)
         tl.debug_barrier()
         tile += tl.num_programs(0)
 
 
 @triton.jit
 def gradient_kernel(
-    logits, tiles, highest, inverse_sum, shared, written, gradient,
-    num_classes, height, width, stride_b, stride_c, stride_y, stride_x,
-    gradient_b, gradient_c, gradient_y, gradient_x, SIGMOID: tl.constexpr,
+    logits_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, softmax_dot_ptr, class_done_ptr, grad_logits_ptr,
+    num_classes, height, width, logits_b, logits_c, logits_y, logits_x,
+    grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x, SIGMOID: tl.constexpr,
 ):  # fmt: skip
+    """Gradient of all channels that ``class_gradient_kernel`` has not written, dL/dz = -P s, zeros included.
+
+    One program per tile.
+
+    Args:
+        logits_ptr: In, (B, C, H, W) with strides ``logits_*``.
+        tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, softmax_dot_ptr, class_done_ptr: In, from the kernels before.
+        grad_logits_ptr: Out, (B, C, H, W) with strides ``grad_logits_*``.
+    """
     tile = tl.program_id(0).to(tl.int64)
     image, top, left = _tile_origin(tl.program_id(0), height, width)
     y, x, inside = _tile_pixels(top, left, height, width)
     pixel = image * height * width + y * width + x
     total = tl.zeros([BLOCK], tl.float32)
     if not SIGMOID:
-        if (tl.load(tiles + tile) & IS_READ) != 0:
-            total = tl.load(shared + pixel, mask=inside, other=0)
-    own = logits + image * stride_b + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
-    out = gradient + image * gradient_b + y.to(tl.int64) * gradient_y + x.to(tl.int64) * gradient_x
-    reads = total != 0
-    some_read = tl.max(reads.to(tl.int32), 0)
+        if (tl.load(tile_flags_ptr + tile) & RECEPTIVE) != 0:
+            total = tl.load(softmax_dot_ptr + pixel, mask=inside, other=0)
+    own_ptr = logits_ptr + image * logits_b + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
+    out_ptr = grad_logits_ptr + image * grad_logits_b + y.to(tl.int64) * grad_logits_y + x.to(tl.int64) * grad_logits_x
+    needs_logit = total != 0
+    some_need_logit = tl.max(needs_logit.to(tl.int32), 0)
     start = 0
     while start < num_classes:
         channel = (start + tl.arange(0, CHANNELS)).to(tl.int64)
         value = tl.zeros([CHANNELS, BLOCK], tl.float32)
-        left_out = tl.load(written + tile * num_classes + channel, mask=channel < num_classes, other=1) == 0
+        is_left = tl.load(class_done_ptr + tile * num_classes + channel, mask=channel < num_classes, other=1) == 0
         if not SIGMOID:
-            if some_read != 0:
-                read = left_out[:, None] & reads[None, :]
-                z = tl.load(own[None, :] + channel[:, None] * stride_c, mask=read, other=0).to(tl.float32)
-                probability = _probability(z, highest, inverse_sum, pixel[None, :], reads[None, :], SIGMOID)
-                value = tl.where(read, -probability * total[None, :], 0)
-        value = value.to(gradient.dtype.element_ty)
-        tl.store(out[None, :] + channel[:, None] * gradient_c, value, mask=left_out[:, None] & inside[None, :])
+            if some_need_logit != 0:
+                mask = is_left[:, None] & needs_logit[None, :]
+                z = tl.load(own_ptr[None, :] + channel[:, None] * logits_c, mask=mask, other=0).to(tl.float32)
+                probability = _probability(
+                    z, max_logit_ptr, inverse_sum_ptr, pixel[None, :], needs_logit[None, :], SIGMOID
+                )
+                value = tl.where(mask, -probability * total[None, :], 0)
+        value = value.to(grad_logits_ptr.dtype.element_ty)
+        tl.store(out_ptr[None, :] + channel[:, None] * grad_logits_c, value, mask=is_left[:, None] & inside[None, :])
         start += CHANNELS

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import mmseg_cpg
 from mmseg_cpg.models.losses.base import SegmentationLoss
-from mmseg_cpg.ops import _dtypes
+from mmseg_cpg.ops import _common
 from tests.inputs import WithoutFloat64, blobs, random_logits
 from tests.models.losses.tiny_edge_network import tiny_edge_network
 
@@ -416,7 +416,7 @@ def test_devices_without_float64(loss, dtype, monkeypatch):
     label = label_of_blobs()
     logits = logits_for(label).detach().to(dtype)
     expected = value_and_gradient(loss, logits.clone().requires_grad_(), label)
-    monkeypatch.setattr(_dtypes, 'has_float64', lambda device: False)
+    monkeypatch.setattr(_common, 'has_float64', lambda device: False)
     logits = logits.as_subclass(WithoutFloat64).requires_grad_()
     found = value_and_gradient(loss, logits, label.as_subclass(WithoutFloat64))
     assert all(torch.equal(*map(torch.Tensor.cpu, pair)) for pair in zip(found, expected, strict=True))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_cpg.ops import _dtypes, cpg_loss
+from mmseg_cpg.ops import _common, cpg_loss
 from mmseg_cpg.ops.cpg.dense import probability_gradient
 from tests.inputs import WithoutFloat64, blobs, random_logits
 from tests.oracles import cpg_loss as oracle
@@ -30,7 +30,7 @@ def test_devices_without_float64(ksize, monkeypatch):
     label = blobs((2, 20, 17), 4, void=0.02)
     logits = random_logits(label, 4, scale=2.0, seed=1).detach()
     expected = cpg_loss(logits, label, ksize, implementation='dense')
-    monkeypatch.setattr(_dtypes, 'has_float64', lambda device: False)
+    monkeypatch.setattr(_common, 'has_float64', lambda device: False)
     inputs = logits.as_subclass(WithoutFloat64), label.as_subclass(WithoutFloat64)
     assert torch.equal(cpg_loss(*inputs, ksize, implementation='dense').cpu(), expected)
 
