@@ -126,7 +126,7 @@ class CPGLoss(PrecomputableLoss):
             if length >= _EMPTY_BATCHES_BEFORE_WARNING:
                 self._warned_empty = True
                 warnings.warn(
-                    f'CPGLoss found no boundary in {length} batches in a row and was 0. Where void pixels line every '
-                    "object, ignore_policy='exclude' leaves none; ignore_policy='as_background' keeps edges.",
+                    f'CPGLoss was 0 for {length} consecutive batches (no boundary pixels). If void outlines objects '
+                    "or takes the place of a class, ignore_policy='as_background' keeps its edges.",
                     stacklevel=2,
                 )

@@ -43,7 +43,7 @@ def test_warns_once_after_100_batches_without_boundary():
         loss(LOGITS, LABEL)  # starts counting anew
         for _ in range(99):
             loss(LOGITS, empty)
-    with pytest.warns(UserWarning, match="no boundary in 100 batches .*ignore_policy='as_background'"):
+    with pytest.warns(UserWarning, match="0 for 100 consecutive .*no boundary.*ignore_policy='as_background'"):
         loss(LOGITS, empty)
     with warnings.catch_warnings():
         warnings.simplefilter('error')

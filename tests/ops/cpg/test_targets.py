@@ -212,5 +212,5 @@ def test_stacked_targets_are_those_of_the_batch(label, ksize, ignore_policy):
     ],
 )
 def test_targets_made_differently_are_not_stacked(targets):
-    with pytest.raises(ValueError, match='made with one'):
+    with pytest.raises(ValueError, match='have the same'):
         stack_targets(targets)
