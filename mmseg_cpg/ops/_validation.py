@@ -1,4 +1,4 @@
-"""Checks that all losses make of their arguments, with messages that name the value and what was expected."""
+"""Checks of arguments, with messages that name the value and what was expected."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from ._common import compute_dtype
 
 REDUCTIONS = ('none', 'mean', 'sum')
 LOGITS_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# All others, unsigned with 16 bits or more, have hardly any operation in torch.
+# torch supports hardly any operation on the others, unsigned with 16 bits or more.
 _PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_label(label: np.ndarray | Tensor) -> Tensor:
-    """Return ``label`` as an integer tensor, or raise TypeError."""
+    """Return ``label`` as an integer tensor, int64 for uint16, uint32 and uint64, or raise TypeError or ValueError."""
     if isinstance(label, np.ndarray) and label.dtype.kind in 'iu':
-        # torch takes no foreign byte order or negative strides, and warns of read-only arrays.
-        label = torch.from_numpy(np.require(label, label.dtype.newbyteorder('='), ('C', 'W')))
+        # torch refuses foreign byte order and negative strides, and warns of read-only arrays.
+        label = np.require(label, label.dtype.newbyteorder('='), ('C', 'W'))
+        # An axis of length 1 may keep a negative stride.
+        label = torch.from_numpy(label.copy() if min(label.strides, default=0) < 0 else label)
     if not isinstance(label, (np.ndarray, Tensor)):
         raise TypeError(f'label must be a torch.Tensor or numpy.ndarray, got {type(label).__name__}')
     if isinstance(label, np.ndarray) or label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
         raise TypeError(f'label must have an integer dtype, got {label.dtype}')
-    return label if label.dtype in _PLAIN_DTYPES else label.long()
+    if label.dtype in _PLAIN_DTYPES:
+        return label
+    if label.dtype == torch.uint64 and label.device.type == 'cpu' and label.numel() and label.long().min() < 0:
+        raise ValueError(f'label must be below 2^63, got {label.long().min().item() + 2**64}')
+    return label.long()
 
 
 def check_int(name: str, value: int, lowest: float = -math.inf) -> int:

@@ -79,6 +79,20 @@ def test_numpy_and_every_integer_dtype_agree_to_the_bit(dtype):
             assert torch.equal(getattr(actual, name), getattr(expected, name))
 
 
+@pytest.mark.parametrize('axis', [0, 1, (0, 1)])
+def test_flipped_numpy_label_with_one_row(axis):
+    label = np.array([[0, 0, 0, 1, 1]])
+    flipped = np.flip(label, axis)
+    expected = boundary_targets(torch.from_numpy(flipped.copy()), 3)
+    assert torch.equal(boundary_targets(flipped, 3).pixel, expected.pixel)
+
+
+def test_uint64_id_that_int64_cannot_represent():
+    label = np.array([[0, 1, 2**64 - 2]], dtype=np.uint64)
+    with pytest.raises(ValueError, match=f'got {2**64 - 2}$'):
+        boundary_targets(label, 3)
+
+
 def test_batch_is_its_images_one_after_another():
     label = torch.randint(0, 3, (3, 21, 17), generator=torch.Generator().manual_seed(1))
     batch = boundary_targets(label, 3)
