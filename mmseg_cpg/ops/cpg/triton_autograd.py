@@ -40,12 +40,8 @@ def triton_squared_error(
     Differentiable once. Between forward and backward it keeps 11 bytes per pixel in addition to the logits (13 with
     more than 2^15 classes): the class ids, which pixels are valid, and the softmax's maximum and sum.
 
-    Args:
-        logits: float16, bfloat16 or float32, H W < 2^31.
-        label: An invalid id on CUDA is void until the device assertion is met.
-        options: See the protocol.
-        class_weight: See the protocol.
-        targets: Ignored.
+    Logits must be float16, bfloat16 or float32, with H W < 2^31. On CUDA an invalid id is treated as void until the
+    device assertion is raised.
     """
     refuse_transforms('the triton CPG loss', "; implementation='dense' can be")
     if label.device.type == 'cpu':  # Triton's interpreter; on CUDA the kernel checks the ids
