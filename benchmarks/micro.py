@@ -1,6 +1,6 @@
 """The speed claims in the comments of ``mmseg_cpg/ops``, each as a pair: the plain form, and the one that is used.
 
-    python benchmarks/micro.py        prints the ratio of the medians, plain over used, and the 20 to 80 % range
+    python -m benchmarks.micro        prints the ratio of the medians, plain over used, and the 20 to 80 % range
 
 A ratio near 1 says that the plain form can take its place. Both forms run in turn, on the CPU, on sizes of one
 1024 x 2048 label; that their results are equal is checked first.
