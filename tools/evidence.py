@@ -58,7 +58,8 @@ def main(argv=None):
             run(DATASETS[args.dataset], args.jobs, Record(args.csv))
         else:
             rows = Record(RECORD).rows()
-            draw_plots(rows, RECORD.parent)
+            for name, figure in draw_plots(rows).items():
+                figure.savefig(RECORD.parent / f'{name}.png')
             write_page(rows, PAGE)
 
 

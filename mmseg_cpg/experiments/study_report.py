@@ -24,14 +24,24 @@ BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
 
 def results(rows):
     """All that the record says, as Markdown."""
-    tables = [status(rows)]
-    for dataset in DATASETS.values():
-        tables.append(tuning_table(rows, dataset))
+    pictures = draw_plots(rows)
+    parts = [_section(status(rows))]
+    for key, dataset in DATASETS.items():
+        parts += [_section(tuning_table(rows, dataset)), *_picture(pictures, f'{key}_weights', 'Scores over weights')]
         comparison = compare_seeds(rows, dataset)
         if comparison is not None:
-            tables += [comparison.table(), differences_table(rows, dataset), class_table(rows, dataset)]
-        tables.append(convergence_table(rows, dataset))
-    return '\n'.join(table.markdown().replace('## ', '### ', 1) for table in tables if table is not None)
+            parts += [_section(comparison.table()), *_picture(pictures, f'{key}_seeds', 'Differences from CE')]
+            parts += map(_section, (differences_table(rows, dataset), class_table(rows, dataset)))
+        parts.append(_section(convergence_table(rows, dataset)))
+    return '\n'.join(filter(None, parts))
+
+
+def _section(table):
+    return table and table.markdown().replace('## ', '### ', 1)
+
+
+def _picture(pictures, name, text):
+    return [f'![{text}](evidence/{name}.png)\n'] if name in pictures else []
 
 
 def write_page(rows, path):
@@ -41,16 +51,18 @@ def write_page(rows, path):
     write_atomically(path, f'{head}{BEGIN}\n\n{results(rows)}\n{END}{tail}')
 
 
-def draw_plots(rows, folder):
-    """Draw the weights of each data set that has some, and its comparison over seeds once it has one."""
+def draw_plots(rows):
+    """Draw the weights of each data set that has some, and its comparison over seeds once it has one.
+
+    Returns:
+        dict[str, Figure]: By the name of their files.
+    """
+    figures = {}
     for key, dataset in DATASETS.items():
-        figure = draw_weights(rows, dataset)
-        if figure is not None:
-            figure.savefig(folder / f'{key}_weights.png')
+        figures[f'{key}_weights'] = draw_weights(rows, dataset)
         comparison = compare_seeds(rows, dataset)
-        figure = comparison and draw_comparison(comparison)
-        if figure is not None:
-            figure.savefig(folder / f'{key}_seeds.png')
+        figures[f'{key}_seeds'] = comparison and draw_comparison(comparison)
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def draw_weights(rows, dataset):

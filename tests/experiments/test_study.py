@@ -113,8 +113,9 @@ def test_the_report_of_a_full_record(tmp_path):
     # Six trainings: (60 + ... + 64 + 49.5) / 6
     assert '1600: 58.92, 2400: 59.92' in text
     assert text.index('pole') < text.index('sky')
-    draw_plots(rows, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {'camvid_weights.png', 'camvid_seeds.png'}
+    assert draw_plots(rows).keys() == {'camvid_weights', 'camvid_seeds'}
+    assert '(evidence/camvid_weights.png)' in text
+    assert 'sstem_weights' not in text
     page = tmp_path / 'page.md'
     page.write_text(f'before\n{BEGIN}\nold\n{END}\nafter\n')
     write_page(rows, page)
