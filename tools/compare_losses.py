@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train a config with several losses and seeds, and compare mIoU, boundary quality, step time and memory.
 
-Each training is a process of its own, in a folder of its own below the work dir. The same command goes on where it
-stopped: trainings that have ended are skipped, and one that was interrupted is resumed from its latest checkpoint; more
+Each training is a process of its own, in a folder of its own below the work dir. Run the same command again to
+resume: trainings that have ended are skipped, and one that was interrupted is resumed from its latest checkpoint; more
 losses and seeds may join. Tables (compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are written
 after each of them. With --csv every training is recorded in a file that needs no work dirs: what has a row there is
 skipped as well.
@@ -39,7 +39,7 @@ WEIGHT = re.compile(r'((?:^|\+)[\w.]+):')  # what precedes a weight
 EPILOG = """\
 losses:
   base                      those of the config's final head: the baseline, which is always trained
-  base+CPGLoss:1.5          one more beside them, with a weight
+  base+CPGLoss:1.5          one more in addition, with a weight
   base+CPGLoss:2,ksize=5    with options, separated by commas
   TverskyLoss               this one alone, in their place
 
@@ -124,7 +124,7 @@ def prepare(cfg):
 
 
 def boundary_scores_of(metric):
-    """The scores with a BoundaryMetric (config) beside mIoU: Boundary IoU, and the F-score of one tolerance."""
+    """What to show for a BoundaryMetric (config): mIoU, Boundary IoU and the F-score of one tolerance."""
     names = {field.name for field in fields(BoundarySettings)}
     settings = BoundarySettings(**{name: value for name, value in metric.items() if name in names})
     prefix = f'{metric["prefix"]}/' if metric.get('prefix') else ''
@@ -180,11 +180,11 @@ class Results:
 
     Args:
         config (str): Name of the config.
-        config_sha256 (str): What tells it from others of that name.
+        config_sha256 (str): Fingerprint of the config, since its name may be reused.
         record (Record, optional): The record.
 
     Raises:
-        UserError: If the record holds trainings of another config of that name.
+        UserError: If the record contains trainings of another config of that name.
     """
 
     def __init__(self, config, config_sha256, record):
@@ -194,7 +194,7 @@ class Results:
         rows = record.rows() if record else []
         if any(row['config'] == config and row['config_sha256'] != config_sha256 for row in rows):
             raise UserError(
-                f"'{record.path}' holds trainings of another '{config}', which has changed since. Choose another --csv."
+                f"'{record.path}' contains trainings of another '{config}', which has changed since. Use another --csv."
             )
 
     def read(self, job, fault=None):
@@ -254,7 +254,7 @@ def compare(args):
     jobs = plan(cfg, args.losses, args.seeds, work_dir)
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     scores, band = prepare(cfg)
-    # --seeds says the seed.
+    # The seed is that of --seeds.
     cfg.randomness = {key: value for key, value in (cfg.get('randomness') or {}).items() if key != 'seed'}
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
     name = Path(args.config).stem
@@ -282,7 +282,8 @@ def compare(args):
     if failed:
         reasons = '; '.join(f'{each.losses}, seed {each.seed}, {each.state}' for each in failed)
         raise UserError(
-            f'{len(failed)} of {len(jobs)} trainings have no result ({reasons}). The same command goes on with them.'
+            f'{len(failed)} of {len(jobs)} trainings have no result ({reasons}). '
+            'Run the same command again to continue.'
         )
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""The evidence study, docs/evidence.md: run its trainings, and write what they say into the page.
+"""The evidence study, docs/evidence.md: run its trainings, and write their results to the page.
 
-``run`` trains on one of the data sets in the planned order. The same command goes on where it stopped: what has a row
-in the record is not trained again, even without its work dir. ``report`` makes the page's tables and plots of the
+``run`` trains on one of the data sets in the planned order. Run the same command again to resume: what has a row in
+the record is not trained again, even without its work dir. ``report`` makes the page's tables and plots of the
 record.
 """
 
@@ -48,7 +48,7 @@ def run(dataset, jobs, record):
         command += ['--seeds', *stage.seeds, '--losses', *stage.losses]
         failed += subprocess.run([str(part) for part in command]).returncode != 0
     if failed:
-        raise UserError(f'{failed} comparisons of the study are not complete. The same command goes on with them.')
+        raise UserError(f'{failed} comparisons of the study are not complete. Run the same command again to continue.')
 
 
 def main(argv=None):

@@ -22,7 +22,7 @@ def wait_for_lock(file):
 
 
 def try_lock(file):
-    """Lock an open file unless another process has it locked, and say whether nobody else has."""
+    """Lock an open file unless another process has it locked, and return whether it is free."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -6,6 +6,7 @@ import io
 import json
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean
@@ -19,9 +20,9 @@ from .experiments import training_part
 from .files import wait_for_lock, write_atomically
 from .work_dirs import FINISHED, read_scalars
 
-# What tells a training from the others.
+# Identifies a training.
 KEY = ('config', 'losses', 'seed')
-# What a row says besides its scores; those come after it.
+# The columns before the scores.
 ABOUT = (*KEY, 'title', 'state', 'iterations', 'validations', 'config_sha256', 'started', 'commit', 'device')
 PACKAGES = ('torch', 'numpy', 'mmcv', 'mmengine', 'mmsegmentation')
 PACKAGES += ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmsegmentation')
@@ -45,7 +46,7 @@ class Record:
         """The rows, as text by column (list[dict[str, str]]).
 
         Raises:
-            UserError: If the file is no such record.
+            UserError: If the file is not such a record.
         """
         if not self.path.exists():
             return []
@@ -53,7 +54,7 @@ class Record:
             reader = csv.DictReader(file)
             missing = [name for name in ABOUT if name not in (reader.fieldnames or [])]
             if missing:
-                raise UserError(f"'{self.path}' is no record of trainings: it has no column '{missing[0]}'.")
+                raise UserError(f"'{self.path}' is not a record of trainings: it has no column '{missing[0]}'.")
             return [{name: text or '' for name, text in row.items()} for row in reader]
 
     def find(self, config, losses, seed):
@@ -132,7 +133,7 @@ def read_row(row, folder):
 
 
 def fingerprint(cfg):
-    """What tells a config's training from others, whatever its losses, its seed and the place of its data (str)."""
+    """Identify the training of a config, regardless of its losses, its seed and the location of its data (str)."""
     part = training_part(cfg)
     part['model'] = {**part['model'], 'decode_head': _without_losses(part['model'].get('decode_head'))}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
@@ -144,6 +145,7 @@ def _without_losses(head):
     return {key: value for key, value in (head or {}).items() if key != 'loss_decode'}
 
 
+@cache
 def provenance():
     """What a training runs on: the commit of this project, the versions of what it uses, the device."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()

@@ -1,4 +1,4 @@
-"""The evidence study, docs/evidence.md: its plan, and what its trainings say."""
+"""The evidence study, docs/evidence.md: its plan and its statistics."""
 
 import json
 from statistics import fmean
@@ -81,7 +81,7 @@ def stages(dataset, read_rows):
 
     Args:
         dataset (Dataset): The data set.
-        read_rows (Callable[[], list[dict]]): Reads the record, from which weights are chosen as the study goes on.
+        read_rows (Callable[[], list[dict]]): Reads the record, from which weights are chosen as the study progresses.
             A competitor without a choice is left out.
     """
     for competitors in GROUPS:

@@ -23,7 +23,7 @@ BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
 
 
 def results(rows):
-    """All that the record says, as Markdown."""
+    """All results in the record, as Markdown."""
     pictures = draw_plots(rows)
     parts = [_section(status(rows))]
     for key, dataset in DATASETS.items():

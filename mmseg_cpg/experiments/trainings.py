@@ -65,8 +65,8 @@ class Launcher:
                 returned, in the caller's thread.
         """
         with ThreadPoolExecutor(self._jobs) as pool:
-            futures = {pool.submit(self.train, *training): index for index, training in enumerate(trainings)}
             try:
+                futures = {pool.submit(self.train, *training): index for index, training in enumerate(trainings)}
                 for future in as_completed(futures):
                     on_end(futures[future], future.result())
             except BaseException:
@@ -189,7 +189,7 @@ def has_ended(folder):
 
 @contextmanager
 def stoppable():
-    """Let SIGTERM stop trainings as Ctrl-C does, which ends the one that runs, and say of both how to go on.
+    """Let SIGTERM stop trainings as Ctrl-C does, which ends the one that runs, and explain how to resume.
 
     Raises:
         UserError: If they are stopped.
@@ -198,7 +198,7 @@ def stoppable():
     try:
         yield
     except KeyboardInterrupt as error:
-        raise UserError('Stopped. The same command goes on from the latest checkpoint.') from error
+        raise UserError('Stopped. Run the same command again to resume from the latest checkpoint.') from error
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def claim(work_dir, purpose, trainings, cfg, num_gpus):
     asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': num_gpus}))
     if not record.exists() and any(work_dir.glob(trainings)):
         raise UserError(
-            f"'{work_dir}' holds trainings, but no {record.name} that says of what. Choose another --work-dir."
+            f"'{work_dir}' contains trainings, but no {record.name} that describes them. Use another --work-dir."
         )
     work_dir.mkdir(parents=True, exist_ok=True)
     with lock.open('a') as file:
@@ -239,7 +239,7 @@ def claim(work_dir, purpose, trainings, cfg, num_gpus):
         found = list(differences(_read_record(record), asked))
         if found:
             raise UserError(
-                f"'{work_dir}' holds a {purpose} of another config or with other options "
+                f"'{work_dir}' contains a {purpose} of another config or with other options "
                 f'(then, now: {"; ".join(found[:3])}{"; ..." if found[3:] else ""}). Choose another --work-dir.'
             )
         yield file

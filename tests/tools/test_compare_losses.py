@@ -276,7 +276,7 @@ def test_a_record_is_for_one_config_of_a_name(launched, run_tool, fails_with):
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--csv', 'all.csv')
     other = [*COMPARE[:-1], 'elsewhere', '--losses', 'base', '--seeds', 0, '--csv', 'all.csv']
     message = fails_with(*other, '--cfg-options', 'optim_wrapper.optimizer.lr=0.02')
-    assert "'all.csv' holds trainings of another 'tiny'" in message
+    assert "'all.csv' contains trainings of another 'tiny'" in message
 
 
 def test_a_diverged_training_is_in_no_mean(launched, run_tool):
@@ -334,7 +334,7 @@ def test_a_work_dir_is_for_one_config(launched, run_tool, fails_with, options, m
     commands, _ = launched
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
     found = fails_with(*COMPARE, '--losses', 'base+CPGLoss', '--seeds', 0, *options)
-    assert "'compare' holds a comparison of another config or with other options (then, now: " in found
+    assert "'compare' contains a comparison of another config or with other options (then, now: " in found
     assert message in found
     assert folders(commands) == ['base_seed_0']
 

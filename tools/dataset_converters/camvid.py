@@ -81,7 +81,7 @@ def read(path: Path, flags: int) -> np.ndarray:
     """
     image = cv2.imread(str(path), flags)
     if image is None:
-        raise ValueError(f"'{path}' is no image that can be read")
+        raise ValueError(f"cannot read image '{path}'")
     return image
 
 
@@ -91,7 +91,7 @@ def pairs_of_segnet(source: Path) -> Iterator[tuple[str, str, np.ndarray, np.nda
         for path in sorted((source / split).glob('*.png')):
             label = read(source / f'{split}annot' / path.name, cv2.IMREAD_UNCHANGED)
             if label.ndim != 2 or label.max() > SEGNET_VOID:
-                raise ValueError(f"the label of '{path}' must hold ids from 0 to {SEGNET_VOID}")
+                raise ValueError(f"the label of '{path}' must contain ids from 0 to {SEGNET_VOID}")
             yield split, path.stem, read(path, cv2.IMREAD_COLOR), np.where(label == SEGNET_VOID, VOID, label)
 
 

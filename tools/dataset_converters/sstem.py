@@ -51,7 +51,7 @@ def convert(source: Path, out_dir: Path, split: str, section: int) -> None:
     for kind, path in ((kind, stack / name) for kind, name in files.items()):
         content = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if content is None:
-            raise ValueError(f"'{path}' is no image that can be read")
+            raise ValueError(f"cannot read image '{path}'")
         if kind == 'ann_dir':
             try:
                 content = label_of_greys(content)
