@@ -62,7 +62,7 @@ NEAR_BOUNDARY = Competitor('BoundaryCrossEntropyLoss', '', (0.1, 0.3, 1.0, 3.0))
 OTHERS = (
     Competitor('RMILoss', '', (0.05, 0.15, 0.5, 1.5)),
     Competitor('ActiveBoundaryLoss', ',preset=official', (0.1, 0.3, 1.0, 3.0)),
-    Competitor('DiceLoss', '', (0.1, 0.3, 1.0, 3.0)),
+    Competitor('DiceLoss', ',use_sigmoid=False', (0.1, 0.3, 1.0, 3.0)),
 )
 # In the order of their trainings.
 GROUPS = ((*CPG, NEAR_BOUNDARY), OTHERS)
