@@ -102,6 +102,9 @@ class Launcher:
                 checkpoint = find_latest_checkpoint(folder)
                 if checkpoint is not None:
                     fault = self._launch('test', [config, checkpoint], ['--work-dir', folder], place)
+        except BaseException:
+            self._stopped = True  # before the next one starts in this place
+            raise
         finally:
             self._places.put(place)
         return None if has_ended(folder) else fault or 'it ended without a result'

@@ -31,6 +31,20 @@ from mmseg_cpg.experiments.records import Record
 COMPARE = ['compare_losses', 'tiny.py', '--work-dir', 'compare']
 
 
+class FakeProcess(contextlib.AbstractContextManager):
+    """What a training's process is to its launcher."""
+
+    def __init__(self, wait, stderr=()):
+        self.wait = wait
+        self.stderr = stderr
+
+    def __exit__(self, *_):
+        pass
+
+    def terminate(self):
+        pass
+
+
 def read_csv(name):
     """The rows of a table of the comparison in the current folder."""
     with Path('compare', name).open() as file:
@@ -75,7 +89,7 @@ def in_this_process(monkeypatch, run_tool):
             run_tool('train', *command[2:], '--cfg-options', f'experiment_name={name}', f'visualizer.name={name}')
         except Exception:
             stderr, status = io.StringIO(traceback.format_exc()), 1
-        return contextlib.nullcontext(SimpleNamespace(stderr=stderr, wait=lambda: status))
+        return FakeProcess(lambda: status, stderr)
 
     # In that module alone: MMEngine starts processes as well.
     monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
@@ -177,7 +191,7 @@ def launched(here, monkeypatch):
         val = dict(mIoU=50.0 + len(names), mBIoU=40.0, mF_3px=30.0, step=0)
         rows = changes.get(folder.name, lambda *rows: rows)(row, val)
         (vis_data / 'scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in rows))
-        return contextlib.nullcontext(SimpleNamespace(stderr=[], wait=lambda: 0))
+        return FakeProcess(lambda: 0)
 
     monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
     return commands, changes
@@ -229,7 +243,7 @@ def test_trainings_run_side_by_side(here, monkeypatch, run_tool):
             (vis_data / 'scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in rows))
             return 0
 
-        return contextlib.nullcontext(SimpleNamespace(stderr=[], wait=wait))
+        return FakeProcess(wait)
 
     monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
