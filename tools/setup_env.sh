@@ -51,7 +51,7 @@ step() {
 # supported PYTHON: whether this is an interpreter that the pinned versions have wheels for.
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; }
 
-version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
 find_python() {
     local python
@@ -111,9 +111,8 @@ stack=requirements/stack$suffix.txt
 # mmcv 2.1.0 cannot be built there.
 [ "$(version "$python")" != 3.13 ] || stack=requirements/stack-onedl.txt
 
-# One stamp for each finished set of requirements; a change of any of them sets up anew.
-requirements=(requirements/{build,common}.txt "$stack" "${extras[@]}")
-stamp=$venv/.installed-$(cat setup.cfg "${requirements[@]}" | cksum | cut -d ' ' -f 1)
+# One stamp for each finished set of requirements; a change of any file sets up anew.
+stamp=$venv/.installed-$(printf '%s\n' "$stack" "${extras[@]}" | cat - setup.cfg requirements/*.txt | cksum | cut -d ' ' -f 1)
 if [ ! -f "$stamp" ]; then
     check_system "$python"
     echo "Setting up $venv (log: .venv$suffix/setup.log). Building mmcv takes 3 to 15 minutes; pip keeps the result."
@@ -127,7 +126,7 @@ if [ ! -f "$stamp" ]; then
     if "$venv/bin/python" -c '
 import sys, torch
 from torch.utils.cpp_extension import CUDA_HOME
-sys.exit(not (torch.cuda.is_available() and CUDA_HOME is None))'; then
+sys.exit(not (torch.cuda.is_available() and CUDA_HOME is None))' 2>/dev/null; then
         echo "No CUDA compiler (nvcc): mmcv is built without its GPU kernels, which few models need. See docs/get_started.md."
         build+=(CUDA_VISIBLE_DEVICES=)
     fi

@@ -20,8 +20,10 @@ _PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 def check_label(label: np.ndarray | Tensor) -> Tensor:
     """Return ``label`` as an integer tensor, int64 for uint16, uint32 and uint64, or raise TypeError or ValueError."""
     if isinstance(label, np.ndarray) and label.dtype.kind in 'iu':
-        # torch refuses foreign byte order and negative strides, and warns of read-only arrays.
-        label = np.require(label, label.dtype.newbyteorder('='), ('C', 'W'))
+        # torch refuses foreign byte order, negative strides and, before 2.3, uint16 and uint32, and warns of read-only
+        # arrays.
+        dtype = np.int64 if label.dtype.newbyteorder('=') in (np.uint16, np.uint32) else label.dtype.newbyteorder('=')
+        label = np.require(label, dtype, ('C', 'W'))
         # An axis of length 1 may keep a negative stride.
         label = torch.from_numpy(label.copy() if min(label.strides, default=0) < 0 else label)
     if not isinstance(label, (np.ndarray, Tensor)):

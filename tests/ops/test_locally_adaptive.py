@@ -231,6 +231,9 @@ def test_memory_formats():
         assert_close(gradient, expected_gradient)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._C._autograd._KinetoEvent, 'start_ns'), reason="the profiler's events are too coarse"
+)
 def test_memory_does_not_grow_with_the_window():
     label = blobs((4, 48, 64), 19)
     logits = random_logits(label, 19)

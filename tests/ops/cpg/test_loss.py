@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -281,10 +283,12 @@ def test_large_common_offset_of_the_logits(implementation):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('autocast', [False, True])
 def test_half_precision_is_computed_in_float32(implementation, dtype, autocast):
+    if autocast and dtype == torch.float16 and torch.__version__ < '2.4':
+        pytest.skip('autocast on CPU knows bfloat16 only')
     label = blobs((2, 16, 30), 4)
     logits = random_logits(label, 4, dtype=dtype)
     expected, expected_gradient, _, _ = oracle_loss(logits, label, 3)
-    with torch.autocast('cpu', dtype=dtype, enabled=autocast):
+    with torch.autocast('cpu', dtype=dtype) if autocast else nullcontext():
         loss = cpg_loss(logits, label, 3, implementation=implementation)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.dtype == torch.float32
