@@ -12,6 +12,8 @@ from mmseg_cpg.ops.cpg.options import CPGOptions
 from tests.inputs import blobs, random_logits
 
 CPU, CUDA = torch.device('cpu'), torch.device('cuda', 0)
+# Without a GPU the interpreter runs the kernels.
+DEVICE = CUDA if torch.cuda.is_available() else CPU
 
 
 def logits_on(device, dtype=torch.float32, shape=(2, 3, 8, 8)):
@@ -30,9 +32,9 @@ def nothing_checked():
 
 @pytest.fixture
 def interpreter_for_cuda(monkeypatch):
-    """Check the kernels on the CPU where a GPU is asked for."""
+    """Check the kernels by the interpreter where there is no GPU."""
     check = check_kernels.__wrapped__
-    monkeypatch.setattr(implementations, 'check_kernels', lambda device, dtype, options: check(CPU, dtype, options))
+    monkeypatch.setattr(implementations, 'check_kernels', lambda device, dtype, options: check(DEVICE, dtype, options))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def interpreter_for_cuda(monkeypatch):
     ],
 )
 def test_kernels_pass_their_check(dtype, options):
-    check_kernels(CPU, dtype, options)
+    check_kernels(DEVICE, dtype, options)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_a_kernel_that_does_nothing_is_found(name, monkeypatch):
 
     monkeypatch.setattr(triton_kernels, name, Idle())
     with pytest.raises(RuntimeError, match='differs from the sparse implementation'):
-        check_kernels(CPU, torch.float32, CPGOptions())
+        check_kernels(DEVICE, torch.float32, CPGOptions())
 
 
 def test_auto_falls_back_with_the_reason(monkeypatch, interpreter_for_cuda):
