@@ -21,7 +21,7 @@ from .errors import UserError, describe
 from .runner import build_runner
 
 LINES_SHOWN = 20  # of the log, after an error
-LINES_OF_RUN = 10  # where the console is not a terminal
+LINE_INTERVAL_S = 60  # where the console is not a terminal
 LOSS_WINDOW = 10  # iterations
 
 
@@ -68,7 +68,7 @@ def output_to(path: Path) -> Iterator[TextIO]:
 
 
 class ProgressHook(Hook):
-    """Shows how far a training is, its loss and the time left: a bar in a terminal, else ten plain lines.
+    """Shows how far a training is, its loss and the time left: a bar in a terminal, else a plain line a minute.
 
     Args:
         console: Where to show it.
@@ -90,17 +90,18 @@ class ProgressHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._task = self._bar.add_task('training', total=runner.max_iters, completed=runner.iter, loss='-')
-        self._start = self._shown = runner.iter
-        self._start_s = time.monotonic()
+        self._start = runner.iter
+        self._start_s = self._shown_s = time.monotonic()
         self._bar.start()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         done = runner.iter + 1
         loss = f'{runner.message_hub.get_scalar("train/loss").mean(LOSS_WINDOW):.3f}'
         self._bar.update(self._task, completed=done, loss=loss)
-        if self._bar.disable and (done - self._shown >= runner.max_iters / LINES_OF_RUN or done == runner.max_iters):
-            self._shown = done
-            left_s = (time.monotonic() - self._start_s) / (done - self._start) * (runner.max_iters - done)
+        now_s = time.monotonic()
+        if self._bar.disable and (now_s - self._shown_s >= LINE_INTERVAL_S or done == runner.max_iters):
+            self._shown_s = now_s
+            left_s = (now_s - self._start_s) / (done - self._start) * (runner.max_iters - done)
             left = timedelta(seconds=round(left_s))
             self._console.print(f'training {done}/{runner.max_iters}, loss {loss}, {left} left', highlight=False)
 
