@@ -63,8 +63,8 @@ def output_to(path: Path) -> Iterator[TextIO]:
         except Exception as error:
             file.write(traceback.format_exc())
             lines = path.read_text('utf-8', errors='replace').splitlines()
-            print(*lines[-LINES_SHOWN:], sep='\n', file=sys.stderr)
-            raise UserError(f'{describe(error)}. The whole log is in {path}.') from error
+            print(*lines[-LINES_SHOWN:], f'The whole log is in {path}.', sep='\n', file=sys.stderr)
+            raise UserError(describe(error)) from error
 
 
 class ProgressHook(Hook):

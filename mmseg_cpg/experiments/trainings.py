@@ -93,10 +93,10 @@ class Launcher:
                 if isinstance(error.__context__, KeyboardInterrupt):
                     raise error.__context__ from None
                 raise
-        resume = ['--resume'] if (folder / 'last_checkpoint').exists() else []
+        options = ['--progress', *(['--resume'] if (folder / 'last_checkpoint').exists() else [])]
         place = self._places.get()
         try:
-            fault = self._launch('train', [config], [*resume, '--work-dir', folder], place)
+            fault = self._launch('train', [config], [*options, '--work-dir', folder], place)
             if fault is None and not has_ended(folder):
                 # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
                 checkpoint = find_latest_checkpoint(folder)
@@ -125,6 +125,8 @@ class Launcher:
                 env={**os.environ, **place, 'PATH': path},
                 # Should this process be killed, the one that it leaves behind still holds the lock.
                 pass_fds=[self._lock.fileno()],
+                # The work dir has the whole log. The progress of several trainings would not fit into one terminal.
+                stdout=None if tool == 'train' and self._jobs == 1 else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
                 errors='replace',

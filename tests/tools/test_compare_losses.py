@@ -92,7 +92,7 @@ def in_this_process(monkeypatch, run_tool):
         return FakeProcess(lambda: status, stderr)
 
     # In that module alone: MMEngine starts processes as well.
-    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
+    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None, DEVNULL=None))
     return folders
 
 
@@ -193,7 +193,7 @@ def launched(here, monkeypatch):
         (vis_data / 'scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in rows))
         return FakeProcess(lambda: 0)
 
-    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
+    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None, DEVNULL=None))
     return commands, changes
 
 
@@ -245,7 +245,7 @@ def test_trainings_run_side_by_side(here, monkeypatch, run_tool):
 
         return FakeProcess(wait)
 
-    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None))
+    monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None, DEVNULL=None))
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: range(8))

@@ -56,9 +56,10 @@ def test_progress_of_a_training_that_fails(write_config, in_process, tmp_path):
     command = sys.executable, TOOLS / 'train.py', config, '--work-dir', tmp_path / 'work', '--progress'
     output = in_process(*command, '--cfg-options', f'{CPG_LOSS}.class_weight=[1.0]', cwd=tmp_path)
     assert output.returncode == 1
-    *lines, error = output.stderr.splitlines()
+    *lines, place, error = output.stderr.splitlines()
     assert 0 < len(lines) <= 20
-    assert error.startswith('Error: ') and error.endswith(f'The whole log is in {tmp_path / "work" / "train.log"}.')
+    assert place == f'The whole log is in {tmp_path / "work" / "train.log"}.'
+    assert error.startswith('Error: RuntimeError: weight tensor')
 
 
 def read_losses(work_dir):
