@@ -77,7 +77,7 @@ def model_zoo(path):
         lines += [
             f'The [README of this folder]({up}{folder}/README.md) has the details.',
             '',
-            '| config | network | data set | total batch size |',
+            '| config | network | dataset | total batch size |',
             '|---|---|---|---|',
         ]
         for model in content['Models']:

@@ -187,7 +187,8 @@ def test_a_crash_leaves_the_others_and_is_resumed(launched, config, run_tool, fa
     outcomes.clear()
     commands.clear()
     run_tool(*config, '--values', 2, 1, 0)
-    assert commands == [['train.py', 'sweep/lambda_1/tiny.py', '--progress', '--resume', '--work-dir', 'sweep/lambda_1']]
+    options = ['--progress', '--resume', '--work-dir', 'sweep/lambda_1']
+    assert commands == [['train.py', 'sweep/lambda_1/tiny.py', *options]]
     assert {row['state'] for row in read_csv(tmp_path / 'sweep').values()} == {'finished'}
 
 
