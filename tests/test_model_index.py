@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = {
     path.relative_to(ROOT).as_posix()
     for path in ROOT.glob('configs/*/*.py')
-    if path.parent.name not in ('_base_', 'demo')
+    if path.parent.name not in ('_base_', 'demo', 'evidence')
 }
 
 
