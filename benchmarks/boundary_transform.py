@@ -28,7 +28,7 @@ from mmseg_cpg.ops import BoundaryDistance, boundary_distance, boundary_targets
 from mmseg_cpg.structures import unpack_boundary
 
 from .common import environment, result_path, summary, timed, write_result
-from .synthetic import write_scene
+from .scene import write_scene
 
 # Each with what the loss would find by itself.
 TRANSFORMS = {

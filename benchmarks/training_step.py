@@ -26,7 +26,7 @@ from mmseg.utils import register_all_modules
 from mmseg_cpg import CPGLoss, precompute_boundaries
 
 from .common import environment, result_path, summary, write_result
-from .synthetic import write_scene
+from .scene import write_scene
 from .training_step_on_gpu import markdown as markdown_on_gpu
 from .training_step_on_gpu import measure_all as measure_on_gpu
 

@@ -1,7 +1,7 @@
 # DeepLabv3-R50 on Cityscapes, BCE alone: 76.75 mIoU in the paper (Table 2, lambda 0; Tables 1, 3 and 4).
 # 4 GPUs x 3 images make the paper's total batch of 12:
 #     tools/dist_train.sh configs/cpg/deeplabv3_r50_cityscapes_baseline.py 4
-# Differs from the paper: no auto-labeled images unless switched on; 68.1 M parameters (paper: 42.3 M); other
+# Differs from the paper: no auto-labeled images by default; 68.1 M parameters (paper: 42.3 M); other
 # pretrained weights.
 _base_ = [
     'mmseg::_base_/models/deeplabv3_r50-d8.py',

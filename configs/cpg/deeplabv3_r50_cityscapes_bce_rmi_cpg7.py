@@ -4,7 +4,7 @@
 # Differs from the paper: the boundary is exact, so lambda is 1.5; Table 2's 5.0 with
 # --cfg-options model.decode_head.loss_decode.1.loss_weight=5.0;
 # RMI without the BCE that the official code adds to it (the paper does not say which);
-# no auto-labeled images unless switched on; 68.1 M parameters (paper: 42.3 M); other pretrained weights.
+# no auto-labeled images by default; 68.1 M parameters (paper: 42.3 M); other pretrained weights.
 _base_ = ['./deeplabv3_r50_cityscapes_cpg7.py', '../_base_/losses/rmi.py']
 model = _base_.model
 model.decode_head.loss_decode = [*model.decode_head.loss_decode, _base_.pop('rmi_loss')]

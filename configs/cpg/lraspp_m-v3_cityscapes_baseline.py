@@ -1,7 +1,7 @@
 # LRASPP-MobileNetV3-L on Cityscapes, BCE alone: 72.26 mIoU in the paper (Table 3).
 # 8 GPUs x 2 images make the paper's total batch of 16:
 #     tools/dist_train.sh configs/cpg/lraspp_m-v3_cityscapes_baseline.py 8
-# Differs from the paper: no auto-labeled images unless switched on; other pretrained weights.
+# Differs from the paper: no auto-labeled images by default; other pretrained weights.
 _base_ = [
     '../_base_/models/lraspp_m-v3-d8.py',
     '../_base_/datasets/cityscapes_1024x2048.py',

@@ -3,7 +3,7 @@
 #     tools/dist_train.sh configs/cpg/lraspp_m-v3_cityscapes_cpg7.py 8
 # Differs from the paper: the boundary is exact, so lambda is 1.5; Table 2's 5.0 with
 # --cfg-options model.decode_head.loss_decode.1.loss_weight=5.0;
-# no auto-labeled images unless switched on; other pretrained weights.
+# no auto-labeled images by default; other pretrained weights.
 _base_ = ['./lraspp_m-v3_cityscapes_baseline.py', '../_base_/losses/cpg7.py']
 model = _base_.model
 model.decode_head.loss_decode = [model.decode_head.loss_decode, _base_.pop('cpg_loss')]

@@ -1,7 +1,7 @@
 # OCRNet-HRNetV2-W48 on Cityscapes, BCE alone: 81.56 mIoU in the paper (Table 3).
 # 8 GPUs x 1 image make the paper's total batch of 8:
 #     tools/dist_train.sh configs/cpg/ocrnet_hr48_cityscapes_baseline.py 8
-# Differs from the paper: no auto-labeled images unless switched on; other pretrained weights.
+# Differs from the paper: no auto-labeled images by default; other pretrained weights.
 _base_ = [
     '../_base_/models/ocrnet_hr48.py',
     '../_base_/datasets/cityscapes_1024x2048.py',

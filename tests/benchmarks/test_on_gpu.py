@@ -1,6 +1,9 @@
 """What the benchmarks do on a GPU, as far as that can be seen without one."""
 
 import importlib.util
+import re
+import subprocess
+import sys
 import time
 import warnings
 from unittest import mock
@@ -11,6 +14,7 @@ import torch
 from mmseg.utils import register_all_modules
 
 from benchmarks import boundary_exactness, common, cpg_loss_on_gpu, run_on_gpu, training_step_on_gpu
+from mmseg_cpg import __version__
 from tests.inputs import blobs, random_logits
 from tests.oracles import cpg_loss as oracle
 
@@ -208,6 +212,29 @@ def test_counts_that_settings_change_are_a_range(exactness):
     row = dict(ksize=3, backend='cuDNN', true_entries=5)
     rows = [dict(row, marked_entries=count, dilution=count / 5) for count in (5, 1000, 50)]
     assert '| 3 | cuDNN | 5 to 1,000 | 5 | 1.0 to 200.0 |' in exactness.markdown(dict(rows=rows))
+
+
+WITHOUT_MMSEG = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('mmseg', 'mmcv', 'mmengine', 'cv2', 'scipy', 'matplotlib'):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+sys.meta_path.insert(0, Absent())
+import benchmarks.boundary_exactness, benchmarks.cpg_loss
+"""
+
+
+def test_what_needs_no_mmsegmentation_is_imported_without_it(runner):
+    subprocess.run([sys.executable, '-c', WITHOUT_MMSEG], cwd=runner.ROOT, check=True)
+
+
+def test_results_are_stored_by_version_and_machine():
+    path = common.result_path('cpg_loss', 'cpu')
+    assert path.parent == common.RESULTS / __version__
+    assert re.fullmatch('cpg_loss--[a-z0-9-]+.json', path.name)
 
 
 def test_steps_name_files_and_modules_that_exist(runner):

@@ -35,9 +35,16 @@ class BoundaryF1Loss(SegmentationLoss):
         self.theta = theta
 
     def compute(
-        self, logits: Tensor, label: Tensor, *, ignore_index: int, weight: None, avg_factor: None, reduction: str
+        self,
+        logits: Tensor,
+        label: Tensor,
+        *,
+        ignore_index: int,
+        weight: Tensor | None,
+        avg_factor: float | Tensor | None,
+        reduction: str,
     ) -> Tensor:
-        reason = 'no term of BoundaryF1Loss belongs to one pixel'
+        reason = 'BoundaryF1Loss is not a per-pixel loss'
         override = None if reduction == self.reduction else reduction
         self._refuse(reason, weight=weight, avg_factor=avg_factor, reduction_override=override)
         return boundary_f1_loss(logits, label, self.theta0, self.theta, ignore_index=ignore_index)

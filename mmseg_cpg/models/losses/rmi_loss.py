@@ -18,7 +18,7 @@ class RMILoss(SegmentationLoss):
     Use it with a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True, ...),
     dict(type='RMILoss', loss_weight=0.5)]``; the cross-entropy that the official code adds is not part of it.
     :func:`mmseg_cpg.ops.rmi_loss` has the equations, what the presets set, and what void pixels and NaN do. Pixel
-    weights, for example OHEM's, and reduction 'none' are refused: no term belongs to one pixel.
+    weights, for example OHEM's, and reduction 'none' are not supported: RMI is not a per-pixel loss.
 
     Args:
         preset (str): ``'official'``, the defaults of the official code, or ``'paper'``, the paper's text. Defaults to
@@ -49,8 +49,8 @@ class RMILoss(SegmentationLoss):
         self.radius = radius
         self.pool_size = pool_size
 
-    def compute(self, logits: Tensor, label: Tensor, *, weight: None, **options: Any) -> Tensor:
-        self._refuse('no term of RMILoss belongs to one pixel', weight=weight)
+    def compute(self, logits: Tensor, label: Tensor, *, weight: Tensor | None, **options: Any) -> Tensor:
+        self._refuse('RMILoss is not a per-pixel loss', weight=weight)
         return rmi_loss(
             logits,
             label,
