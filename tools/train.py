@@ -6,12 +6,13 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 from mmengine.device import get_device
 
 from mmseg_cpg import precompute_boundaries
-from mmseg_cpg.cli.checkpoint import require_checkpoint, resume_from
+from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
 from mmseg_cpg.cli.parser import add_resume, make_parser, parse_args
 from mmseg_cpg.cli.progress import train_with_progress
 from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.resume import resume_from
 from mmseg_cpg.cli.runner import build_runner
 from mmseg_cpg.engine.runner import shut_down_distributed
 from mmseg_cpg.precompute import require_boundary_target_hook
@@ -73,14 +74,14 @@ def main(argv=None):
             if args.precompute_boundaries:
                 precompute_boundaries(cfg)
             require_boundary_target_hook(cfg)
-        if args.resume:
-            resume_from(cfg, args.resume)
+        resume = args.resume or (cfg.get('resume') and (cfg.get('load_from') or 'auto'))
+        remarks = resume_from(cfg, resume) if resume else []
         require_checkpoint(cfg.get('load_from'))
         require_data(cfg, 'train_dataloader', 'val_dataloader')
         if args.progress:
-            train_with_progress(cfg)
+            train_with_progress(cfg, remarks)
         else:
-            build_runner(cfg).train()
+            build_runner(cfg, remarks).train()
         shut_down_distributed()
 
 

@@ -9,12 +9,13 @@ import os.path as osp
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from mmseg_cpg.cli.checkpoint import require_checkpoint, resume_from
+from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import apply_command_line, read_config
 from mmseg_cpg.cli.edge_training import edge_network_config
 from mmseg_cpg.cli.errors import one_line_errors, user_errors
 from mmseg_cpg.cli.parser import add_resume, make_parser, parse_args
 from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.resume import resume_from
 from mmseg_cpg.cli.runner import build_runner
 from mmseg_cpg.engine.runner import shut_down_distributed
 from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
@@ -46,11 +47,11 @@ def main(argv=None):
             args.work_dir = osp.join('work_dirs', f'{name}_edge_network')
         cfg = edge_network_config(read_config(args.config))
         apply_command_line(cfg, args)
-        if args.resume:
-            resume_from(cfg, args.resume)
+        resume = args.resume or (cfg.get('resume') and (cfg.get('load_from') or 'auto'))
+        remarks = resume_from(cfg, resume) if resume else []
         require_checkpoint(cfg.get('load_from'))
         require_data(cfg, 'train_dataloader', 'val_dataloader')
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, remarks)
         model = runner.train()
         if is_main_process():
             network = model.module if is_model_wrapper(model) else model

@@ -41,7 +41,7 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='continue from this checkpoint; without a value from the latest one in the work dir',
+        help='resume from this checkpoint; without a value from the newest in the work dir that can be read',
     )
 
 

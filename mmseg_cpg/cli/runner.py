@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..engine.atomic_backend import write_atomically
 from ..engine.hooks.checkpoint_guard_hook import CheckpointGuardHook
 from ..engine.runner import CPURunner
-from .checkpoint import allow_training_logs
+from ..engine.safe_unpickling import allow_training_logs
+from .checkpoint import fitting
 from .errors import UserError, building, user_errors
 
 # A runner builds the model when it is created, and the rest of the config in these methods, when it starts.
@@ -27,8 +30,11 @@ BUILDING_METHODS = (
 )
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, remarks: Sequence[str] = ()) -> Runner:
     """Build the runner of a config, able to load training checkpoints and to run on CPU.
+
+    Args:
+        remarks: What the log should warn of at its start, a line each.
 
     Raises:
         UserError: The launcher cannot run here, or a part of the config cannot be built. The runner raises it too, when
@@ -36,6 +42,7 @@ def build_runner(cfg: Config) -> Runner:
             cannot be resumed.
     """
     allow_training_logs()
+    write_atomically()
     require_launcher(cfg.launcher)
     with building():
         if 'runner_type' in cfg:
@@ -44,9 +51,11 @@ def build_runner(cfg: Config) -> Runner:
             runner = CPURunner.from_cfg(cfg)
         else:
             runner = Runner.from_cfg(cfg)
+    for remark in remarks:
+        runner.logger.warning(remark)
     for name in BUILDING_METHODS:
         setattr(runner, name, building()(getattr(runner, name)))
-    runner.load_or_resume = user_errors()(runner.load_or_resume)
+    runner.load_or_resume = fitting(cfg.get('load_from'))(runner.load_or_resume)
     build_evaluator, call_hook = runner.build_evaluator, runner.call_hook
 
     def build_checked_evaluator(config: Any) -> Evaluator:
@@ -62,7 +71,7 @@ def build_runner(cfg: Config) -> Runner:
             call_hook(stage, **kwargs)
 
     runner.build_evaluator, runner.call_hook = build_checked_evaluator, call_hook_checked
-    runner.register_hook(CheckpointGuardHook(cfg.get('resume', False)))
+    runner.register_hook(CheckpointGuardHook())
     return runner
 
 

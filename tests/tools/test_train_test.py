@@ -310,12 +310,12 @@ def test_a_checkpoint_that_runs_code_is_refused(trained, fails_with, tmp_path):
     }.items():
         torch.save({'state_dict': {}, 'extra': call}, tmp_path / 'evil.pth')
         message = fails_with('test', trained[0], tmp_path / 'evil.pth', '--work-dir', tmp_path)
-        assert f'was refused: it holds {name}' in message
+        assert f'was refused: it contains {name}' in message
     assert not trap.exists()
 
 
 def test_a_download_that_runs_code_is_refused(tools, tmp_path):
-    from mmseg_cpg.cli.checkpoint import allow_training_logs
+    from mmseg_cpg.engine.safe_unpickling import allow_training_logs
 
     allow_training_logs()
     torch.save(Call(os.mkdir, str(tmp_path / 'trap')), tmp_path / 'evil.pth')
@@ -340,7 +340,7 @@ def test_a_file_that_is_no_checkpoint_is_one_line(trained, fails_with, tmp_path)
     for content in (b'', b'hello', b'# notes', whole[: len(whole) // 2]):
         (tmp_path / 'broken.pth').write_bytes(content)
         message = fails_with('test', config, tmp_path / 'broken.pth', '--work-dir', tmp_path)
-        assert 'is damaged, or is no checkpoint (' in message
+        assert 'is corrupt or not a checkpoint (' in message
         assert 'weights_only' not in message
 
 
@@ -353,7 +353,7 @@ def test_weights_alone_are_not_resumed(trained, fails_with, tmp_path):
 
 
 def test_statistics_of_a_trained_history_survive_loading(trained, tools):
-    from mmseg_cpg.cli.checkpoint import allow_training_logs
+    from mmseg_cpg.engine.safe_unpickling import allow_training_logs
 
     allow_training_logs()
     scalars = torch.load(trained[1] / 'iter_3.pth')['message_hub']['log_scalars']
@@ -365,7 +365,7 @@ def test_statistics_of_a_trained_history_survive_loading(trained, tools):
 
 
 def test_a_checkpoint_from_numpy_1_is_loaded(tools, tmp_path):
-    from mmseg_cpg.cli.checkpoint import allow_training_logs
+    from mmseg_cpg.engine.safe_unpickling import allow_training_logs
 
     allow_training_logs()
     stored = {'array': np.arange(3.0), 'scalar': np.float64(0.5)}

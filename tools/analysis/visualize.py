@@ -20,11 +20,12 @@ from mmengine.registry import init_default_scope
 from mmseg.apis import inference_model, init_model
 from mmseg.registry import DATASETS
 
-from mmseg_cpg.cli.checkpoint import allow_training_logs, require_checkpoint
+from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, building, one_line_errors, user_errors
 from mmseg_cpg.config_nodes import name_losses
 from mmseg_cpg.datasets.label_values import find_loading_step
+from mmseg_cpg.engine.safe_unpickling import allow_training_logs
 from mmseg_cpg.ops.cpg.sobel import check_ksize
 from mmseg_cpg.ops.cpg.options import IGNORE_POLICIES
 from mmseg_cpg.visualization import (

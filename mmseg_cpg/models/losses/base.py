@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn as nn
-from mmseg.models.losses.utils import get_class_weight
+import yaml
+from mmengine import fileio
 from torch import Tensor
 
 from mmseg_cpg.ops._validation import check_label, check_logits, check_reduction
@@ -22,7 +26,9 @@ class SegmentationLoss(nn.Module, ABC):
         loss_weight (float): Factor of this loss.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
         reduction (str): 'none', 'mean' or 'sum'.
-        class_weight (list[float] | str, optional): Factor of each class, or a file with them.
+        class_weight (list[float] | str, optional): Factor of each class, or a .json, .yaml or .npy file with them.
+            MMSegmentation's own losses also read pickles (.pkl) and YAML that builds objects. Those here do not,
+            because reading these can run code.
 
     Raises:
         TypeError: ``loss_name`` is not a str.
@@ -108,7 +114,7 @@ class SegmentationLoss(nn.Module, ABC):
 
 def _read_class_weight(class_weight: list[float] | str | None) -> Tensor | None:
     """The class weights as a float32 tensor on the CPU."""
-    values = get_class_weight(class_weight)
+    values = _load(class_weight) if isinstance(class_weight, str) else class_weight
     if values is None:
         return None
     try:
@@ -118,3 +124,17 @@ def _read_class_weight(class_weight: list[float] | str | None) -> Tensor | None:
     if weight.dim() != 1 or not weight.numel() or not weight.isfinite().all():
         raise ValueError(f'class_weight must be a list of finite numbers, one for each class, got {class_weight!r}')
     return weight
+
+
+def _load(path: str) -> object:
+    """Read a file of plain values."""
+    suffix = Path(path).suffix
+    if suffix not in ('.json', '.npy', '.yaml', '.yml'):
+        raise ValueError(f'class_weight must be a list of numbers or a .json, .npy or .yaml file, got {path!r}')
+    try:
+        if suffix == '.npy':
+            return np.load(path)
+        content = fileio.get_text(path)
+        return json.loads(content) if suffix == '.json' else yaml.safe_load(content)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f'class_weight {path!r} cannot be read: {error}') from error

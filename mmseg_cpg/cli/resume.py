@@ -1,0 +1,117 @@
+"""From which checkpoint a training is resumed."""
+
+from __future__ import annotations
+
+import os.path as osp
+import re
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .checkpoint import load_checkpoint
+from .errors import UserError
+
+TRAINING_STATE = ('meta', 'message_hub', 'optimizer')
+
+
+def resume_from(cfg: Config, checkpoint: str) -> list[str]:
+    """Make a config resume from a checkpoint.
+
+    Args:
+        cfg: The config.
+        checkpoint: File or address, or 'auto' for the newest in the work dir that can be resumed. Without one,
+            training starts as it would without resuming.
+
+    Returns:
+        What the user should know about the choice, a line each.
+
+    Raises:
+        UserError: The checkpoint cannot be resumed.
+    """
+    if checkpoint == 'auto':
+        checkpoint, remarks = find_newest_checkpoint(cfg.work_dir)
+        if checkpoint is None:
+            remarks.append(f"No checkpoint in '{cfg.work_dir}' can be resumed: training starts anew.")
+        elif remarks:
+            remarks.append(f"Resuming from '{checkpoint}' instead.")
+    else:
+        remarks = []
+        _require_training_state(checkpoint)
+    cfg.resume = checkpoint is not None
+    cfg.load_from = checkpoint or cfg.get('load_from')
+    return remarks
+
+
+def find_newest_checkpoint(work_dir: str) -> tuple[str | None, list[str]]:
+    """Find the newest checkpoint of a work dir that can be resumed; MMEngine's ``last_checkpoint`` may not name it.
+
+    Returns:
+        Its path, None if there is none, and why newer ones were passed over.
+    """
+    passed_over = []
+    for path in _newest_first(work_dir):
+        try:
+            _require_training_state(path)
+        except UserError as error:
+            passed_over.append(str(error))
+        else:
+            return path, passed_over
+    return None, passed_over
+
+
+def _newest_first(work_dir: str) -> list[str]:
+    """The checkpoints of a work dir, and the one that its ``last_checkpoint`` names, newest first."""
+    named = _last_checkpoint(work_dir)
+    if named is not None and ('://' in named or osp.isdir(named)):  # remote storage; DeepSpeed's checkpoints
+        return [named]
+    folders = {Path(work_dir)} if named is None else {Path(work_dir), Path(named).parent}
+    found = [path for folder in folders for path in folder.glob('*.pth') if not path.name.startswith('best_')]
+    found.sort(key=_written, reverse=True)
+    if named is None:
+        return list(map(str, found))
+    if not osp.exists(named):
+        return [named, *map(str, found)]  # so that it is said that it is missing
+    # A process may have been killed after it wrote a checkpoint and before it wrote down its name. Files that were only
+    # copied later do not count, nor those of an earlier run that went further.
+    last, noted = Path(named), _written(Path(work_dir, 'last_checkpoint'))
+    later = [path for path in found if _written(path) > noted and _number(path) > _number(last)]
+    others = [path for path in found if path not in later and path != last]
+    return list(map(str, [*later, last, *others]))
+
+
+def _last_checkpoint(work_dir: str) -> str | None:
+    """The path in MMEngine's ``last_checkpoint``; None if there is no such file or it contains none."""
+    try:
+        text = Path(work_dir, 'last_checkpoint').read_text().strip()
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return None
+    return text if text.isprintable() and text else None
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _number(path: Path) -> int:
+    """The epoch or iteration in the name of a checkpoint, -1 if there is none."""
+    number = re.search(r'(\d+)\.pth$', path.name)
+    return int(number[1]) if number else -1
+
+
+def _require_training_state(path: str) -> None:
+    """Raise :class:`UserError` unless a checkpoint has what MMEngine needs to resume."""
+    if osp.isdir(path):
+        return
+    checkpoint = load_checkpoint(path)
+    parts = [checkpoint.get(key) for key in TRAINING_STATE] if isinstance(checkpoint, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise UserError(
+            f"Checkpoint '{path}' has no training state to resume. "
+            'To start from its weights, leave --resume out and set --cfg-options load_from=CHECKPOINT.'
+        )
+    meta, hub, _ = parts
+    counts = [meta.get('epoch'), meta.get('iter')]
+    if not all(type(count) is int and count >= 0 for count in counts) or not all(
+        isinstance(hub.get(key), dict) for key in ('log_scalars', 'runtime_info', 'resumed_keys')
+    ):
+        raise UserError(f"Checkpoint '{path}' cannot be resumed: its progress or its log is missing.")

@@ -1,0 +1,38 @@
+"""Files that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's storage on local disks, which a process that is killed leaves without half-written checkpoints."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file under a temporary name next to its own, then rename it.
+
+        Args:
+            obj (bytes): Content of the file.
+            filepath (str | Path): The file. Its folder is made if need be.
+
+        Raises:
+            OSError: The file cannot be written; ``filename`` is its name. An earlier file of that name stays.
+        """
+        partial = f'{filepath}.partial'
+        try:
+            super().put(obj, partial)
+            os.replace(partial, filepath)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+            # A disk that is full is reported without a name.
+            raise type(error)(error.errno, error.strerror, str(filepath)) from error
+
+
+def write_atomically() -> None:
+    """Make MMEngine write all local checkpoints through :class:`AtomicLocalBackend`."""
+    register_backend('local', AtomicLocalBackend, force=True, prefixes='')
