@@ -47,8 +47,19 @@ def builds(node: Any, name: str) -> bool:
 
 def type_name(node: Any) -> str:
     """The name, without scope or module, of the class that a dict builds; 'None' if it builds none."""
+    return type_text(node).rsplit('.', 1)[-1]
+
+
+def type_text(node: Any) -> str:
+    """The class that a dict builds as the config spells it; 'None' if it builds none."""
     kind = node.get('type') if isinstance(node, dict) else None
-    return getattr(kind, '__name__', str(kind)).rsplit('.', 1)[-1]
+    return getattr(kind, '__name__', str(kind))
+
+
+def class_of(node: Any, registry: Any) -> Any:
+    """The class that a dict builds, given as a class or by its name in a registry; None if there is no such class."""
+    kind = node.get('type')
+    return registry.get(kind) if isinstance(kind, str) else kind
 
 
 def final_head(model: Any) -> Any:

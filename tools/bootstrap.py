@@ -7,9 +7,11 @@ the stack's own imports print on every start, and names a dependency that is mis
 import contextlib
 import importlib
 import io
+import multiprocessing
 import sys
 import warnings
 from pathlib import Path
+from types import TracebackType
 
 # In the order in which the stack imports them, with what brings them. mmcv.ops is what mmcv-lite lacks.
 DEPENDENCIES = {
@@ -49,6 +51,20 @@ def check_dependencies() -> None:
             sys.exit(f'Error: {error} {VERSIONS}')
 
 
+def report_interruption(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show Ctrl-C as one line, also while the stack is imported, which takes seconds; other exceptions as usual.
+
+    A data loader's worker process that loses its main process shows nothing.
+    """
+    if multiprocessing.parent_process() is not None and issubclass(kind, (ConnectionError, KeyboardInterrupt)):
+        return
+    if issubclass(kind, KeyboardInterrupt):
+        print('Stopped by Ctrl-C.', file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = report_interruption
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 for message in NOISE:
     warnings.filterwarnings('ignore', message=message)

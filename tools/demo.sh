@@ -17,11 +17,10 @@ work_dirs=()
 for name in "$name" "${name/scnn/scnn_cpg3}"; do
     work_dir=work_dirs/$name
     work_dirs+=("$work_dir")
-    # MMEngine names a checkpoint there once it is complete; the folder may have been moved since.
-    last=$work_dir/$(basename "$(cat "$work_dir/last_checkpoint" 2>/dev/null)")
-    if [ ! -f "$last" ] || [ "$(basename "$last")" != "iter_$max_iters.pth" ]; then
+    # A checkpoint gets its name once it is complete.
+    if [ ! -f "$work_dir/iter_$max_iters.pth" ]; then
         resume=()
-        if [ -f "$last" ]; then resume=(--resume "$last"); fi
+        if [ -d "$work_dir" ]; then resume=(--resume); fi
         echo
         echo "Training $name"
         python tools/train.py "configs/demo/$name.py" --work-dir "$work_dir" --progress "${resume[@]}"

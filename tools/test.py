@@ -5,7 +5,6 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import inspect
 
-from mmengine.utils import mkdir_or_exist
 from mmseg.registry import METRICS
 
 from mmseg_cpg.cli.checkpoint import require_checkpoint
@@ -14,6 +13,8 @@ from mmseg_cpg.cli.errors import UserError, one_line_errors
 from mmseg_cpg.cli.parser import make_parser, parse_args
 from mmseg_cpg.cli.require_data import datasets_of, require_data
 from mmseg_cpg.cli.runner import build_runner
+from mmseg_cpg.cli.running import require_writable, running
+from mmseg_cpg.config_nodes import class_of
 from mmseg_cpg.engine.runner import shut_down_distributed
 
 
@@ -42,6 +43,7 @@ def draw_predictions(cfg, show_dir, show, wait_time):
     if show:
         hook.update(show=True, wait_time=wait_time)
     if show_dir:
+        require_writable(show_dir, '--show-dir')
         cfg.visualizer.save_dir = show_dir
 
 
@@ -59,7 +61,7 @@ def save_predictions(cfg, out):
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     saved = False
     for metric in metrics:
-        metric_class = METRICS.get(metric.type)
+        metric_class = class_of(metric, METRICS)
         options = inspect.signature(metric_class).parameters if metric_class else ()
         if 'output_dir' in options:
             metric.output_dir = out
@@ -68,7 +70,7 @@ def save_predictions(cfg, out):
             metric.keep_results = True
     if not saved:
         raise UserError('--out needs a test_evaluator that saves label maps, such as IoUMetric.')
-    mkdir_or_exist(out)  # in every process: IoUMetric makes it in one, for which the others do not wait
+    require_writable(out, '--out')  # in every process: IoUMetric makes it in one, for which the others do not wait
 
 
 def main(argv=None):
@@ -86,7 +88,8 @@ def main(argv=None):
         if args.out:
             save_predictions(cfg, args.out)
         require_data(cfg, 'test_dataloader')
-        build_runner(cfg).test()
+        with running(cfg):
+            build_runner(cfg).test()
         shut_down_distributed()
 
 

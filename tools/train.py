@@ -14,6 +14,8 @@ from mmseg_cpg.cli.progress import train_with_progress
 from mmseg_cpg.cli.require_data import require_data
 from mmseg_cpg.cli.resume import resume_from
 from mmseg_cpg.cli.runner import build_runner
+from mmseg_cpg.cli.running import RESUME, running
+from mmseg_cpg.config_nodes import builds, type_text
 from mmseg_cpg.engine.runner import shut_down_distributed
 from mmseg_cpg.precompute import require_boundary_target_hook
 
@@ -42,11 +44,13 @@ def build_parser():
 def enable_amp(cfg):
     """Switch ``cfg.optim_wrapper`` to ``AmpOptimWrapper``."""
     wrapper = cfg.optim_wrapper
-    if wrapper.setdefault('type', 'OptimWrapper') == 'OptimWrapper':
+    wrapper.setdefault('type', 'OptimWrapper')
+    if builds(wrapper, 'OptimWrapper'):
         wrapper.type = 'AmpOptimWrapper'
         wrapper.loss_scale = 'dynamic'
-    elif wrapper.type != 'AmpOptimWrapper':
-        raise UserError(f"--amp replaces an optim_wrapper of type 'OptimWrapper', but the config has '{wrapper.type}'.")
+    elif not builds(wrapper, 'AmpOptimWrapper'):
+        name = type_text(wrapper)
+        raise UserError(f"--amp replaces an optim_wrapper of type 'OptimWrapper', but the config has '{name}'.")
 
 
 def enable_auto_scale_lr(cfg):
@@ -66,7 +70,7 @@ def main(argv=None):
         require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
         if args.amp:
             enable_amp(cfg)
-        if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+        if builds(cfg.optim_wrapper, 'AmpOptimWrapper') and get_device() == 'cpu':
             raise UserError('Mixed precision (--amp, AmpOptimWrapper) needs a GPU, and none is available here.')
         if args.auto_scale_lr:
             enable_auto_scale_lr(cfg)
@@ -78,10 +82,11 @@ def main(argv=None):
         remarks = resume_from(cfg, resume) if resume else []
         require_checkpoint(cfg.get('load_from'))
         require_data(cfg, 'train_dataloader', 'val_dataloader')
-        if args.progress:
-            train_with_progress(cfg, remarks)
-        else:
-            build_runner(cfg, remarks).train()
+        with running(cfg, RESUME):
+            if args.progress:
+                train_with_progress(cfg, remarks)
+            else:
+                build_runner(cfg, remarks).train()
         shut_down_distributed()
 
 

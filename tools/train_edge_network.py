@@ -17,6 +17,7 @@ from mmseg_cpg.cli.parser import add_resume, make_parser, parse_args
 from mmseg_cpg.cli.require_data import require_data
 from mmseg_cpg.cli.resume import resume_from
 from mmseg_cpg.cli.runner import build_runner
+from mmseg_cpg.cli.running import RESUME, running
 from mmseg_cpg.engine.runner import shut_down_distributed
 from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
 
@@ -51,16 +52,17 @@ def main(argv=None):
         remarks = resume_from(cfg, resume) if resume else []
         require_checkpoint(cfg.get('load_from'))
         require_data(cfg, 'train_dataloader', 'val_dataloader')
-        runner = build_runner(cfg, remarks)
-        model = runner.train()
-        if is_main_process():
-            network = model.module if is_model_wrapper(model) else model
-            batch = network.data_preprocessor(some_labels(runner.train_dataloader), True)
-            with user_errors():
-                network.scale_features(batch['data_samples'])
-            path = osp.join(cfg.work_dir, FILE_NAME)
-            save_edge_network(network, path)
-            runner.logger.info(f"For a SEMEDA loss: dict(type='mmseg_cpg.SEMEDALoss', checkpoint='{path}')")
+        with running(cfg, RESUME):
+            runner = build_runner(cfg, remarks)
+            model = runner.train()
+            if is_main_process():
+                network = model.module if is_model_wrapper(model) else model
+                batch = network.data_preprocessor(some_labels(runner.train_dataloader), True)
+                with user_errors():
+                    network.scale_features(batch['data_samples'])
+                path = osp.join(cfg.work_dir, FILE_NAME)
+                save_edge_network(network, path)
+                runner.logger.info(f"For a SEMEDA loss: dict(type='mmseg_cpg.SEMEDALoss', checkpoint='{path}')")
         shut_down_distributed()
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import os.path as osp
 import re
-import traceback
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,9 +73,9 @@ def _in_one_line(loader: Callable) -> Callable:
             raise UserError(f"Checkpoint '{filename}' not found.") from error
         except (URLError, torch.cuda.OutOfMemoryError):
             raise
-        except OSError as error:
-            raise UserError(f"Checkpoint '{filename}' cannot be read: {error}.") from error
         except Exception as error:  # what comes out of unpickling depends on the bytes
+            if isinstance(error, OSError) and error.filename is not None:
+                raise UserError(f"Checkpoint '{filename}' cannot be read: {error.strerror}.") from error
             refused = re.search(r'GLOBAL (\S+)', str(error))
             if refused is None:
                 reason = _reason(error)
@@ -93,7 +92,7 @@ def _in_one_line(loader: Callable) -> Callable:
 def _reason(error: Exception) -> str:
     """The first sentence of an error, or what torch's unpickler says among its advice to switch the check off."""
     own = re.search('WeightsUnpickler error: (.+)', str(error))
-    return re.split(r'\. |\.?\n', own[1] if own else traceback.format_exception_only(error)[-1])[0].strip()
+    return re.split(r'\. |\.?\n', own[1] if own else describe(error))[0]
 
 
 CheckpointLoader.register_scheme('', _in_one_line(load_from_local), force=True)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import mmseg
 import numpy as np
 from mmcv.transforms import LoadAnnotations
-from mmengine.utils import scandir
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
+from mmseg_cpg.datasets.files import list_files
 from mmseg_cpg.datasets.label_values import (
     count_values,
     find_loading_step,
@@ -117,7 +117,7 @@ def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tup
         return
 
     hint = _converter_hint(dataset, published)
-    there = {osp.join(folder, name) for name in scandir(folder, dataset.seg_map_suffix, recursive=True)}
+    there = {osp.join(folder, name) for name in list_files(folder, dataset.seg_map_suffix)}
     labels = [info['seg_map_path'] for info in infos]
     # A dataset class may also look elsewhere than in its folder.
     missing = [label for label in labels if label not in there and not osp.isfile(label)]

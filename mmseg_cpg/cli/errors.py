@@ -6,6 +6,7 @@ checkpoint, and raise :class:`UserError`. ``python -X dev`` shows the traceback 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from urllib.error import URLError
 
 PEER_DELAY_S = 5
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -57,6 +59,8 @@ def building() -> Iterator[None]:
             'for most models with --cfg-options model.pretrained=None or model.backbone.init_cfg=None.'
         ) from error
     except Exception as error:  # which one depends on the class that is built
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
         reason = describe(error).rstrip('.')
         raise UserError(f'The config cannot be built: {reason}. (python -X dev shows the traceback.)') from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..datasets.checked_pipeline import BadSampleError
 from .errors import UserError, describe
 from .runner import build_runner
 
@@ -25,14 +26,19 @@ LINE_INTERVAL_S = 60  # where the console is not a terminal
 LOSS_WINDOW = 10  # iterations
 
 
-def train_with_progress(cfg: Config) -> None:
+def train_with_progress(cfg: Config, remarks: Sequence[str] = ()) -> None:
     """Train a config with its progress on the console, and all other output in ``train.log`` of its work dir.
+
+    Args:
+        remarks: What the log should warn of at its start, a line each; shown on the console as well.
 
     Raises:
         UserError: Whatever stops the training, after the last lines of the log were shown.
+        BadSampleError, OSError: A file that cannot be used or written.
     """
     with output_to(Path(cfg.work_dir) / 'train.log') as console:
-        runner = build_runner(cfg)
+        print(*remarks, sep='\n', end='\n' * bool(remarks), file=console, flush=True)
+        runner = build_runner(cfg, remarks)
         progress = ProgressHook(console)
         if runner.rank == 0:
             runner.register_hook(progress)
@@ -58,7 +64,7 @@ def output_to(path: Path) -> Iterator[TextIO]:
         try:
             with redirect_stdout(file), redirect_stderr(file):
                 yield console
-        except UserError:
+        except (UserError, BadSampleError, OSError):
             raise
         except Exception as error:
             file.write(traceback.format_exc())

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.utils import scandir
 from mmseg.registry import DATASETS
 
+from ..config_nodes import class_of, type_text
+from ..datasets.files import list_files
 from .errors import UserError
 
 
@@ -44,7 +45,7 @@ def require_data(cfg: Config, *loaders: str) -> None:
 
 def _require_dataset(dataset: Any, loader: str) -> None:
     root = dataset.get('data_root') or ''
-    source = f'{loader}, {dataset.type}'
+    source = f'{loader}, {type_text(dataset)}'
     if root:
         _require(osp.isdir, root, 'Dataset folder', source, f'or set {loader}.dataset.data_root')
     prefixes = {key: osp.join(root, prefix) for key, prefix in (dataset.get('data_prefix') or {}).items() if prefix}
@@ -79,10 +80,10 @@ def _suffix(dataset: Any, name: str) -> str | None:
     """Return a suffix from a dataset's config or its class, None if neither names one."""
     suffix = dataset.get(name)
     if suffix is None:
-        option = inspect.signature(DATASETS.get(dataset.type) or object).parameters.get(name)
+        option = inspect.signature(class_of(dataset, DATASETS) or object).parameters.get(name)
         suffix = getattr(option, 'default', None)
     return suffix if isinstance(suffix, str) else None
 
 
 def _contains(folder: str, suffix: str) -> bool:
-    return next(scandir(folder, suffix, recursive=True), None) is not None
+    return next(list_files(folder, suffix), None) is not None

@@ -28,17 +28,18 @@ def resume_from(cfg: Config, checkpoint: str) -> list[str]:
     Raises:
         UserError: The checkpoint cannot be resumed.
     """
-    if checkpoint == 'auto':
-        checkpoint, remarks = find_newest_checkpoint(cfg.work_dir)
-        if checkpoint is None:
+    chosen: str | None = checkpoint
+    remarks: list[str] = []
+    if checkpoint != 'auto':
+        _require_training_state(checkpoint)
+    else:
+        chosen, remarks = find_newest_checkpoint(cfg.work_dir)
+        if chosen is None:
             remarks.append(f"No checkpoint in '{cfg.work_dir}' can be resumed: training starts anew.")
         elif remarks:
-            remarks.append(f"Resuming from '{checkpoint}' instead.")
-    else:
-        remarks = []
-        _require_training_state(checkpoint)
-    cfg.resume = checkpoint is not None
-    cfg.load_from = checkpoint or cfg.get('load_from')
+            remarks.append(f"Resuming from '{chosen}' instead.")
+    cfg.resume = chosen is not None
+    cfg.load_from = chosen or cfg.get('load_from')
     return remarks
 
 

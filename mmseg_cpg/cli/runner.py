@@ -16,6 +16,7 @@ from ..engine.atomic_backend import write_atomically
 from ..engine.hooks.checkpoint_guard_hook import CheckpointGuardHook
 from ..engine.runner import CPURunner
 from ..engine.safe_unpickling import allow_training_logs
+from ..engine.sample_checks import check_samples
 from .checkpoint import fitting
 from .errors import UserError, building, user_errors
 
@@ -72,6 +73,7 @@ def build_runner(cfg: Config, remarks: Sequence[str] = ()) -> Runner:
 
     runner.build_evaluator, runner.call_hook = build_checked_evaluator, call_hook_checked
     runner.register_hook(CheckpointGuardHook())
+    check_samples(runner)
     return runner
 
 

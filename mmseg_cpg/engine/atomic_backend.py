@@ -26,11 +26,12 @@ class AtomicLocalBackend(LocalBackend):
         try:
             super().put(obj, partial)
             os.replace(partial, filepath)
-        except OSError as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.remove(partial)
-            # A disk that is full is reported without a name.
-            raise type(error)(error.errno, error.strerror, str(filepath)) from error
+            if isinstance(error, OSError):  # a full disk is reported without a name
+                raise type(error)(error.errno, error.strerror, str(filepath)) from error
+            raise
 
 
 def write_atomically() -> None:

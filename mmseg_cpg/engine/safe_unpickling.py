@@ -12,7 +12,7 @@ import math
 import os
 import re
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class _DType:
         self.value = self.value.newbyteorder(state[1])
 
 
-def _to_array(dtype: Any, shape: Any, order: str, data: Any) -> np.ndarray:
+def _to_array(dtype: Any, shape: Any, order: Literal['C', 'F'], data: Any) -> np.ndarray:
     """An array of numbers from its bytes."""
     dims = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape) and len(shape) <= 32
     if type(dtype) is not _DType or not dims or type(data) is not bytes:
@@ -117,7 +117,7 @@ class _History:
         if type(max_length) is not int or max_length < 1:
             raise UnpicklingError(f'{HistoryBuffer.__qualname__}: max_length is {max_length!r}')
         self.__class__ = HistoryBuffer
-        self.__init__(np.array(values), np.array(counts), max_length)
+        HistoryBuffer.__init__(self, np.array(values), np.array(counts), max_length)
 
 
 def _no_bytes() -> bytes:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -65,6 +67,37 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1, save_best='mIoU'),
     visualization=dict(type='SegVisualizationHook'))
 """
+# The modules of the classes in that config, whose default_runtime has the visualizer and the model for tests.
+MODULES = {
+    'mmengine.dataset': 'DefaultSampler InfiniteSampler',
+    'mmengine.hooks': 'CheckpointHook IterTimerHook LoggerHook ParamSchedulerHook',
+    'mmengine.optim': 'OptimWrapper PolyLR',
+    'mmengine.runner': 'IterBasedTrainLoop TestLoop ValLoop',
+    'mmengine.visualization': 'LocalVisBackend',
+    'mmcv.transforms': 'LoadImageFromFile RandomFlip TestTimeAug',
+    'mmseg.datasets': 'BaseSegDataset',
+    'mmseg.datasets.transforms': 'LoadAnnotations PackSegInputs',
+    'mmseg.engine.hooks': 'SegVisualizationHook',
+    'mmseg.evaluation': 'IoUMetric',
+    'mmseg.models': 'CrossEntropyLoss EncoderDecoder FCNHead SegDataPreProcessor SegTTAModel UNet',
+    'mmseg.visualization': 'SegLocalVisualizer',
+}
+
+
+def as_python_config(config, name):
+    """A config in MMEngine's pure Python style: classes instead of their names."""
+    imports = [f'from {module} import {", ".join(names.split())}' for module, names in MODULES.items()]
+    body = re.sub(r"\btype='(?!SyncBN|SGD)(\w+)'", r'type=\1', config)
+    body = body.replace("_base_ = 'mmseg::_base_/default_runtime.py'\n", '')
+    body = re.sub(r'^experiment_name = .*$', f'experiment_name = {name!r}', body, flags=re.MULTILINE)
+    runtime = """
+default_scope = 'mmseg'
+env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+visualizer.update(type=SegLocalVisualizer, vis_backends=[dict(type=LocalVisBackend)])
+log_processor = dict(by_epoch=False)
+tta_model = dict(type=SegTTAModel)
+"""
+    return '\n'.join([*imports, body, runtime])
 
 
 @pytest.fixture(scope='session')
@@ -93,6 +126,19 @@ def write_config(data_root):
     def write(folder, extra='', name='tiny.py'):
         path = folder / name
         path.write_text(CONFIG.format(data_root=str(data_root), work_dir=str(folder / 'work')) + extra)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def write_python_config(data_root):
+    """Write the same config in MMEngine's pure Python style, followed by some lines of its own."""
+
+    def write(folder, extra='', name='pure.py'):
+        path = folder / name
+        text = CONFIG.format(data_root=str(data_root), work_dir=str(folder / 'work'))
+        path.write_text(as_python_config(text, uuid4().hex) + extra)
         return str(path)
 
     return write

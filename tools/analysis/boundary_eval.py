@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from mmengine.utils import scandir
 from PIL import Image
 
 from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
+from mmseg_cpg.datasets.files import list_files
 from mmseg_cpg.datasets.label_values import map_with_progress
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
@@ -108,7 +108,7 @@ def find_pairs(pred_dir: Path, gt_dir: Path, pred_suffix: str, gt_suffix: str) -
     for folder in (pred_dir, gt_dir):
         if not folder.is_dir():
             raise UserError(f"Folder '{folder}' not found.")
-    names = sorted(name.removesuffix(gt_suffix) for name in scandir(str(gt_dir), gt_suffix, recursive=True))
+    names = sorted(name.removesuffix(gt_suffix) for name in list_files(gt_dir, gt_suffix))
     if not names:
         raise UserError(f"No labels (*{gt_suffix}) in '{gt_dir}'.")
     pairs: list[tuple[Path, Path]] = []

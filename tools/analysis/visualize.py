@@ -23,7 +23,7 @@ from mmseg.registry import DATASETS
 from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, building, one_line_errors, user_errors
-from mmseg_cpg.config_nodes import name_losses
+from mmseg_cpg.config_nodes import builds, name_losses
 from mmseg_cpg.datasets.label_values import find_loading_step
 from mmseg_cpg.engine.safe_unpickling import allow_training_logs
 from mmseg_cpg.ops.cpg.sobel import check_ksize
@@ -96,6 +96,8 @@ class Model:
         self.cfg = load_config(argparse.Namespace(config=config, cfg_options=None, launcher='none', work_dir=None))
         require_keys(self.cfg, 'model', 'test_pipeline')
         require_checkpoint(checkpoint)
+        # MMSegmentation itself does this where the config names the class by text.
+        self.cfg.test_pipeline = [step for step in self.cfg.test_pipeline if not builds(step, 'LoadAnnotations')]
         with building():
             self.model = init_model(self.cfg, checkpoint, device)
         if device == 'cpu':

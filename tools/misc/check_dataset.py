@@ -21,6 +21,7 @@ from mmseg_cpg.cli.dataset_check import ERROR, WARNING, check_files, find_mispla
 from mmseg_cpg.cli.errors import UserError, building, one_line_errors
 from mmseg_cpg.cli.parser import make_config_parser, parse_args
 from mmseg_cpg.cli.require_data import datasets_of, require_data
+from mmseg_cpg.config_nodes import type_text
 
 NUM_LABELS = 1000
 
@@ -98,12 +99,12 @@ def check_loader(cfg: Config, loader: str, num_labels: int | None, checked: dict
     for dataset_cfg in datasets_of(cfg[loader].dataset):
         missing = find_missing(dataset_cfg)
         if missing in checked:
-            print(f"{loader}: {dataset_cfg.type}\n  '{missing}' is missing, as said of {checked[missing]}")
+            print(f"{loader}: {type_text(dataset_cfg)}\n  '{missing}' is missing, as said of {checked[missing]}")
             continue
         try:
             datasets = build_datasets(dataset_cfg, loader, missing)
         except UserError as error:
-            print(f'{loader}: {dataset_cfg.type}\n  {ERROR}: {error}')
+            print(f'{loader}: {type_text(dataset_cfg)}\n  {ERROR}: {error}')
             found[ERROR] += 1
             if missing is not None:
                 checked[missing] = loader

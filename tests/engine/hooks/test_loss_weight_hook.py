@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmseg_cpg import CPGLoss, LossWeightHook
-from mmseg_cpg.cli.checkpoint import allow_training_logs
+from mmseg_cpg.engine.safe_unpickling import allow_training_logs
 
 
 def make_runner(model, max_iters=10, max_epochs=4):

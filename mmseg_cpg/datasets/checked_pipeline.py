@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mmcv.transforms import LoadAnnotations, TestTimeAug
+from mmengine.dataset import Compose
+from mmseg.datasets.transforms import PackSegInputs
+
+# What a transform raises for other reasons than the content of a file.
+_NOT_THE_FILE = (ImportError, MemoryError, NameError, NotImplementedError, TypeError, KeyError)
+
+
+class BadSampleError(ValueError):
+    """A file of the dataset cannot be used. The message is one line that names it."""
+
+
+class CheckedPipeline(Compose):
+    """A pipeline that names the file where a sample cannot be loaded or does not fit the model.
+
+    It runs the transforms of another pipeline, test-time augmentation included. Between them it checks that a label has
+    one channel and the size of its image, and before ``PackSegInputs`` its class ids, since MMSegmentation itself
+    trains on misaligned pairs, and stops at a wrong id with an error that does not name the file.
+
+    Args:
+        transforms: The transforms.
+        num_classes: Number of classes of the model. Ids are not checked if it is None.
+        ignored_ids: Ids that are none of the classes and may be in a label.
+
+    Raises:
+        BadSampleError: When called, a file cannot be read, or a label has a wrong shape or class id.
+    """
+
+    def __init__(
+        self, transforms: Sequence[Callable], num_classes: int | None = None, ignored_ids: Sequence[int] = (255,)
+    ) -> None:
+        super().__init__(transforms)
+        self.num_classes = num_classes
+        self.ignored_ids = sorted(set(ignored_ids))
+        for step in self.transforms:
+            if isinstance(step, TestTimeAug):
+                step.subroutines = [
+                    CheckedPipeline(each.transforms, num_classes, ignored_ids) for each in step.subroutines
+                ]
+
+    def __call__(self, data: dict) -> dict | None:
+        """Apply the transforms to a sample; None if one of them discards it."""
+        for step in self.transforms:
+            if isinstance(step, PackSegInputs):
+                self._check_ids(data)
+            loads = type(step).__name__.startswith('Load')
+            result = _load(step, data) if loads else step(data)
+            if result is None:
+                return None
+            data = result
+            if isinstance(step, LoadAnnotations):
+                _check_shape(data)
+        return data
+
+    def _check_ids(self, data: dict) -> None:
+        label = data.get('gt_seg_map')
+        if self.num_classes is None or label is None:
+            return
+        wrong = label >= self.num_classes
+        wrong |= label < 0
+        for ignored in self.ignored_ids:
+            wrong &= label != ignored
+        if wrong.any():
+            void = ' or '.join(map(str, self.ignored_ids))
+            raise BadSampleError(
+                f"Label '{data.get('seg_map_path')}' has class id {label[wrong][0]} after loading; the model has "
+                f'{self.num_classes} classes: expected 0 to {self.num_classes - 1}, or {void} for void. '
+                'tools/misc/check_dataset.py checks all labels.'
+            )
+
+
+def _load(step: Callable, data: dict) -> dict | None:
+    kind, key = ('Label', 'seg_map_path') if isinstance(step, LoadAnnotations) else ('Image', 'img_path')
+    path = data.get(key)
+    try:
+        return step(data)
+    except _NOT_THE_FILE:
+        raise
+    except Exception as error:  # each of the decoding libraries has its own
+        reason = str(error).strip().split('\n')[0]
+        raise BadSampleError(f"{kind} '{path}' cannot be read ({type(error).__name__}: {reason}).") from error
+
+
+def _check_shape(data: dict) -> None:
+    label = data['gt_seg_map']
+    if label.ndim != 2:
+        raise BadSampleError(
+            f"Label '{data.get('seg_map_path')}' has shape {label.shape}; expected one channel of class ids, (H, W)."
+        )
+    # In tests the image may have been resized before the label is loaded.
+    shapes = [tuple(data['ori_shape'])[:2]] if 'ori_shape' in data else []
+    if isinstance(data.get('img'), np.ndarray):
+        shapes.append(data['img'].shape[:2])
+    if shapes and label.shape not in shapes:
+        raise BadSampleError(
+            f"Image '{data.get('img_path')}' has {_size(shapes[0])} pixels and its label '{data.get('seg_map_path')}' "
+            f'has {_size(label.shape)}: they must have the same size.'
+        )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f'{shape[1]}x{shape[0]}'

@@ -1,0 +1,156 @@
+"""A file that cannot be trained or tested with is named in one line, from worker processes too."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+
+def first_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damage_header(path):
+    path.write_bytes(b'\0' * 16 + path.read_bytes()[16:])
+
+
+def crop(path):
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:, :30])
+
+
+def turn(path):
+    crop(path)
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED).swapaxes(0, 1))
+
+
+def color(path):
+    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(path), np.stack([label] * 3, -1))
+
+
+def wrong_id(path):
+    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    label[3, 4] = 7
+    cv2.imwrite(str(path), label)
+
+
+FAULTS = {
+    'empty image': ('img_dir', lambda path: path.write_bytes(b''), "Image '{}' cannot be read ("),
+    'text as an image': ('img_dir', lambda path: path.write_text('hello'), "Image '{}' cannot be read ("),
+    'damaged image': ('img_dir', damage_header, "Image '{}' cannot be read ("),
+    'empty label': ('ann_dir', lambda path: path.write_bytes(b''), "Label '{}' cannot be read ("),
+    'truncated label': ('ann_dir', first_half, "Label '{}' cannot be read ("),
+    'damaged label': ('ann_dir', damage_header, "Label '{}' cannot be read ("),
+    'missing label': ('ann_dir', lambda path: path.unlink(), "Label '{}' cannot be read (FileNotFoundError: "),
+    'color label': ('ann_dir', color, "Label '{}' has shape (32, 32, 3); expected one channel"),
+    'wrong id': ('ann_dir', wrong_id, "Label '{}' has class id 7 after loading; the model has 3 classes"),
+    'narrow label': ('ann_dir', crop, "has 32x32 pixels and its label '{}' has 30x32"),
+    'flat label': ('ann_dir', turn, "has 32x32 pixels and its label '{}' has 32x30"),
+    'narrow image': ('img_dir', crop, "Image '{}' has 30x32 pixels and its label"),
+}
+
+
+@pytest.fixture
+def data(data_root, tmp_path):
+    """A copy of the dataset."""
+    return shutil.copytree(data_root, tmp_path / 'data')
+
+
+@pytest.fixture
+def config(write_config, tmp_path):
+    return write_config(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(write_config, tmp_path_factory):
+    """The weights of an untrained model."""
+    folder = tmp_path_factory.mktemp('untrained')
+    cfg = Config.fromfile(write_config(folder))
+    init_default_scope('mmseg')
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, folder / 'untrained.pth')
+    return folder / 'untrained.pth'
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_training_names_the_file(data, config, fails_with, tmp_path, fault):
+    kind, apply, message = FAULTS[fault]
+    path = data / kind / 'train' / '2.png'
+    apply(path)
+    options = [f'train_dataloader.dataset.data_root={data}', 'train_dataloader.num_workers=0']
+    line = fails_with('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
+    assert message.format(path) in line
+
+
+@pytest.mark.parametrize('fault', ['damaged image', 'truncated label', 'wrong id', 'narrow label'])
+def test_training_names_the_file_from_a_worker_process(data, config, fails_with, tmp_path, fault):
+    kind, apply, message = FAULTS[fault]
+    path = data / kind / 'train' / '2.png'
+    apply(path)
+    options = [f'train_dataloader.dataset.data_root={data}', 'train_dataloader.num_workers=1']
+    line = fails_with('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
+    assert line.startswith('Error: Image ') or line.startswith('Error: Label ')
+    assert message.format(path) in line
+
+
+@pytest.mark.parametrize('options', [[], ['--tta']], ids=['plain', 'tta'])
+@pytest.mark.parametrize('fault', ['empty image', 'damaged label', 'wrong id', 'narrow label', 'narrow image'])
+def test_testing_names_the_file(data, config, checkpoint, fails_with, tmp_path, fault, options):
+    kind, apply, message = FAULTS[fault]
+    path = data / kind / 'val' / '1.png'
+    apply(path)
+    settings = [f'test_dataloader.dataset.data_root={data}']
+    line = fails_with('test', config, checkpoint, '--work-dir', tmp_path / 'work', *options, '--cfg-options', *settings)
+    assert message.format(path) in line
+
+
+def test_validation_names_the_file(data, config, fails_with, tmp_path):
+    crop(data / 'ann_dir' / 'val' / '0.png')
+    options = [f'val_dataloader.dataset.data_root={data}']
+    line = fails_with('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
+    assert f"its label '{data / 'ann_dir' / 'val' / '0.png'}' has 30x32" in line
+
+
+WRAPPED = """
+train_dataloader['dataset'] = dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[
+    train_dataloader['dataset']]))
+"""
+RESIZED_FIRST = """
+test_dataloader['dataset']['pipeline'] = [
+    load[0], dict(type='Resize', scale=(48, 48)), load[1], dict(type='PackSegInputs')]
+"""
+MIXED = """
+train_dataloader['dataset'] = dict(
+    type='MultiImageMixDataset', dataset=dict(train_dataloader['dataset'], pipeline=load),
+    pipeline=[dict(type='RandomMosaic', prob=1.0, img_scale=(32, 32)), dict(type='RandomCrop', crop_size=(32, 32)),
+              dict(type='PackSegInputs')])
+"""
+
+
+@pytest.mark.parametrize('extra', [WRAPPED, MIXED], ids=['wrapped', 'mixed'])
+def test_datasets_in_others_are_checked(data, write_config, fails_with, tmp_path, extra):
+    crop(data / 'ann_dir' / 'train' / '3.png')
+    config = write_config(tmp_path, f'train_dataloader["dataset"]["data_root"] = {str(data)!r}\n{extra}')
+    line = fails_with('train', config, '--work-dir', tmp_path / 'work')
+    assert f"its label '{data / 'ann_dir' / 'train' / '3.png'}' has 30x32" in line
+
+
+def test_an_image_that_is_resized_before_its_label_is_loaded_fits(write_config, checkpoint, run_tool, tmp_path):
+    run_tool('test', write_config(tmp_path, RESIZED_FIRST), checkpoint, '--work-dir', tmp_path / 'work')
+
+
+def test_ids_that_a_loss_ignores_are_right(data, write_config, run_tool, fails_with, tmp_path):
+    wrong_id(data / 'ann_dir' / 'train' / '2.png')
+    options = ['--cfg-options', f'train_dataloader.dataset.data_root={data}', 'train_cfg.max_iters=2']
+    settings = "model['decode_head'].update(ignore_index={})\n"
+    line = fails_with('train', write_config(tmp_path, settings.format(7)), '--work-dir', tmp_path / 'work', *options)
+    assert 'has class id 255 after loading; the model has 3 classes: expected 0 to 2, or 7 for void.' in line
+    for path in (data / 'ann_dir' / 'train').iterdir():
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        label[label == 255] = 7
+        cv2.imwrite(str(path), label)
+    run_tool('train', write_config(tmp_path, settings.format(7)), '--work-dir', tmp_path / 'work', *options)
