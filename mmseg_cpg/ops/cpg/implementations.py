@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from .dense import dense_squared_error
 from .options import CPGOptions
@@ -19,6 +20,7 @@ from .sparse import sparse_squared_error
 from .targets import BoundaryTargets
 
 _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_OLDEST_TRITON = '3.2'  # in the interpreter of 3.0 the kernels give wrong results
 
 
 class SquaredError(Protocol):
@@ -151,9 +153,13 @@ def check_kernels(device: torch.device, dtype: torch.dtype, options: CPGOptions)
         options: Of the loss; ``ignore_index`` is not used.
 
     Raises:
-        RuntimeError: A result is wrong.
+        RuntimeError: A result is wrong, or triton is too old.
         Exception: Whatever compiling or launching the kernels raises: no triton, no C compiler, an unsupported GPU.
     """
+    import triton
+
+    if TorchVersion(triton.__version__) < _OLDEST_TRITON:
+        raise RuntimeError(f'triton {_OLDEST_TRITON} or newer is needed, got {triton.__version__}')
     options = CPGOptions(options.ksize, _VOID, options.ignore_policy, options.use_sigmoid)
     logits, label, class_weight, upstream = _case_for_check(dtype)
     results = {}

@@ -69,6 +69,12 @@ def test_a_kernel_that_does_nothing_is_found(name, monkeypatch):
         check_kernels(DEVICE, torch.float32, CPGOptions())
 
 
+def test_old_triton_is_refused(monkeypatch):
+    monkeypatch.setattr('triton.__version__', '3.1.0')
+    with pytest.raises(RuntimeError, match=r'triton 3\.2 or newer is needed, got 3\.1\.0'):
+        check_kernels(CPU, torch.float32, CPGOptions())
+
+
 def test_auto_falls_back_with_the_reason(monkeypatch, interpreter_for_cuda):
     assert choose_implementation(logits_on(CUDA), CPGOptions()).name == 'triton'
     implementations._kernel_fault.cache_clear()
