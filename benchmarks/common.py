@@ -16,6 +16,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -89,8 +90,13 @@ def peak_memory(loss, logits):
         loss(logits).backward()
         peak = torch.cuda.max_memory_allocated() - before
     else:
-        with torch.profiler.profile(profile_memory=True) as profile:
+        # The profiler sees neither the memory of other threads nor numpy's, which takes torch's place below.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        zeros = lambda shape, dtype, device: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
+        with mock.patch('mmseg_cpg.ops._memory.zeros', zeros), torch.profiler.profile(profile_memory=True) as profile:
             loss(logits).backward()
+        torch.set_num_threads(threads)
         held = peak = 0
         for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
             if event.name() == '[memory]':

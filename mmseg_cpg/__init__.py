@@ -27,6 +27,7 @@ else:
         ReproducibleResumeHook,
     )
     from .evaluation.metrics import BoundaryMetric, EdgeMetric
+    from .fuse import fuse_losses
     from .mmengine_scope import register_packages
     from .models import (
         ActiveBoundaryLoss,
@@ -34,6 +35,7 @@ else:
         BoundaryCrossEntropyLoss,
         BoundaryF1Loss,
         CPGLoss,
+        CrossEntropyCPGLoss,
         EdgeNetwork,
         EfficientNetLite0,
         GraDNet,
@@ -61,6 +63,7 @@ else:
         'CPGLogHook',
         'CPGLoss',
         'CheckBatchSizeHook',
+        'CrossEntropyCPGLoss',
         'EdgeMetric',
         'EdgeNetwork',
         'EfficientNetLite0',
@@ -73,5 +76,6 @@ else:
         'SEMEDALoss',
         'SobelLoss',
         '__version__',
+        'fuse_losses',
         'precompute_boundaries',
     ]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-LOSS_NAMES = dict(CrossEntropyLoss='CE', CPGLoss='CPG', ActiveBoundaryLoss='ABL', RMILoss='RMI', SEMEDALoss='SEMEDA')
+LOSS_NAMES = dict(
+    CrossEntropyLoss='CE',
+    CPGLoss='CPG',
+    CrossEntropyCPGLoss='CE + CPG',
+    ActiveBoundaryLoss='ABL',
+    RMILoss='RMI',
+    SEMEDALoss='SEMEDA',
+)
 
 
 def cpg_losses(model: Any) -> Iterator[tuple[Any, int]]:

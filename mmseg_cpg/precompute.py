@@ -73,7 +73,8 @@ def require_boundary_target_hook(cfg: Config | ConfigDict) -> None:
 
 def precomputable_losses() -> list[type[PrecomputableLoss]]:
     """All classes of losses whose targets a transform can compute, those of other packages included."""
-    return list(_subclasses(PrecomputableLoss))  # type: ignore[type-abstract]
+    kinds = _subclasses(PrecomputableLoss)  # type: ignore[type-abstract]
+    return [kind for kind in kinds if not kind.__name__.startswith('_')]
 
 
 def _subclasses(kind: type[PrecomputableLoss]) -> Iterator[type[PrecomputableLoss]]:

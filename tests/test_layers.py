@@ -16,7 +16,7 @@ LAYERS = (
     ('structures',),
     ('models', 'evaluation'),
     ('datasets', 'visualization'),
-    ('engine', 'precompute'),
+    ('engine', 'fuse', 'precompute'),
     ('cli',),
     ('experiments',),
 )

@@ -5,7 +5,7 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 from mmengine.device import get_device
 
-from mmseg_cpg import precompute_boundaries
+from mmseg_cpg import fuse_losses, precompute_boundaries
 from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
@@ -34,6 +34,11 @@ def build_parser():
         '--precompute-boundaries',
         action='store_true',
         help="find the boundaries that CPG and Active Boundary losses need in the data loader's workers, same losses",
+    )
+    parser.add_argument(
+        '--fuse-losses',
+        action='store_true',
+        help='compute CrossEntropyLoss and CPGLoss in one pass over the logits: same losses, less time and memory',
     )
     parser.add_argument(
         '--progress', action='store_true', help='show a progress bar; the log goes to WORK_DIR/train.log'
@@ -75,6 +80,8 @@ def main(argv=None):
         if args.auto_scale_lr:
             enable_auto_scale_lr(cfg)
         with user_errors():
+            if args.fuse_losses:
+                fuse_losses(cfg)
             if args.precompute_boundaries:
                 precompute_boundaries(cfg)
             require_boundary_target_hook(cfg)

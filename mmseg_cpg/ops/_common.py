@@ -78,13 +78,18 @@ def refuse_second_derivative(name: str, hint: str = '') -> None:
 
 
 def reduce_error(
-    error: Tensor, count: Tensor, *, weight: Tensor | None, avg_factor: float | Tensor | None, reduction: str
+    error: Tensor,
+    count: Tensor | None = None,
+    *,
+    weight: Tensor | None,
+    avg_factor: float | Tensor | None,
+    reduction: str,
 ) -> Tensor:
     """Weight the pixel errors and reduce them as MMSegmentation's losses do.
 
     Args:
         error: (B, H, W), floating point.
-        count: Scalar, the divisor for ``'mean'`` without ``avg_factor``; 0 divides by 1.
+        count: Scalar, the divisor for ``'mean'`` without ``avg_factor``, needed only there; 0 divides by 1.
         weight: (B, H, W), factor of each pixel.
         avg_factor: Number or scalar > 0, the divisor for ``'mean'``.
         reduction: 'none', 'mean' or 'sum'.
@@ -98,4 +103,5 @@ def reduce_error(
         return error
     if reduction == 'sum':
         return error.sum()
-    return error.sum() / (count.clamp(min=1) if avg_factor is None else avg_factor)
+    divisor = avg_factor if count is None or avg_factor is not None else count.clamp(min=1)
+    return error.sum() / divisor

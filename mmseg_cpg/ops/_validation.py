@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -44,6 +44,12 @@ def check_int(name: str, value: int, lowest: float = -math.inf) -> int:
     if value < lowest:
         raise ValueError(f'{name} must be >= {lowest}, got {value}')
     return int(value)
+
+
+def check_number(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f'{name} must be a finite number, got {value!r}')
 
 
 def check_ignore_index(ignore_index: int) -> None:

@@ -134,6 +134,21 @@ def test_precomputed_boundaries_change_no_weight(trained, run_tool, tmp_path, mo
         assert torch.equal(weights[1][name], weight), name
 
 
+def test_fused_losses_train_the_same_network(trained, run_tool, tmp_path):
+    config, _, _ = trained
+    losses = [dict(type='CrossEntropyLoss', avg_non_ignore=True), dict(type='CPGLoss')]
+    (tmp_path / 'two.py').write_text(
+        f"_base_ = '{config}'\nmodel = dict(decode_head=dict(loss_decode={losses}))\ntrain_cfg = dict(max_iters=1)\n"
+    )
+    weights = []
+    for number, switches in enumerate([[], ['--fuse-losses'], ['--fuse-losses', '--precompute-boundaries']]):
+        run_tool('train', tmp_path / 'two.py', '--work-dir', tmp_path / str(number), *switches)
+        weights.append(torch.load(tmp_path / str(number) / 'iter_1.pth')['state_dict'])
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-6)
+        assert torch.equal(weights[2][name], weights[1][name]), name
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='shows only that AmpOptimWrapper, which needs a GPU, is built')
 def test_amp_switches_the_optim_wrapper(trained, fails_with, tmp_path, monkeypatch):
     monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cuda')
@@ -231,6 +246,7 @@ def test_a_mistake_in_the_config_is_one_line(trained, fails_with, tmp_path, tool
             "the config has 'ApexOptimWrapper'",
         ),
         ('train', ['--precompute-boundaries'], 'needs one of the losses ActiveBoundaryLoss, CPGLoss'),
+        ('train', ['--fuse-losses'], 'needs a head with a CPGLoss'),
         ('train', ['--auto-scale-lr'], 'auto_scale_lr = dict(base_batch_size=16)'),
         ('train', ['--launcher', 'pytorch'], 'tools/dist_train.sh'),
         ('train', ['--launcher', 'slurm'], 'tools/slurm_train.sh'),

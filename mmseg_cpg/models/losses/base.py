@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import yaml
 from mmengine import fileio
 from torch import Tensor
 
-from mmseg_cpg.ops._validation import check_label, check_logits, check_reduction
+from mmseg_cpg.ops._validation import check_label, check_logits, check_number, check_reduction
 
 
 class SegmentationLoss(nn.Module, ABC):
@@ -40,8 +38,7 @@ class SegmentationLoss(nn.Module, ABC):
         self, loss_weight: float, loss_name: str, reduction: str, class_weight: list[float] | str | None = None
     ) -> None:
         super().__init__()
-        if isinstance(loss_weight, bool) or not isinstance(loss_weight, Real) or not math.isfinite(loss_weight):
-            raise ValueError(f'loss_weight must be a finite number, got {loss_weight!r}')
+        check_number('loss_weight', loss_weight)
         if not isinstance(loss_name, str):
             raise TypeError(f'loss_name must be a str, got {loss_name!r}')
         check_reduction(reduction)

@@ -31,8 +31,17 @@ NaN contract: a NaN logit anywhere in the window of an entry makes the loss NaN,
 its middle row or column. So no implementation skips weights of 0.
 """
 
+from .fused import CrossEntropyCPG, cross_entropy_cpg_loss
 from .loss import cpg_loss
 from .sobel import sobel_numerators
 from .targets import BoundaryTargets, boundary_targets, stack_targets
 
-__all__ = ['BoundaryTargets', 'boundary_targets', 'cpg_loss', 'sobel_numerators', 'stack_targets']
+__all__ = [
+    'BoundaryTargets',
+    'CrossEntropyCPG',
+    'boundary_targets',
+    'cpg_loss',
+    'cross_entropy_cpg_loss',
+    'sobel_numerators',
+    'stack_targets',
+]

@@ -6,8 +6,10 @@ T: one-hot label; G = S * T: its Sobel response, ``edge_true``; M: boundary entr
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from .._common import chunk_slices, flat_nonzero, is_readable
 from .._morphology import window_extremum
+from .._threads import num_threads, parallel_map
 from .._validation import check_ids, check_label, void_mask
 from .options import CPGOptions
 from .tiles import TILE_PX, correlate, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
@@ -98,6 +101,19 @@ def stack_targets(targets: Sequence[BoundaryTargets]) -> BoundaryTargets:
     )
 
 
+def targets_of_image(targets: BoundaryTargets, image: int) -> BoundaryTargets:
+    """The targets of one image of a batch on the CPU, as those of a batch of one."""
+    _, height, width = targets.shape
+    first, end = (bisect_left(targets.pixel.numpy(), number * height * width) for number in (image, image + 1))
+    return replace(
+        targets,
+        pixel=targets.pixel[first:end] - image * height * width,
+        class_index=targets.class_index[first:end],
+        edge_true=targets.edge_true[:, first:end],
+        shape=(1, height, width),
+    )
+
+
 def check_targets(targets: BoundaryTargets, label: Tensor, options: CPGOptions) -> None:
     """Raise TypeError or ValueError unless ``targets`` were computed for such a label with these options."""
     if not isinstance(targets, BoundaryTargets):
@@ -159,8 +175,13 @@ def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> Bo
     """:func:`boundary_targets` of a (B, H, W) label whose type and shape have been checked."""
     ids, void_id = _compact(label, options.ignore_index, num_classes)
     padded = pad_to_tiles(ids)
-    candidate = mask_of_tiles(_boundary_candidates(padded, ids.shape, void_id, options))
-    pixel, class_index, edge_true = _find_entries(padded, candidate, ids.shape, void_id, options.ksize)
+    threads = num_threads(ids.device)
+    if threads == 1 or not len(ids):
+        pixel, class_index, edge_true = _find_entries(padded, ids.shape, void_id, options)
+    else:
+        find = partial(_find_entries_of_band, padded, ids.shape, void_id, options)
+        found = parallel_map(find, _bands(ids.shape, 2 * threads), ids.device)
+        pixel, class_index, edge_true = (torch.cat(each, -1) for each in zip(*found, strict=True))
     return BoundaryTargets(
         pixel=pixel,
         class_index=class_index,
@@ -184,6 +205,27 @@ def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor
     dtype = next(dtype for dtype in (torch.uint8, torch.int16, torch.int32) if highest < torch.iinfo(dtype).max)
     void_id = torch.iinfo(dtype).max
     return torch.maximum(label.to(dtype), void.to(dtype).mul_(void_id)).contiguous(), void_id
+
+
+def _bands(shape: torch.Size, number: int) -> list[tuple[int, slice]]:
+    """Split (B, H, W) into about so many bands of whole rows of tiles: image, and slice of its lines."""
+    batch, height, _ = shape
+    band_px = TILE_PX * -(-height // (TILE_PX * -(-number // batch)))
+    return [(image, slice(y, min(y + band_px, height))) for image in range(batch) for y in range(0, height, band_px)]
+
+
+def _find_entries_of_band(
+    padded: Tensor, shape: torch.Size, void_id: int, options: CPGOptions, band: tuple[int, slice]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`_find_entries` of one of the :func:`_bands`."""
+    image, lines = band
+    _, height, width = shape
+    of_band = torch.Size((1, lines.stop - lines.start, width))
+    # Its tiles, and one row of tiles above and below.
+    end = lines.start + (2 - -of_band[1] // TILE_PX) * TILE_PX
+    found = _find_entries(padded[image : image + 1, lines.start : end], of_band, void_id, options)
+    found[0].add_((image * height + lines.start) * width)
+    return found
 
 
 def _boundary_candidates(padded: Tensor, shape: torch.Size, void_id: int, options: CPGOptions) -> Tensor:
@@ -210,18 +252,19 @@ def _boundary_candidates(padded: Tensor, shape: torch.Size, void_id: int, option
 
 
 def _find_entries(
-    padded: Tensor, candidate: Tensor, shape: torch.Size, void_id: int, ksize: int
+    padded: Tensor, shape: torch.Size, void_id: int, options: CPGOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pixel, class index and Sobel response of all boundary entries, as in BoundaryTargets.
 
     Args:
         padded: From :func:`pad_to_tiles`.
-        candidate: (B * tiles, TILE_PX^2) bool, pixels that may have entries.
         shape: (B, H, W) before padding.
         void_id: Id of void pixels.
-        ksize: Kernel size.
+        options: Kernel size and void policy.
     """
     _, height, width = shape
+    ksize = options.ksize
+    candidate = mask_of_tiles(_boundary_candidates(padded, shape, void_id, options))
     tile = flat_nonzero(candidate.view(torch.int64).amax(1))  # eight pixels at a time
     candidate, origin = candidate.index_select(0, tile), tile_origin(tile, height, width).int()
     offset = torch.arange(TILE_PX, dtype=torch.int32, device=padded.device)

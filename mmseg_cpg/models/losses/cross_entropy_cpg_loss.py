@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+from mmseg.models.losses import CrossEntropyLoss
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from mmseg_cpg.config_nodes import builds
+from mmseg_cpg.ops import cross_entropy_cpg_loss
+
+from .cpg_loss import CPGLoss
+
+
+@MODELS.register_module()
+class CrossEntropyCPGLoss(nn.ModuleList):
+    """``CrossEntropyLoss`` and ``CPGLoss`` in one pass over the logits: the same total and gradient in less time.
+
+    Use it as the only loss of a head: ``loss_decode=dict(type='CrossEntropyCPGLoss', cross_entropy=..., cpg=...)``.
+    MMSegmentation's heads log one value for each module of a list. That is why this is a list of two modules: both
+    parts keep their names in the log. The first one computes everything, and its value carries the gradient of both.
+    As one of several entries of ``loss_decode`` it is logged as a whole, as ``loss_ce_cpg``.
+
+    Args:
+        cross_entropy (dict): Config of MMSegmentation's ``CrossEntropyLoss``, ``use_mask`` excepted.
+        cpg (dict): Config of :class:`CPGLoss`, ``use_sigmoid`` and ``implementation`` excepted.
+
+    Raises:
+        TypeError: An option has the wrong type, or there is no such option.
+        ValueError: A config is of another loss, or has an option that this loss does not support.
+    """
+
+    def __init__(self, cross_entropy: dict, cpg: dict) -> None:
+        cpg = _CPGPart(**_options(cpg, 'CPGLoss'))
+        cross_entropy = _CrossEntropyPart(cpg, **_options(cross_entropy, 'CrossEntropyLoss'))
+        if cpg.use_sigmoid:
+            raise ValueError('use_sigmoid of the CPG loss must be False: the fused loss computes the softmax only')
+        if cpg.implementation != 'auto':
+            raise ValueError(f"implementation of the CPG loss must be 'auto', got {cpg.implementation!r}")
+        if cross_entropy.use_mask:
+            raise ValueError('use_mask must be False: mask cross-entropy has no pixels to find a boundary in')
+        if cross_entropy.reduction != cpg.reduction:
+            raise ValueError(
+                f'both losses must have one reduction, got {cross_entropy.reduction!r} and {cpg.reduction!r}'
+            )
+        for loss in (cross_entropy, cpg):
+            if 'loss' not in loss.loss_name:
+                raise ValueError(f"loss_name must contain 'loss', since both are trained with, got {loss.loss_name!r}")
+        super().__init__([cross_entropy, cpg])
+
+    @property
+    def loss_name(self) -> str:
+        return 'loss_ce_cpg'
+
+    def forward(self, *args: Any, **options: Any) -> Tensor:
+        """The total; arguments as :meth:`CPGLoss.forward` takes them."""
+        cross_entropy, cpg = self
+        return cross_entropy(*args, **options) + cpg(*args, **options)
+
+
+class _CPGPart(CPGLoss):
+    """Has the options of the CPG loss, and returns the value that :class:`_CrossEntropyPart` computed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.value: Tensor | None = None
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        value, self.value = self.value, None
+        if value is None:
+            raise RuntimeError('the cross-entropy of a CrossEntropyCPGLoss must be called before its CPG loss')
+        self._watch_for_empty_batches(value)
+        return value
+
+
+class _CrossEntropyPart(CrossEntropyLoss):
+    """Computes both losses. The value is that of the cross-entropy, the gradient that of the total."""
+
+    def __init__(self, cpg: _CPGPart, **options: Any) -> None:
+        super().__init__(**options)
+        self._cpg = [cpg]  # no submodule: it is already one of the list
+
+    def forward(
+        self,
+        cls_score: Tensor,
+        label: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+        ignore_index: int = 255,
+    ) -> Tensor:
+        (cpg,) = self._cpg
+        total, cross_entropy, cpg.value = cross_entropy_cpg_loss(
+            cls_score,
+            label,
+            cpg.ksize,
+            ce_weight=self.loss_weight,
+            cpg_weight=cpg.loss_weight,
+            use_sigmoid=self.use_sigmoid,
+            ignore_index=ignore_index,
+            ignore_policy=cpg.ignore_policy,
+            weight=weight,
+            class_weight=self.class_weight,
+            cpg_class_weight=cpg._class_weight_for(cls_score),
+            avg_non_ignore=self.avg_non_ignore,
+            avg_factor=avg_factor,
+            reduction=reduction_override or self.reduction,
+            targets=cpg._targets(label, ignore_index),
+        )
+        return cross_entropy + (total - total.detach())
+
+
+def _options(config: dict, name: str) -> dict:
+    """The options in a config of the named loss."""
+    if not builds(config, name):
+        raise ValueError(f"expected a config of type '{name}', got {config!r}")
+    return {key: value for key, value in config.items() if key != 'type'}

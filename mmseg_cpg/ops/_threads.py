@@ -1,0 +1,58 @@
+"""Work that is split between threads once, so that it also runs well on a busy machine.
+
+torch splits every single operation between its threads, which then wait for each other, spinning. Thousands of short
+operations in a row collapse as soon as one of the threads has to share its core. Here each thread runs a long chain of
+operations on a part of its own, and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier
+from typing import TypeVar
+
+import torch
+
+Part = TypeVar('Part')
+Result = TypeVar('Result')
+
+
+def num_threads(device: torch.device) -> int:
+    """How many threads :func:`parallel_map` has for work on a device."""
+    return torch.get_num_threads() if device.type == 'cpu' else 1
+
+
+def parallel_map(function: Callable[[Part], Result], parts: Iterable[Part], device: torch.device) -> Iterator[Result]:
+    """Map in as many threads as torch uses, each of which runs its operations alone; results come in order.
+
+    Gradients are not recorded. On other devices than the CPU, or with one thread, this is plain ``map``.
+    """
+    threads = num_threads(device)
+    inference = torch.is_inference_mode_enabled()
+
+    def run(part: Part) -> Result:
+        with torch.inference_mode(inference), torch.no_grad():
+            return function(part)
+
+    return map(run, parts) if threads == 1 else _pool(threads, os.getpid()).map(run, parts)
+
+
+@cache
+def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
+    """Threads with one torch thread each; of each process its own, since threads do not survive a fork."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix='mmseg_cpg')
+    started = Barrier(threads + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # else torch sets the number anew when the thread first needs it
+        torch.set_num_threads(1)
+        started.wait()
+
+    for _ in range(threads):
+        pool.submit(start)
+    started.wait()
+    torch.set_num_threads(threads)  # threads that others start later take over the number that was set last
+    return pool
