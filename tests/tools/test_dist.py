@@ -74,9 +74,9 @@ def test_gradients_are_the_mean_of_the_two_ranks_gradients(trained):
 def test_precomputed_boundaries_change_no_weight_on_two_ranks(trained, in_process, port):
     folder, _, _ = trained
     # A loss that had to find its boundary itself would fail.
-    search = "__import__('sys').modules['mmseg_cpg.ops.cpg.loss']"
+    search = "__import__('sys').modules['mmseg_cpg.ops.cpg.sparse']"
     (folder / 'precomputed.py').write_text(
-        f"_base_ = 'dist.py'\n__import__('mmseg_cpg')\n{search}.boundary_targets = None\n"
+        f"_base_ = 'dist.py'\n__import__('mmseg_cpg')\n{search}.targets_of_batch = None\n"
     )
     command = [TOOLS / 'dist_train.sh', 'precomputed.py', 2, '--work-dir', 'precomputed']
     options = ['--cfg-options', 'load_from=start.pth', 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
