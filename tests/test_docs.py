@@ -71,7 +71,8 @@ def test_entries_of_configs_build(page, index):
     exec(snippets(page)[index], names)
     register_all_modules(init_default_scope=True)
     for name, registry in (('loss_decode', MODELS), ('custom_hooks', HOOKS), ('val_evaluator', METRICS)):
-        for entry in names.get(name, []):
+        entries = names.get(name, [])
+        for entry in [entries] if isinstance(entries, dict) else entries:
             assert type(registry.build(entry)).__name__ == entry['type'].rpartition('.')[2]
 
 
