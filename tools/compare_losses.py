@@ -8,29 +8,32 @@ after each of them. With --csv every training is recorded in a file that needs n
 skipped as well.
 """
 
-import bootstrap  # noqa: F401, I001  before everything that imports the stack
+from __future__ import annotations
 
 import argparse
 import copy
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import bootstrap  # noqa: F401  before everything that imports the stack
+
+from mmseg_cpg.cli.config import load_config, require_keys
+from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.loss_spec import BASE, LossChoice, check_losses, choose_losses, parse_losses
+from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
+from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.config_nodes import builds, final_head, losses_of, name_losses, type_name
+from mmseg_cpg.evaluation.boundary import BoundarySettings
 from mmseg_cpg.experiments.comparison import Comparison, Measure, Training
 from mmseg_cpg.experiments.comparison_plot import draw_comparison
 from mmseg_cpg.experiments.costs import read_costs
 from mmseg_cpg.experiments.records import Record, fingerprint, make_row, provenance, read_row
 from mmseg_cpg.experiments.trainings import Launcher, claim, stoppable
 from mmseg_cpg.experiments.work_dirs import DIVERGED, FINISHED, read_runs, read_scalars
-from mmseg_cpg.evaluation.boundary import BoundarySettings
-from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
-from mmseg_cpg.cli.config import load_config, require_keys
-from mmseg_cpg.cli.require_data import require_data
-from mmseg_cpg.cli.errors import UserError, one_line_errors
-from mmseg_cpg.cli.loss_spec import BASE, LossChoice, check_losses, choose_losses, parse_losses
-from mmseg_cpg.config_nodes import builds, final_head, losses_of, name_losses, type_name
 
 TOOLS = Path(__file__).resolve().parent
 TOLERANCE_PX = 3
@@ -61,7 +64,7 @@ class Job(NamedTuple):
     folder: Path
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = make_config_parser('Train a config with several losses and seeds, and compare the results.')
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -88,7 +91,7 @@ def build_parser():
     return parser
 
 
-def positive(text):
+def positive(text: str) -> int:
     """Parse a number of at least 1."""
     value = int(text)
     if value < 1:
@@ -96,7 +99,7 @@ def positive(text):
     return value
 
 
-def random_seed(text):
+def random_seed(text: str) -> int:
     """Parse a seed."""
     value = int(text)
     if not 0 <= value < 2**32:
@@ -104,7 +107,7 @@ def random_seed(text):
     return value
 
 
-def prepare(cfg):
+def prepare(cfg: Any) -> tuple[list[Measure], str]:
     """Make a config measure what is compared: boundaries in each validation, and memory on CPU as well.
 
     Returns:
@@ -123,7 +126,7 @@ def prepare(cfg):
     return boundary_scores_of(boundary)
 
 
-def boundary_scores_of(metric):
+def boundary_scores_of(metric: Any) -> tuple[list[Measure], str]:
     """What to show for a BoundaryMetric (config): mIoU, Boundary IoU and the F-score of one tolerance."""
     names = {field.name for field in fields(BoundarySettings)}
     settings = BoundarySettings(**{name: value for name, value in metric.items() if name in names})
@@ -141,7 +144,7 @@ def boundary_scores_of(metric):
     return scores, f"Boundary IoU's bands are {width} wide; BoundaryMetric in the config's val_evaluator sets that."
 
 
-def plan(cfg, texts, seeds, work_dir):
+def plan(cfg: Any, texts: list[str], seeds: list[int], work_dir: Path) -> list[Job]:
     """List the trainings (list[Job]): by seed, so that a comparison is there early, and the baseline first.
 
     Raises:
@@ -157,7 +160,7 @@ def plan(cfg, texts, seeds, work_dir):
     ]
 
 
-def folder_name(losses, seed):
+def folder_name(losses: str, seed: int) -> str:
     """Name the folder of a training, without letters that shells or file systems have trouble with."""
     name = WEIGHT.sub(r'\1=', losses)
     plain = re.sub(r'[^\w.,=+-]', '_', name)[:LETTERS_OF_FOLDER]
@@ -166,7 +169,7 @@ def folder_name(losses, seed):
     return f'{plain}_seed_{seed}'
 
 
-def config_of(cfg, job):
+def config_of(cfg: Any, job: Job) -> Any:
     """The config of a training."""
     cfg = copy.deepcopy(cfg)
     choose_losses(cfg, job.choice)
@@ -187,7 +190,7 @@ class Results:
         UserError: If the record contains trainings of another config of that name.
     """
 
-    def __init__(self, config, config_sha256, record):
+    def __init__(self, config: str, config_sha256: str, record: Any) -> None:
         self._config = config
         self._config_sha256 = config_sha256
         self._record = record
@@ -197,7 +200,7 @@ class Results:
                 f"'{record.path}' contains trainings of another '{config}', which has changed since. Use another --csv."
             )
 
-    def read(self, job, fault=None):
+    def read(self, job: Job, fault: str | None = None) -> Training:
         """Read how a training stands, or why it failed here, and what it gave if it is finished (Training)."""
         row = self._record and self._record.find(self._config, job.choice.name, job.seed)
         if row:
@@ -218,18 +221,18 @@ class Results:
             state = f'failed: {fault}'
         return Training(job.title, job.seed, state, job.folder.name, values)
 
-    def _add(self, job, run):
+    def _add(self, job: Job, run: Any) -> None:
         if self._record:
             row = make_row(self._config, job.choice.name, job.seed, job.title, self._config_sha256, run)
             self._record.add(row)
 
 
-def has_ended(training):
+def has_ended(training: Training) -> bool:
     """Whether there is nothing left to train: it is finished, or diverged."""
     return training.state.startswith((FINISHED, DIVERGED))
 
 
-def write_report(comparison, work_dir):
+def write_report(comparison: Comparison, work_dir: Path) -> None:
     """Write the tables, and the plot as soon as a loss can be compared."""
     tables = [comparison.table(), comparison.list_of_trainings()]
     (work_dir / 'compare.md').write_text('\n'.join(table.markdown() for table in tables))
@@ -240,7 +243,7 @@ def write_report(comparison, work_dir):
         figure.savefig(work_dir / 'compare.png')
 
 
-def compare(args):
+def compare(args: argparse.Namespace) -> None:
     """Train with each loss and seed, and report after each."""
     cfg = load_config(args)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader', 'val_evaluator')
@@ -268,7 +271,7 @@ def compare(args):
             state = f'is left to train in {job.folder}' if index in left else trainings[index].state
             print(f'{job.title}, seed {job.seed} ({index + 1} of {len(jobs)}): {state}.', flush=True)
 
-        def on_end(place, fault):
+        def on_end(place: int, fault: str | None) -> None:
             index = left[place]
             trainings[index] = results.read(jobs[index], fault)
             print(f'{trainings[index].losses}, seed {trainings[index].seed}: {trainings[index].state}.', flush=True)
@@ -287,7 +290,7 @@ def compare(args):
         )
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(build_parser(), argv)
     with one_line_errors(), stoppable():
         compare(args)

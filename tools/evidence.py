@@ -6,12 +6,16 @@ the record is not trained again, even without its work dir. ``report`` makes the
 record.
 """
 
-import bootstrap  # noqa: F401, I001  before everything that imports the stack
+from __future__ import annotations
 
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import bootstrap  # noqa: F401  before everything that imports the stack
 
 from mmseg_cpg.cli.errors import UserError, one_line_errors
 from mmseg_cpg.experiments.records import Record
@@ -24,7 +28,7 @@ RECORD = ROOT / 'docs/evidence/trainings.csv'
 PAGE = ROOT / 'docs/evidence.md'
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Run the evidence study, or write its page.')
     commands = parser.add_subparsers(dest='command', required=True)
     run = commands.add_parser('run', help='train on a data set in the planned order')
@@ -35,7 +39,7 @@ def build_parser():
     return parser
 
 
-def run(dataset, jobs, record):
+def run(dataset: Any, jobs: str, record: Any) -> None:
     """Run the trainings of a data set; what fails is reported at the end, and does not stop the others.
 
     Raises:
@@ -51,7 +55,7 @@ def run(dataset, jobs, record):
         raise UserError(f'{failed} comparisons of the study are not complete. Run the same command again to continue.')
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     with one_line_errors():
         if args.command == 'run':

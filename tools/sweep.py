@@ -6,12 +6,16 @@ stopped: finished trainings are skipped, and one that was interrupted is resumed
 (sweep.md, sweep.csv) and a plot (sweep.png) are written after each of them.
 """
 
-import bootstrap  # noqa: F401, I001  before everything that imports the stack
+from __future__ import annotations
 
 import argparse
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import bootstrap  # noqa: F401  before everything that imports the stack
 
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, one_line_errors
@@ -26,7 +30,7 @@ TOOLS = Path(__file__).resolve().parent
 WEIGHT = re.compile(r'\d+(\.\d+)?(e[+-]\d+)?')
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = make_config_parser('Train a config once for each weight (lambda) of its CPG loss.')
     parser.add_argument(
         '--values',
@@ -43,7 +47,7 @@ def build_parser():
     return parser
 
 
-def loss_weight(text):
+def loss_weight(text: str) -> float:
     """Parse a loss weight."""
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
@@ -51,7 +55,7 @@ def loss_weight(text):
     return value
 
 
-def choose_values(values, ksizes):
+def choose_values(values: list[float] | None, ksizes: list[int]) -> list[float]:
     """The weights to train with, sorted: those asked for, or else 0 and Table 2's for the kernel size.
 
     Raises:
@@ -66,13 +70,13 @@ def choose_values(values, ksizes):
     return values
 
 
-def set_weight(cfg, value):
+def set_weight(cfg: Any, value: float) -> None:
     """Set the weight of every CPG loss in a config."""
     for loss, _ in cpg_losses(cfg.model):
         loss.loss_weight = value
 
 
-def read_point(folder, value):
+def read_point(folder: Path, value: float) -> Point:
     """Read how the training of a weight stands."""
     runs = read_runs(folder)
     if not runs:
@@ -80,7 +84,7 @@ def read_point(folder, value):
     return Point(value, runs[-1].result and runs[-1].result.miou, runs[-1].state)
 
 
-def write_report(sweep, work_dir):
+def write_report(sweep: Sweep, work_dir: Path) -> None:
     """Write the table of a sweep, and its plot as soon as a training is finished."""
     (work_dir / 'sweep.md').write_text(sweep.table().markdown())
     (work_dir / 'sweep.csv').write_text(sweep.table().csv())
@@ -88,7 +92,7 @@ def write_report(sweep, work_dir):
         sweep.figure().savefig(work_dir / 'sweep.png')
 
 
-def run_sweep(args):
+def run_sweep(args: argparse.Namespace) -> None:
     """Train with each weight, and report after each."""
     cfg = load_config(args)
     require_keys(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader', 'val_evaluator')
@@ -125,7 +129,7 @@ def run_sweep(args):
         )
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(build_parser(), argv)
     with one_line_errors(), stoppable():
         run_sweep(args)

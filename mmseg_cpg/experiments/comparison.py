@@ -1,6 +1,9 @@
 """The tables of a comparison of losses over several seeds."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator
 from textwrap import shorten
 from typing import NamedTuple
 
@@ -54,44 +57,44 @@ class Comparison(NamedTuple):
     notes: list
 
     @property
-    def baseline(self):
+    def baseline(self) -> str:
         """The losses that the others are compared with."""
         return self.trainings[0].losses
 
     @property
-    def losses(self):
+    def losses(self) -> list[str]:
         """All losses, the baseline first."""
         return list(dict.fromkeys(training.losses for training in self.trainings))
 
     @property
-    def seeds(self):
+    def seeds(self) -> list[int]:
         """All seeds."""
         return sorted({training.seed for training in self.trainings})
 
     @property
-    def measures(self):
+    def measures(self) -> list[Measure]:
         """Scores and costs."""
         return [*self.scores, *COSTS]
 
-    def values(self, losses, measure):
+    def values(self, losses: str, measure: Measure) -> dict[int, float]:
         """A measure of the finished trainings with some losses, by seed (dict[int, float])."""
         found = {each.seed: each.values.get(measure.key) for each in self.trainings if each.losses == losses}
         return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
-    def mean(self, losses, measure):
+    def mean(self, losses: str, measure: Measure) -> Estimate | None:
         """The mean over the seeds (Estimate), None without a finished training."""
         return estimate([*self.values(losses, measure).values()])
 
-    def differences(self, losses, measure):
+    def differences(self, losses: str, measure: Measure) -> dict[int, float]:
         """What the losses change, seed by seed: their measure minus the baseline's (dict[int, float])."""
         theirs = self.values(self.baseline, measure)
         return {seed: value - theirs[seed] for seed, value in self.values(losses, measure).items() if seed in theirs}
 
-    def difference(self, losses, measure):
+    def difference(self, losses: str, measure: Measure) -> Estimate | None:
         """The mean of the differences (Estimate), None for the baseline itself and without a pair of equal seed."""
         return None if losses == self.baseline else estimate([*self.differences(losses, measure).values()])
 
-    def extra_cost(self, losses, measure):
+    def extra_cost(self, losses: str, measure: Measure) -> Estimate | None:
         """The difference of a cost in percent of the baseline's mean (Estimate), None where there is none."""
         found, theirs = self.difference(losses, measure), self.mean(self.baseline, measure)
         if found is None or theirs.mean <= 0:
@@ -99,7 +102,7 @@ class Comparison(NamedTuple):
         factor = 100 / theirs.mean
         return Estimate(factor * found.mean, found.margin and factor * found.margin, found.count)
 
-    def table(self):
+    def table(self) -> Table:
         """The losses as a table to read."""
         columns = ['losses', 'seeds']
         for measure in self.scores:
@@ -119,7 +122,7 @@ class Comparison(NamedTuple):
         notes = [*self._explain(), *self.notes]
         return Table('compare', f'{self.name}: losses compared', columns, rows, notes)
 
-    def numbers(self):
+    def numbers(self) -> Table:
         """The same with a number in each cell, for CSV."""
         columns = ['losses', 'seeds']
         for measure in self.measures:
@@ -134,7 +137,7 @@ class Comparison(NamedTuple):
             rows.append(row)
         return Table('compare', '', columns, rows, [])
 
-    def list_of_trainings(self):
+    def list_of_trainings(self) -> Table:
         """Each training as a row."""
         columns = ['losses', 'seed', 'state', *(f'{each.title}, {each.unit}' for each in self.measures)]
         columns += ['wait for data, ms', 'work dir']
@@ -151,14 +154,14 @@ class Comparison(NamedTuple):
         ]
         return Table('compare_trainings', 'The trainings', columns, rows, [])
 
-    def _num_finished(self, losses):
+    def _num_finished(self, losses: str) -> int:
         return sum(bool(each.values) for each in self.trainings if each.losses == losses)
 
-    def _count(self, losses):
+    def _count(self, losses: str) -> str:
         finished, total = self._num_finished(losses), len(self.seeds)
         return str(finished) if finished == total else f'{finished} of {total}'
 
-    def _explain(self):
+    def _explain(self) -> Iterator[str]:
         """What the numbers are."""
         yield (
             'mIoU, Boundary IoU and F-score are those of the validation at the end of training; ± is half the width of '
@@ -178,9 +181,9 @@ class Comparison(NamedTuple):
         )
 
 
-def _text(found, digits, sign=''):
+def _text(found: Estimate | None, digits: int, sign: str = '') -> str:
     return found.text(digits, sign) if found else NOTHING
 
 
-def _number(value, digits=4):
+def _number(value: float | None, digits: int = 4) -> str:
     return '' if value is None else f'{value:.{digits}f}'

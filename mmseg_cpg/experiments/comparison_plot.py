@@ -1,17 +1,21 @@
 """The plot of a comparison of losses: what each of them changes."""
 
+from __future__ import annotations
+
 import textwrap
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..visualization.panels import TextFigure
-from .comparison import COSTS
+from .comparison import COSTS, Comparison, Measure
 
 BETTER, WORSE, UNCLEAR = '#1a7f37', '#c62828', '0.45'
 LABEL_LETTERS = 34
 
 
-def draw_comparison(comparison):
+def draw_comparison(comparison: Comparison) -> Figure | None:
     """Draw the difference of each loss to the baseline, a panel for each score, all of which are better if higher.
 
     Args:
@@ -40,7 +44,7 @@ def draw_comparison(comparison):
     return figure
 
 
-def _draw_panel(axes, comparison, shown, measure):
+def _draw_panel(axes: Axes, comparison: Comparison, shown: list[str], measure: Measure) -> None:
     axes.axvline(0, color='black', linewidth=1)
     for row, losses in enumerate(shown):
         found = comparison.difference(losses, measure)
@@ -75,14 +79,14 @@ def _draw_panel(axes, comparison, shown, measure):
         axes.spines[side].set_visible(False)
 
 
-def _label(comparison, losses):
+def _label(comparison: Comparison, losses: str) -> str:
     """The losses, and in a last line what they cost."""
     extra = {measure.title: comparison.extra_cost(losses, measure) for measure in COSTS}
     costs = ', '.join(f'{title} {percent.text(0, "+")} %' for title, percent in extra.items() if percent)
     return '\n'.join([*textwrap.wrap(losses.replace(',', ', '), LABEL_LETTERS), *filter(None, [costs])])
 
 
-def _legend(comparison):
+def _legend(comparison: Comparison) -> list[Line2D]:
     if len(comparison.seeds) == 1:
         return [Line2D([], [], color=UNCLEAR, marker='o', linestyle='', label='one seed: no interval')]
     handles = [

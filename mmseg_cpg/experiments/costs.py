@@ -1,10 +1,12 @@
 """What a training step cost, from the log of a training."""
 
+from __future__ import annotations
+
 import math
 from statistics import median
 from typing import NamedTuple
 
-from .work_dirs import read_scalars
+from .work_dirs import Run, read_scalars
 
 WARM_UP_ITERS = 20
 
@@ -22,7 +24,7 @@ class Costs(NamedTuple):
     memory_mib: float | None
 
 
-def read_costs(run):
+def read_costs(run: Run) -> Costs:
     """Read the costs of a run.
 
     Args:
@@ -39,7 +41,7 @@ def read_costs(run):
     return Costs(_median_ms(steps), _median_ms(data), max(memory, default=None))
 
 
-def _median_ms(seconds):
+def _median_ms(seconds: dict[int, float]) -> float | None:
     """The median of seconds by iteration, in milliseconds."""
     warm = [value for at, value in seconds.items() if at > WARM_UP_ITERS] or list(seconds.values())
     return 1000 * median(warm) if warm else None

@@ -1,7 +1,10 @@
 """The training curves of several runs: losses, what CPG loss has to do with them, and validation."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..config_nodes import cpg_losses
@@ -30,7 +33,7 @@ class Panel(NamedTuple):
     in_percent: bool = False
 
 
-def default_panels(curves, cfgs):
+def default_panels(curves: list[Curves], cfgs: list[Any]) -> list[Panel]:
     """What a training with CPG loss is judged by.
 
     Args:
@@ -53,7 +56,7 @@ def default_panels(curves, cfgs):
     return [panel for panel in panels if set(panel.keys) & set(logged)]
 
 
-def plot_curves(curves, panels):
+def plot_curves(curves: list[Curves], panels: list[Panel]) -> Figure:
     """Plot the runs, a panel beside the other, each run in its colour.
 
     Args:

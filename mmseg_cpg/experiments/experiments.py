@@ -1,7 +1,10 @@
 """Telling from a config which of the paper's experiments a run is, and what it does differently."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from textwrap import shorten
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..config_nodes import builds, cpg_losses, dicts, final_head, losses_of, type_name
 from . import paper
@@ -26,13 +29,13 @@ class Experiment(NamedTuple):
     loss_weight: float
     rmi: bool
 
-    def __str__(self):
+    def __str__(self) -> str:
         losses = [paper.RECIPES[self.network, self.dataset].main_loss, *(['RMI'] if self.rmi else [])]
         losses += [f'CPG{self.ksize} (λ = {self.loss_weight:g})'] if self.ksize else []
         return f'{self.network}, {self.dataset}, {" + ".join(losses)}'
 
 
-def identify(cfg):
+def identify(cfg: Any) -> Experiment:
     """Tell which experiment a config is.
 
     Args:
@@ -63,7 +66,7 @@ def identify(cfg):
     )
 
 
-def _network(model, head):
+def _network(model: Any, head: Any) -> str:
     backbone = model.get('backbone') or {}
     if builds(head, 'ASPPHead') and type_name(backbone).startswith('ResNetV1') and backbone.get('depth') == 50:
         return paper.DEEPLABV3
@@ -74,7 +77,7 @@ def _network(model, head):
     raise ValueError(f'its network is {type_name(backbone)} + {type_name(head)}')
 
 
-def _dataset(dataset):
+def _dataset(dataset: Any) -> str:
     name = DATASETS.get(type_name(dataset))
     # The 10k and the 164k images of COCO-Stuff are one class in MMSegmentation.
     if name is None or (name == paper.COCO_STUFF and '2014' not in dataset.data_prefix.img_path):
@@ -82,7 +85,7 @@ def _dataset(dataset):
     return name
 
 
-def deviations(cfg, experiment, num_gpus):
+def deviations(cfg: Any, experiment: Experiment, num_gpus: int | None) -> list[str]:
     """Say in which fields a config differs from the paper's recipe.
 
     Args:
@@ -119,11 +122,11 @@ def deviations(cfg, experiment, num_gpus):
     return [f'{name.format(here)} (recipe: {there})' for name, here, there in compared if here != there]
 
 
-def _size(crop):
+def _size(crop: Any) -> str:
     return '×'.join(map(str, crop)) or 'none'
 
 
-def training_part(cfg):
+def training_part(cfg: Any) -> dict[str, Any]:
     """The part of a config that decides what training gives: plain dicts, lists and numbers."""
     part = {key: plain(cfg.get(key), LOADING) for key in TRAINING}
     part['custom_hooks'] = [hook for hook in part['custom_hooks'] or [] if type_name(hook) not in OBSERVERS]
@@ -139,7 +142,7 @@ def plain(node, without=()):
     return node if isinstance(node, (str, int, float, bool, type(None))) else str(node)
 
 
-def differences(first, second, path=''):
+def differences(first: Any, second: Any, path: str = '') -> Iterator[str]:
     """Yield each key at which two nested plain values differ, with both, e.g. ``'train_cfg.max_epochs: 175, 40'``."""
     if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         first, second = dict(enumerate(first)), dict(enumerate(second))

@@ -1,5 +1,7 @@
 """Means of few measurements, with their confidence intervals."""
 
+from __future__ import annotations
+
 import math
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -16,18 +18,18 @@ class Estimate(NamedTuple):
     margin: float | None
     count: int
 
-    def text(self, digits, sign=''):
+    def text(self, digits: int, sign: str = '') -> str:
         """The estimate as text, e.g. '59.38 ± 0.81', with ``sign='+'`` '+1.35 ± 0.40', of one value '59.38'."""
         margin = '' if self.margin is None else f' ± {self.margin:.{digits}f}'
         return f'{self.mean:{sign}.{digits}f}{margin}'
 
     @property
-    def excludes_zero(self):
+    def excludes_zero(self) -> bool:
         """Whether there is an interval, and zero is outside of it."""
         return self.margin is not None and abs(self.mean) > self.margin
 
 
-def estimate(values):
+def estimate(values: list[float]) -> Estimate | None:
     """Estimate the mean of what some values were drawn from.
 
     The interval is Student's: mean ± t · s / √n, with the quantile t of n - 1 degrees of freedom, so that it covers the

@@ -4,7 +4,9 @@ Source: G. Shan and S. Jia, "Convolution-based Probability Gradient Loss for Sem
 sections 4.3 to 4.7. Tables 1, 2 and 4 are DeepLabv3-R50 on Cityscapes. Kernel size 0 stands for no CPG loss.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 DEEPLABV3, OCRNET, LRASPP = 'DeepLabv3-R50', 'OCRNet-HRNetV2-W48', 'LRASPP-MobileNetV3-L'
 CITYSCAPES, ADE20K, COCO_STUFF = 'Cityscapes', 'ADE20K', 'COCO-Stuff 10k'
@@ -114,7 +116,7 @@ class Recipe(NamedTuple):
     main_loss: str
 
 
-def _recipe(network, dataset):
+def _recipe(network: str, dataset: str) -> Any:
     epochs, lr = {(LRASPP, CITYSCAPES): (200, 0.014), (OCRNET, COCO_STUFF): (110, 0.001)}.get(
         (network, dataset), (175, 0.01)
     )

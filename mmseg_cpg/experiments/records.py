@@ -1,5 +1,7 @@
 """A CSV file with a row for each training, from which tables and plots are made without the work dirs."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import io
@@ -10,6 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -18,7 +21,7 @@ from .comparison import Training
 from .costs import read_costs
 from .experiments import training_part
 from .files import wait_for_lock, write_atomically
-from .work_dirs import FINISHED, read_scalars
+from .work_dirs import FINISHED, Run, read_scalars
 
 # Identifies a training.
 KEY = ('config', 'losses', 'seed')
@@ -39,10 +42,10 @@ class Record:
         path (str | Path): The file; it is made with the first row.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Any) -> None:
         self.path = Path(path)
 
-    def rows(self):
+    def rows(self) -> list[dict[str, str]]:
         """The rows, as text by column (list[dict[str, str]]).
 
         Raises:
@@ -57,11 +60,11 @@ class Record:
                 raise UserError(f"'{self.path}' is not a record of trainings: it has no column '{missing[0]}'.")
             return [{name: text or '' for name, text in row.items()} for row in reader]
 
-    def find(self, config, losses, seed):
+    def find(self, config: str, losses: str, seed: int) -> dict[str, str] | None:
         """The row of a training, None if there is none."""
         return next((row for row in self.rows() if _key(row) == (config, losses, str(seed))), None)
 
-    def add(self, row):
+    def add(self, row: Any) -> None:
         """Add the row of a training, or replace it.
 
         Args:
@@ -80,7 +83,7 @@ class Record:
             write_atomically(self.path, text.getvalue())
 
 
-def make_row(config, losses, seed, title, config_sha256, run):
+def make_row(config: str, losses: str, seed: int, title: str, config_sha256: str, run: Run) -> dict[str, Any]:
     """Make the row of a training that ended.
 
     Args:
@@ -109,58 +112,58 @@ def make_row(config, losses, seed, title, config_sha256, run):
     }
 
 
-def _validation(result):
+def _validation(result: Any) -> Any:
     return round(result.miou, 2), result.metrics.get('mBIoU')
 
 
-def _scores(result):
+def _scores(result: Any) -> dict[str, Any]:
     names = [name for name in result.class_scores if not name.startswith(TRIMAP)]
     by_class = {f'{name}: {each}': value for name in names for each, value in result.class_scores[name].items()}
     return {**result.metrics, **by_class}
 
 
-def _last(values):
+def _last(values: Any) -> Any:
     """The mean of what was logged in the last part of a training, None if nothing was."""
     end = max(values, default=0)
     return fmean(value for at, value in values.items() if at > (1 - LAST) * end) if values else None
 
 
-def read_row(row, folder):
+def read_row(row: Any, folder: str) -> Training:
     """The training that a row is of, with its scores and costs (Training)."""
     values = {name: _number(text) for name, text in row.items() if name not in ABOUT and row['state'] == FINISHED}
     values = {name: value for name, value in values.items() if value is not None}
     return Training(row['title'], int(row['seed']), row['state'], folder, values)
 
 
-def fingerprint(cfg):
+def fingerprint(cfg: Any) -> str:
     """Identify the training of a config, regardless of its losses, its seed and the location of its data (str)."""
     part = training_part(cfg)
     part['model'] = {**part['model'], 'decode_head': _without_losses(part['model'].get('decode_head'))}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _without_losses(head):
+def _without_losses(head: Any) -> Any:
     if isinstance(head, list):
         return [*head[:-1], _without_losses(head[-1])]
     return {key: value for key, value in (head or {}).items() if key != 'loss_decode'}
 
 
 @cache
-def provenance():
+def provenance() -> dict[str, Any]:
     """What a training runs on: the commit of this project, the versions of what it uses, the device."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
     versions = {name: found for name in PACKAGES if (found := _version(name))}
     return dict(commit=_commit(), device=device, python=platform.python_version(), **versions)
 
 
-def _commit():
+def _commit() -> str:
     """The commit, with '-dirty' if files other than records differ from it; empty outside of a repository."""
     commit = _git('rev-parse', '--short=12', 'HEAD')
     changed = _git('status', '--porcelain', '--untracked-files=no', '--', ':/', ':(exclude,top)*.csv')
     return f'{commit}-dirty' if commit and changed else commit
 
 
-def _git(*arguments):
+def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(['git', *arguments], capture_output=True, text=True, cwd=Path(__file__).parent)
     except OSError:
@@ -168,7 +171,7 @@ def _git(*arguments):
     return done.stdout.strip() if done.returncode == 0 else ''
 
 
-def _cpu():
+def _cpu() -> str:
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -176,22 +179,22 @@ def _cpu():
     return next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
 
 
-def _version(package):
+def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return ''
 
 
-def _key(row):
+def _key(row: Any) -> Any:
     return tuple(str(row[name]) for name in KEY)
 
 
-def _text(value):
+def _text(value: Any) -> str:
     return '' if value is None else f'{value:.6g}' if isinstance(value, float) else str(value)
 
 
-def _number(text):
+def _number(text: str) -> Any:
     try:
         return float(text)
     except ValueError:

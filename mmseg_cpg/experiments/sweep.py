@@ -1,7 +1,11 @@
 """The table and the plot of a sweep over the weight (lambda) of the CPG loss."""
 
+from __future__ import annotations
+
 import textwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
 
 from ..visualization.panels import TextFigure
 from . import paper
@@ -37,16 +41,16 @@ class Sweep(NamedTuple):
     differing: list
 
     @property
-    def best(self):
+    def best(self) -> Point | None:
         """The point with the highest mIoU, the smallest weight of equals; None while none is finished."""
         return max((point for point in self.points if point.miou is not None), key=lambda p: p.miou, default=None)
 
     @property
-    def comparable(self):
+    def comparable(self) -> bool:
         """Whether the paper's weights mean the same here: with the smallest kernel, and trained alike."""
         return bool(self.theirs) and self.ksizes == [3] and not self.differing
 
-    def table(self):
+    def table(self) -> Table:
         """The sweep as a table."""
         columns = ['λ', 'mIoU, %', 'state', 'best']
         rows = [
@@ -65,14 +69,14 @@ class Sweep(NamedTuple):
         notes = ['mIoU is that of the validation at the end of training; one training for each λ.', *self.caveats()]
         return Table('sweep', f'{self.name}: mIoU over λ', columns, rows, notes)
 
-    def caveats(self):
+    def caveats(self) -> list[str]:
         """What to know before the paper's numbers are read beside these."""
         if not self.theirs:
             return []
         differing = f"Differs from the paper's recipe: {', '.join(self.differing)}."
         return [lambda_caveat(self.ksizes[0]), *([differing] if self.differing else [])]
 
-    def figure(self):
+    def figure(self) -> Figure:
         """Draw mIoU over the weight (matplotlib Figure). At least one training must be finished."""
         finished = [point for point in self.points if point.miou is not None]
         kernels = ', '.join(f'{ksize}×{ksize}' for ksize in self.ksizes)
@@ -95,7 +99,7 @@ class Sweep(NamedTuple):
         return figure
 
 
-def lambda_caveat(ksize):
+def lambda_caveat(ksize: int) -> str:
     """Say how the paper's lambda relates to the one here."""
     theirs, ours = (f'{weights[ksize]:g}' for weights in (paper.BEST_LOSS_WEIGHTS, paper.LOSS_WEIGHTS))
     return (
@@ -104,7 +108,7 @@ def lambda_caveat(ksize):
     )
 
 
-def paper_sweep(cfg, num_gpus):
+def paper_sweep(cfg: Any, num_gpus: int | None) -> tuple[dict[float, float], list[str]]:
     """The paper's mIoU by weight for a config, and in what the config differs from the paper's recipe.
 
     Args:

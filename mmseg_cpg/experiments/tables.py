@@ -1,9 +1,11 @@
 """The paper's Tables 1 to 4 with the numbers of runs beside the paper's, as Markdown and CSV."""
 
+from __future__ import annotations
+
 import os.path as osp
 from functools import partial
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prettytable import PrettyTable, TableStyle
 
@@ -28,7 +30,7 @@ class Measured(NamedTuple):
     count: int
     differs: bool
 
-    def __str__(self):
+    def __str__(self) -> str:
         mean = f'{self.mean:.2f}{"*" if self.differs else ""}'
         return mean if self.count == 1 else f'{mean} (mean of {self.count})'
 
@@ -42,14 +44,14 @@ class Table(NamedTuple):
     rows: list
     notes: list
 
-    def markdown(self):
+    def markdown(self) -> str:
         """The table under its title and above its notes."""
         grid = PrettyTable(self.columns)
         grid.set_style(TableStyle.MARKDOWN)
         grid.add_rows([[str(cell) for cell in row] for row in self.rows])
         return '\n\n'.join([f'## {self.title}', grid.get_string(), *self.notes]) + '\n'
 
-    def csv(self):
+    def csv(self) -> str:
         """The table; beside each column for results of runs stands one with their number."""
         grid = PrettyTable()
         for i, column in enumerate(self.columns):
@@ -70,7 +72,7 @@ class Entry(NamedTuple):
     left_out: str
 
 
-def make_tables(runs):
+def make_tables(runs: list[Run]) -> list[Table]:
     """Make Tables 1 to 4 and the list of the runs.
 
     Args:
@@ -87,7 +89,7 @@ def make_tables(runs):
     return [_table_1(cells), _table_2(cells), _table_3(cells), _table_4(cells), _list_of_runs(entries)]
 
 
-def _enter(run):
+def _enter(run: Run) -> Any:
     try:
         experiment = identify(run.cfg)
     except ValueError as error:
@@ -95,7 +97,7 @@ def _enter(run):
     return Entry(run, experiment, deviations(run.cfg, experiment, run.num_gpus), '' if run.result else run.state)
 
 
-def _group(entries):
+def _group(entries: Any) -> Any:
     """Gather the entries that are not left out by experiment."""
     cells = {}
     for entry in entries:
@@ -104,7 +106,7 @@ def _group(entries):
     return cells
 
 
-def _compare(entry, chosen):
+def _compare(entry: Any, chosen: Any) -> Any:
     """Leave an entry out if it was not trained like the one chosen for its cell."""
     parts = [training_part(other.run.cfg) for other in (chosen, entry)]
     if None not in (chosen.run.num_gpus, entry.run.num_gpus):
@@ -118,7 +120,7 @@ def _compare(entry, chosen):
     )
 
 
-def _mean(cells, value, network, dataset, ksize, loss_weight, rmi=False):
+def _mean(cells: Any, value: Any, network: str, dataset: str, ksize: int, loss_weight: float, rmi: bool = False) -> Any:
     """Average ``value`` of the runs of an experiment, leaving out those that give None."""
     entries = cells.get(Experiment(network, dataset, ksize, loss_weight, rmi), [])
     values = [value(entry.run.result) for entry in entries]
@@ -128,15 +130,15 @@ def _mean(cells, value, network, dataset, ksize, loss_weight, rmi=False):
     return Measured(fmean(values), len(values), bool(entries[0].deviations)) if values else 'not in the log'
 
 
-def _class_iou(name, result):
+def _class_iou(name: str, result: Any) -> Any:
     return result.class_iou.get(name)
 
 
-def _miou(cells, network, dataset, ksize, rmi=False):
+def _miou(cells: Any, network: str, dataset: str, ksize: int, rmi: bool = False) -> Any:
     return _mean(cells, lambda result: result.miou, network, dataset, ksize, paper.LOSS_WEIGHTS.get(ksize, 0.0), rmi)
 
 
-def _table_1(cells):
+def _table_1(cells: Any) -> Table:
     columns, rows = ['class'], [[name] for name in paper.CLASSES]
     total = ['mIoU']
     for ksize, class_iou in paper.TABLE_1.items():
@@ -159,7 +161,7 @@ def _table_1(cells):
     return Table('table_1', title, columns, [*rows, total], notes)
 
 
-def _table_2(cells):
+def _table_2(cells: Any) -> Table:
     where = paper.DEEPLABV3, paper.CITYSCAPES
     columns = ['k', 'λ', 'paper, floating-point boundary', 'here, exact boundary']
     rows = [['no CPG', '0', f'{paper.BASELINE:.2f}', _miou(cells, *where, 0)]]
@@ -177,7 +179,7 @@ def _table_2(cells):
     return Table('table_2', 'Table 2: mIoU, %, over λ, DeepLabv3-R50 on Cityscapes', columns, rows, notes)
 
 
-def _table_3(cells):
+def _table_3(cells: Any) -> Table:
     columns = ['data', 'network', 'CE, paper', 'CE, here', 'CE+CPG, paper', "paper's kernel"]
     columns += [f'CE+CPG{ksize}, here' for ksize in paper.KSIZES]
     rows = []
@@ -189,7 +191,7 @@ def _table_3(cells):
     return Table('table_3', 'Table 3: mIoU, %, by network and data', columns, rows, [EXACT, DIFFERS])
 
 
-def _table_4(cells):
+def _table_4(cells: Any) -> Table:
     columns = ['losses', 'mIoU, paper', 'mIoU, here']
     columns += [f'{step}, s, paper' for step in ('forward', 'backward', 'batch')] + ['times, here']
     rows = []
@@ -208,7 +210,7 @@ def _table_4(cells):
     return Table('table_4', 'Table 4: with RMI loss, DeepLabv3-R50 on Cityscapes', columns, rows, notes)
 
 
-def _list_of_runs(entries):
+def _list_of_runs(entries: Any) -> Table:
     columns = ['work dir', 'started', 'experiment', 'mIoU, %', 'in the tables', "differs from the paper's recipe in"]
     rows = []
     for run, experiment, differing, left_out in entries:
@@ -230,7 +232,7 @@ def _list_of_runs(entries):
     return Table('runs', 'The runs', columns, rows, notes)
 
 
-def _place(experiment):
+def _place(experiment: Experiment) -> str:
     """Which tables an experiment stands in."""
     deeplabv3 = experiment[:2] == (paper.DEEPLABV3, paper.CITYSCAPES)
     usual_weight = experiment.loss_weight == paper.LOSS_WEIGHTS.get(experiment.ksize, 0.0)

@@ -1,5 +1,7 @@
 """Trainings that a tool starts and resumes, one or several at a time, each in processes and a folder of its own."""
 
+from __future__ import annotations
+
 import json
 import os
 import os.path as osp
@@ -8,10 +10,13 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
+from typing import Any, TextIO
 
 import torch
 from mmengine.runner import find_latest_checkpoint
@@ -44,7 +49,7 @@ class Launcher:
         UserError: If there are fewer GPUs than ``jobs`` trainings take.
     """
 
-    def __init__(self, tools, num_gpus, lock, jobs=1):
+    def __init__(self, tools: Path, num_gpus: int, lock: TextIO, jobs: int = 1) -> None:
         self._tools = tools
         self._num_gpus = num_gpus
         self._lock = lock
@@ -56,7 +61,7 @@ class Launcher:
         self._stopped = False
         self._guard = Lock()  # of the last two, and of MMEngine, which formats one config at a time
 
-    def train_all(self, trainings, on_end):
+    def train_all(self, trainings: Any, on_end: Callable[[int, str | None], None]) -> None:
         """Start or resume several trainings, as many at a time as there are jobs.
 
         Args:
@@ -74,7 +79,7 @@ class Launcher:
                 self._stop()
                 raise
 
-    def train(self, cfg, folder):
+    def train(self, cfg: Any, folder: Path) -> str | None:
         """Start or resume a training.
 
         Args:
@@ -109,7 +114,7 @@ class Launcher:
             self._places.put(place)
         return None if has_ended(folder) else fault or 'it ended without a result'
 
-    def _launch(self, tool, files, options, place):
+    def _launch(self, tool: str, files: Any, options: Any, place: Any) -> str | None:
         """Run a tool in a process of its own, or in one per GPU, and return why it failed, None if it did not."""
         if self._num_gpus == 1:
             command = [sys.executable, self._tools / f'{tool}.py', *files, *options]
@@ -147,7 +152,7 @@ class Launcher:
                 self._processes.discard(started)
         return None if status == 0 else _reason(lines, status)
 
-    def _stop(self):
+    def _stop(self) -> None:
         """End the trainings that run, and start no more."""
         with self._guard:
             self._stopped = True
@@ -155,7 +160,7 @@ class Launcher:
                 process.terminate()
 
 
-def _places(jobs, num_gpus):
+def _places(jobs: int, num_gpus: int) -> Any:
     """The environment variables that give each of several jobs a place of its own (list[dict])."""
     if jobs == 1:
         return [{}]
@@ -175,7 +180,7 @@ def _places(jobs, num_gpus):
     ]
 
 
-def _reason(lines, status):
+def _reason(lines: Iterable[str], status: int) -> str:
     """Say in one line why a process failed, by what it wrote to stderr and its exit status."""
     found = [match for match in map(REASON.fullmatch, map(str.strip, lines)) if match]
     # The line that is meant for the user counts more than torchrun's own error, which comes after it.
@@ -186,14 +191,14 @@ def _reason(lines, status):
     return f'it was ended by {signal.Signals(-status).name}' if status < 0 else f'it ended with status {status}'
 
 
-def has_ended(folder):
+def has_ended(folder: Path) -> bool:
     """Whether the training in a folder is finished or diverged."""
     runs = read_runs(folder)
     return bool(runs) and runs[-1].has_ended
 
 
 @contextmanager
-def stoppable():
+def stoppable() -> Iterator[None]:
     """Let SIGTERM stop trainings as Ctrl-C does, which ends the one that runs, and explain how to resume.
 
     Raises:
@@ -207,7 +212,7 @@ def stoppable():
 
 
 @contextmanager
-def claim(work_dir, purpose, trainings, cfg, num_gpus):
+def claim(work_dir: Path, purpose: str, trainings: Any, cfg: Any, num_gpus: int) -> Iterator[TextIO]:
     """Make a work dir that of a purpose, or check that it is of the same one, and keep others out of it.
 
     Args:
@@ -250,7 +255,7 @@ def claim(work_dir, purpose, trainings, cfg, num_gpus):
         yield file
 
 
-def _read_record(record):
+def _read_record(record: Path) -> Any:
     try:
         return json.loads(record.read_text())
     except ValueError as error:

@@ -5,13 +5,16 @@ validations to ``vis_data/scalars.json`` there; a test writes ``TIME.json``. Sco
 tables that the metrics print to the log, ``TIME.log``.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import sys
+from collections.abc import Iterator
 from math import inf, isfinite, isnan
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
@@ -42,7 +45,7 @@ class Result(NamedTuple):
     metrics: dict
 
     @property
-    def class_iou(self):
+    def class_iou(self) -> dict[str, float]:
         """IoU by class name, empty where the log has no table."""
         return self.class_scores.get('IoU', {})
 
@@ -67,7 +70,7 @@ class Run(NamedTuple):
     validations: tuple = ()
 
     @property
-    def has_ended(self):
+    def has_ended(self) -> bool:
         """Whether training it further makes no sense: it is finished, or it diverged."""
         return self.state == FINISHED or self.state.startswith(DIVERGED)
 
@@ -80,12 +83,12 @@ class _Session(NamedTuple):
     results: list
 
 
-def find_work_dirs(folder):
+def find_work_dirs(folder: Any) -> list[Path]:
     """The work dirs at and below a folder (list[Path]), sorted."""
     return sorted({path.parent.resolve() for path in Path(folder).rglob(TIME) if path.is_dir()})
 
 
-def find_runs(folders):
+def find_runs(folders: Any) -> list[Run]:
     """Read the runs in some folders, each work dir once; those that hold none are named on stderr.
 
     Args:
@@ -114,7 +117,7 @@ def find_runs(folders):
     return [run for found in runs.values() for run in found]
 
 
-def read_runs(work_dir):
+def read_runs(work_dir: Any) -> list[Run]:
     """Read the runs in a work dir, by time.
 
     Args:
@@ -133,7 +136,7 @@ def read_runs(work_dir):
     return [_join(Path(work_dir), sessions) for sessions in runs]
 
 
-def read_scalars(run):
+def read_scalars(run: Run) -> dict[str, dict[int, float]]:
     """Read what the training of a run logged.
 
     Args:
@@ -158,7 +161,7 @@ def read_scalars(run):
     return scalars
 
 
-def _rows_by_iteration(rows, cfg):
+def _rows_by_iteration(rows: Any, cfg: Any) -> Iterator[tuple[int, Any]]:
     """Yield the number of trained iterations and the row, of validations that of the last row before unless it says."""
     logger = (cfg.get('default_hooks') or {}).get('logger') or {}
     by_iteration = not logger.get('log_metric_by_epoch', True)
@@ -169,7 +172,7 @@ def _rows_by_iteration(rows, cfg):
             yield trained, row
 
 
-def _join(work_dir, sessions):
+def _join(work_dir: Any, sessions: Any) -> Run:
     training = [session for session in sessions if session.trains]
     cfg = (training or sessions)[-1].cfg
     unit, total = length_of(cfg)
@@ -193,14 +196,14 @@ def _join(work_dir, sessions):
     return run if at is None else run._replace(result=None, state=f'{DIVERGED}: loss {loss[at]} at iteration {at}')
 
 
-def length_of(cfg):
+def length_of(cfg: Any) -> tuple[str, Any]:
     """The unit, 'epoch' or 'iter', and the number of them in a config's training; None if it does not say."""
     train_cfg = cfg.get('train_cfg') or {}
     unit = 'epoch' if 'max_epochs' in train_cfg else 'iter'
     return unit, train_cfg.get(f'max_{unit}s')
 
 
-def _read_session(folder):
+def _read_session(folder: Any) -> Any:
     """Read a session's folder; None if it holds no results or no config that can be read."""
     scalars = folder / 'vis_data' / 'scalars.json'
     test = folder / f'{folder.name}.json'
@@ -219,12 +222,12 @@ def _read_session(folder):
     return _Session(folder, cfg, scalars.exists(), num_gpus, results)
 
 
-def _result(progress, row, tables):
+def _result(progress: Any, row: Any, tables: Any) -> Result:
     metrics = {name: value for name, value in row.items() if name not in NO_METRICS}
     return Result(progress, row['mIoU'], _scores_of(row['mIoU'], tables), metrics)
 
 
-def _read_config(folder):
+def _read_config(folder: Any) -> Config | None:
     """Read the config that a session left, or else the one in its work dir."""
     for path in (folder / 'vis_data' / 'config.py', *sorted(folder.parent.glob('*.py'))):
         try:
@@ -234,7 +237,7 @@ def _read_config(folder):
     return None
 
 
-def _read_rows(path):
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     """Read a JSON document on each line; a crash may have cut the last one off."""
     rows = []
     for line in path.read_text(errors='replace').splitlines():
@@ -245,7 +248,7 @@ def _read_rows(path):
     return [row for row in rows if isinstance(row, dict)]
 
 
-def _validations(rows, cfg):
+def _validations(rows: Any, cfg: Any) -> Iterator[tuple[Any, Any]]:
     """Yield progress and row of each validation."""
     unit, _ = length_of(cfg)
     logger = (cfg.get('default_hooks') or {}).get('logger') or {}
@@ -257,7 +260,7 @@ def _validations(rows, cfg):
             yield row['step'] if steps_fit else trained, row
 
 
-def _read_log(path):
+def _read_log(path: Path) -> tuple[Any, Any]:
     """Read the number of processes from a session's log, and the class tables of each evaluation.
 
     A table starts with 'Class' and the names of the scores; the classes stand between its second and its third line.
@@ -290,7 +293,7 @@ def _read_log(path):
     return num_gpus, evaluations
 
 
-def _scores_of(miou, evaluations):
+def _scores_of(miou: Any, evaluations: Any) -> Any:
     """The last class tables with this mean IoU; classes that neither label nor prediction has (NaN) do not count."""
     for scores in reversed(evaluations):
         values = [value for value in scores.get('IoU', {}).values() if not isnan(value)]
