@@ -4,7 +4,10 @@
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import inspect
+from argparse import ArgumentParser
+from collections.abc import Sequence
 
+from mmengine.config import Config
 from mmseg.registry import METRICS
 
 from mmseg_cpg.cli.checkpoint import require_checkpoint
@@ -18,7 +21,7 @@ from mmseg_cpg.config_nodes import class_of
 from mmseg_cpg.engine.runner import shut_down_distributed
 
 
-def build_parser():
+def build_parser() -> ArgumentParser:
     parser = make_parser('Test (and evaluate) a segmentor.')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/CONFIG_NAME)')
@@ -30,7 +33,7 @@ def build_parser():
     return parser
 
 
-def draw_predictions(cfg, show_dir, show, wait_time):
+def draw_predictions(cfg: Config, show_dir: str | None, show: bool, wait_time: float) -> None:
     """Make the visualization hook paint every image, unless the config says how often."""
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None or 'visualizer' not in cfg:
@@ -47,7 +50,7 @@ def draw_predictions(cfg, show_dir, show, wait_time):
         cfg.visualizer.save_dir = show_dir
 
 
-def augment_tests(cfg):
+def augment_tests(cfg: Config) -> None:
     """Put the config's ``tta_model`` and ``tta_pipeline`` in place."""
     require_keys(cfg, 'tta_model', 'tta_pipeline')
     for dataset in datasets_of(cfg.test_dataloader.dataset):
@@ -56,7 +59,7 @@ def augment_tests(cfg):
     cfg.model = cfg.tta_model
 
 
-def save_predictions(cfg, out):
+def save_predictions(cfg: Config, out: str) -> None:
     """Make the metrics that can save label maps do so."""
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     saved = False
@@ -73,7 +76,7 @@ def save_predictions(cfg, out):
     require_writable(out, '--out')  # in every process: IoUMetric makes it in one, for which the others do not wait
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(build_parser(), argv)
     with one_line_errors():
         cfg = load_config(args)

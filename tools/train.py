@@ -3,6 +3,10 @@
 
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmseg_cpg import fuse_losses, precompute_boundaries
@@ -20,7 +24,7 @@ from mmseg_cpg.engine.runner import shut_down_distributed
 from mmseg_cpg.precompute import require_boundary_target_hook
 
 
-def build_parser():
+def build_parser() -> ArgumentParser:
     parser = make_parser('Train a segmentor.')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)')
     add_resume(parser)
@@ -46,7 +50,7 @@ def build_parser():
     return parser
 
 
-def enable_amp(cfg):
+def enable_amp(cfg: Config) -> None:
     """Switch ``cfg.optim_wrapper`` to ``AmpOptimWrapper``."""
     wrapper = cfg.optim_wrapper
     wrapper.setdefault('type', 'OptimWrapper')
@@ -58,7 +62,7 @@ def enable_amp(cfg):
         raise UserError(f"--amp replaces an optim_wrapper of type 'OptimWrapper', but the config has '{name}'.")
 
 
-def enable_auto_scale_lr(cfg):
+def enable_auto_scale_lr(cfg: Config) -> None:
     """Switch ``cfg.auto_scale_lr`` on."""
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise UserError(
@@ -68,7 +72,7 @@ def enable_auto_scale_lr(cfg):
     cfg.auto_scale_lr.enable = True
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(build_parser(), argv)
     with one_line_errors():
         cfg = load_config(args)

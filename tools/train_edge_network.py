@@ -5,9 +5,13 @@ import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
 import math
 import os.path as osp
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
+from torch.utils.data import DataLoader
 
 from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import apply_command_line, read_config
@@ -24,7 +28,7 @@ from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
 NUM_LABELS = 8  # that the scale of the features is taken from
 
 
-def build_parser():
+def build_parser() -> ArgumentParser:
     parser = make_parser("Train an edge network on the labels of a segmentor's config, for its SEMEDA loss.")
     parser.add_argument(
         '--work-dir',
@@ -34,13 +38,13 @@ def build_parser():
     return parser
 
 
-def some_labels(loader):
+def some_labels(loader: DataLoader) -> Any:
     """Return a batch of labels from all over a loader's dataset; its sampler may not start a second time."""
     dataset = loader.dataset
     return loader.collate_fn([dataset[index] for index in range(len(dataset))[:: math.ceil(len(dataset) / NUM_LABELS)]])
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(build_parser(), argv)
     with one_line_errors():
         if args.work_dir is None:
