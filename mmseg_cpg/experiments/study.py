@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from scipy.stats import ttest_1samp
 
+from ..cli.errors import UserError
 from .comparison import Comparison, Measure
 from .intervals import estimate
 from .records import read_row
@@ -17,6 +18,7 @@ SEEDS = (0, 1, 2, 3, 4)
 PRIMARY = (Measure('mIoU', 'mIoU', '%'), Measure('mBIoU', 'Boundary IoU', '%'))
 SECONDARY = (Measure('mF_1px', 'F-score 1 px', '%'), Measure('mF_3px', 'F-score 3 px', '%'))
 ALPHA = 0.05
+MAX_RISE = 0.5  # points of mIoU over the last third of a converged training
 NOT_RUN = 'not run'
 
 
@@ -83,7 +85,12 @@ def stages(dataset, read_rows):
         dataset (Dataset): The data set.
         read_rows (Callable[[], list[dict]]): Reads the record, from which weights are chosen as the study progresses.
             A competitor without a choice is left out.
+
+    Raises:
+        UserError: If the first baseline has no result, or has not converged.
     """
+    yield Stage(dataset.config, (TUNING_SEED,), ['base'])
+    _require_convergence(read_rows(), dataset.config)
     for competitors in GROUPS:
         for competitor in competitors:
             yield Stage(dataset.config, (TUNING_SEED,), competitor.losses)
@@ -97,6 +104,18 @@ def stages(dataset, read_rows):
     yield Stage(bce, SEEDS, _chosen(read_rows(), bce, tuned))
     yield Stage(twice, SEEDS[:1], [best])
     yield Stage(ramp, SEEDS, [best.replace('base', 'CrossEntropyLoss:1,avg_non_ignore=True')])
+
+
+def _require_convergence(rows, config):
+    base = tuning_scores(rows, config, None).get(0.0)
+    if base is None:
+        raise UserError(f"'{config}' has no result with cross-entropy alone, so nothing else is trained.")
+    miou = [miou for _, miou, _ in json.loads(base['validations'])]
+    if miou[-1] - miou[0] >= MAX_RISE:
+        raise UserError(
+            f"'{config}' has not converged: mIoU rises from {miou[0]} to {miou[-1]} over the last third with "
+            'cross-entropy alone. Double its iterations.'
+        )
 
 
 def _chosen(rows, config, competitors):
@@ -193,9 +212,9 @@ def holm(p_values):
     return corrected
 
 
-def tuning_scores(rows, dataset, competitor):
+def tuning_scores(rows, config, competitor):
     """The finished trainings with the tuning seed by weight, of CE alone (``competitor`` None) by 0 (dict)."""
-    tuned = {row['losses']: row for row in _of(rows, dataset.config, (TUNING_SEED,)) if row['state'] == FINISHED}
+    tuned = {row['losses']: row for row in _of(rows, config, (TUNING_SEED,)) if row['state'] == FINISHED}
     losses = {0.0: 'base'} if competitor is None else dict(zip(competitor.weights, competitor.losses, strict=True))
     return {weight: tuned[each] for weight, each in losses.items() if each in tuned}
 

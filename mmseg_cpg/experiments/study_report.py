@@ -67,10 +67,10 @@ def draw_plots(rows):
 
 def draw_weights(rows, dataset):
     """Draw the primary outcomes over the weight, with the tuning seed (Figure), None before two are there."""
-    scores = {competitor: tuning_scores(rows, dataset, competitor) for competitor in (*CPG, NEAR_BOUNDARY)}
+    scores = {competitor: tuning_scores(rows, dataset.config, competitor) for competitor in (*CPG, NEAR_BOUNDARY)}
     if max(map(len, scores.values())) < 2:
         return None
-    base = tuning_scores(rows, dataset, None)
+    base = tuning_scores(rows, dataset.config, None)
     figure = Figure(figsize=(9, 3.6), dpi=110, layout='constrained')
     panels = figure.subplots(1, len(PRIMARY))
     for axes, measure in zip(panels, PRIMARY, strict=True):

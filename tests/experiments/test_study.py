@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config
 from scipy.stats import ttest_rel
 
+from mmseg_cpg.cli.errors import UserError
 from mmseg_cpg.experiments import study
 from mmseg_cpg.experiments.records import Record
 from mmseg_cpg.experiments.study_report import BEGIN, END, draw_plots, results, write_page
@@ -20,7 +21,7 @@ def row(losses, seed, miou, mbiou=40.0, config=CAMVID.config, state='finished'):
     """A row as Record.rows() gives it."""
     values = dict(mIoU=miou, mBIoU=mbiou, mF_1px=1.0, mF_3px=2.0, step_ms=3.0, memory_mib=4.0)
     values |= {'IoU: sky': miou, 'IoU: pole': miou - 50}
-    validations = json.dumps([[1600, miou - 1, 0.0], [2400, miou, 0.0]])
+    validations = json.dumps([[1600, miou - 0.25, 0.0], [2400, miou, 0.0]])
     about = dict(config=config, losses=losses, seed=seed, title=losses, state=state, validations=validations)
     return {name: str(value) for name, value in (about | (values if state == 'finished' else {})).items()}
 
@@ -53,8 +54,8 @@ def test_the_plan_goes_on_with_what_was_chosen():
         train(stage)
         trained |= {(stage.config, losses, seed) for losses in ('base', *stage.losses) for seed in stage.seeds}
     assert len(trained) == study.planned(CAMVID)
-    assert [stage.seeds for stage in plan[:5]] == [(100,)] * 4 + [(0, 1, 2, 3, 4)]
-    assert plan[4].losses == [
+    assert [stage.seeds for stage in plan[:6]] == [(100,)] * 5 + [(0, 1, 2, 3, 4)]
+    assert plan[5].losses == [
         'base', *(f'base+CPGLoss:1,ksize={ksize}' for ksize in (3, 5, 7)), 'base+BoundaryCrossEntropyLoss:3',
     ]  # fmt: skip
     configs = {path.stem for path in (ROOT / 'configs/evidence').glob('*.py')}
@@ -62,8 +63,18 @@ def test_the_plan_goes_on_with_what_was_chosen():
 
 
 def test_without_choices_the_baseline_goes_on():
-    plan = [*study.stages(CAMVID, list)]
+    plan = [*study.stages(CAMVID, lambda: [row('base', 100, 50)])]
     assert [stage.losses for stage in plan if stage.seeds == study.SEEDS] == [['base'], ['base']]
+
+
+def test_nothing_else_is_trained_before_the_baseline_has_converged():
+    stages = study.stages(CAMVID, list)
+    assert next(stages) == (CAMVID.config, (100,), ['base'])
+    with pytest.raises(UserError, match='has no result with cross-entropy alone'):
+        next(stages)
+    rising = row('base', 100, 50) | dict(validations='[[1600, 49.5, 0.0], [2400, 50.0, 0.0]]')
+    with pytest.raises(UserError, match=r'has not converged: mIoU rises from 49\.5 to 50\.0'):
+        list(study.stages(CAMVID, lambda: [rising]))
 
 
 def test_holm():
@@ -111,7 +122,7 @@ def test_the_report_of_a_full_record(tmp_path):
     assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', ''] in cells
     assert ['', 'pole', 'yes', '12.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
     # Six trainings: (60 + ... + 64 + 49.5) / 6
-    assert '1600: 58.92, 2400: 59.92' in text
+    assert '1600: 59.67, 2400: 59.92' in text
     assert text.index('pole') < text.index('sky')
     assert draw_plots(rows).keys() == {'camvid_weights', 'camvid_seeds'}
     assert '(evidence/camvid_weights.png)' in text
