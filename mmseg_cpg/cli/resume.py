@@ -105,12 +105,13 @@ def _require_training_state(path: str) -> None:
         return
     checkpoint = load_checkpoint(path)
     parts = [checkpoint.get(key) for key in TRAINING_STATE] if isinstance(checkpoint, dict) else []
-    if not parts or not all(isinstance(part, dict) for part in parts):
+    states = [part for part in parts if isinstance(part, dict)]
+    if len(states) < len(TRAINING_STATE):
         raise UserError(
             f"Checkpoint '{path}' has no training state to resume. "
             'To start from its weights, leave --resume out and set --cfg-options load_from=CHECKPOINT.'
         )
-    meta, hub, _ = parts
+    meta, hub, _ = states
     counts = [meta.get('epoch'), meta.get('iter')]
     if not all(type(count) is int and count >= 0 for count in counts) or not all(
         isinstance(hub.get(key), dict) for key in ('log_scalars', 'runtime_info', 'resumed_keys')

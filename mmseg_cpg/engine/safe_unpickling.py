@@ -12,7 +12,7 @@ import math
 import os
 import re
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -91,9 +91,9 @@ class _Array(np.ndarray):
             raise UnpicklingError('numpy.ndarray: not the state of an array')
         _version, shape, dtype, fortran, data = state
         values = _to_array(dtype, shape, 'F' if fortran is True else 'C', data)
-        super().__setstate__(values.__reduce__()[2])
+        super().__setstate__(cast(tuple, values.__reduce__()[2]))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> str | tuple:
         return self.view(np.ndarray).__reduce__()
 
 
@@ -102,7 +102,7 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
     return _Array()
 
 
-def _scalar(dtype: Any, data: Any) -> np.generic:
+def _scalar(dtype: Any, data: Any) -> Any:
     """Stand in for NumPy's function that makes a scalar from its bytes."""
     return _to_array(dtype, (), 'C', data)[()]
 

@@ -53,7 +53,7 @@ def _ids_of(runner: Runner, training: bool) -> tuple[int | None, list[int]]:
     return num_classes, ignored_ids
 
 
-def _heads(model: nn.Module) -> Iterator[nn.Module]:
+def _heads(model: nn.Module) -> Iterator[Any]:
     """The parts of a model that define what a label contains."""
     for module in model.modules():
         if all(type(getattr(module, name, None)) is int for name in ('num_classes', 'ignore_index')):

@@ -31,22 +31,22 @@ class CrossEntropyCPGLoss(nn.ModuleList):
     """
 
     def __init__(self, cross_entropy: dict, cpg: dict) -> None:
-        cpg = _CPGPart(**_options(cpg, 'CPGLoss'))
-        cross_entropy = _CrossEntropyPart(cpg, **_options(cross_entropy, 'CrossEntropyLoss'))
-        if cpg.use_sigmoid:
+        cpg_part = _CPGPart(**_options(cpg, 'CPGLoss'))
+        ce_part = _CrossEntropyPart(cpg_part, **_options(cross_entropy, 'CrossEntropyLoss'))
+        if cpg_part.use_sigmoid:
             raise ValueError('use_sigmoid of the CPG loss must be False: the fused loss computes the softmax only')
-        if cpg.implementation != 'auto':
-            raise ValueError(f"implementation of the CPG loss must be 'auto', got {cpg.implementation!r}")
-        if cross_entropy.use_mask:
+        if cpg_part.implementation != 'auto':
+            raise ValueError(f"implementation of the CPG loss must be 'auto', got {cpg_part.implementation!r}")
+        if ce_part.use_mask:
             raise ValueError('use_mask must be False: mask cross-entropy has no pixels to find a boundary in')
-        if cross_entropy.reduction != cpg.reduction:
+        if ce_part.reduction != cpg_part.reduction:
             raise ValueError(
-                f'both losses must have one reduction, got {cross_entropy.reduction!r} and {cpg.reduction!r}'
+                f'both losses must have one reduction, got {ce_part.reduction!r} and {cpg_part.reduction!r}'
             )
-        for loss in (cross_entropy, cpg):
+        for loss in (ce_part, cpg_part):
             if 'loss' not in loss.loss_name:
                 raise ValueError(f"loss_name must contain 'loss', since both are trained with, got {loss.loss_name!r}")
-        super().__init__([cross_entropy, cpg])
+        super().__init__([ce_part, cpg_part])
 
     @property
     def loss_name(self) -> str:
