@@ -34,6 +34,8 @@ def precompute_boundaries(cfg: Config | ConfigDict) -> None:
     """
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     padding = dict(pad_size=preprocessor.get('size'), seg_pad_val=preprocessor.get('seg_pad_val', 255))
+    if preprocessor.get('size_divisor') is not None:
+        padding['size_divisor'] = preprocessor['size_divisor']
     transforms = {}
     for kind in precomputable_losses():
         found = list(losses(cfg.model, kind.__name__))

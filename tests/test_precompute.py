@@ -93,6 +93,14 @@ def test_reads_ignore_index_and_padding():
     assert (transform.ksize, transform.pad_size) == ([5], (4, 4))
 
 
+def test_reads_the_divisor_of_the_padded_size():
+    cfg = tiny()
+    cfg.model.data_preprocessor.size = None
+    cfg.model.data_preprocessor.size_divisor = 32
+    transform = transform_of(cfg)
+    assert (transform.pad_size, transform.size_divisor) == (None, 32)
+
+
 def test_wrapped_and_shared_pipelines():
     shared = [dict(type='LoadAnnotations'), PACK]
     mosaic = dict(type='MultiImageMixDataset', dataset=dict(pipeline=shared[:1]), pipeline=shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path as osp
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import partial
@@ -12,15 +13,18 @@ from typing import Any, NamedTuple
 
 import mmseg
 import numpy as np
-from mmcv.transforms import LoadAnnotations
+from mmcv.transforms import BaseTransform, LoadAnnotations
 from mmseg.datasets import BaseSegDataset
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mmseg_cpg.datasets.files import list_files
 from mmseg_cpg.datasets.label_values import (
     count_values,
+    find_image_step,
     find_loading_step,
     map_with_progress,
+    read_image,
+    read_label,
     values_after_loading,
 )
 
@@ -98,7 +102,7 @@ def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tup
 
     Args:
         dataset: Built with ``lazy_init=True``.
-        num_labels: How many labels to read, evenly spread over the files; None for all.
+        num_labels: How many images and labels to read, evenly spread over the files; None for all.
 
     Yields:
         ``ERROR``, ``WARNING`` (it may be right) or '', and one line that describes what was found.
@@ -134,8 +138,11 @@ def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tup
         # They are never loaded. They do mean that images are missing, unless the images are known to be complete.
         complete = published is not None and published.images == len(infos)
         yield '' if complete else ERROR, f'{_number(alone, "label")} without an image, {_example(alone)}'
-    sizes = list(map_with_progress(_sizes, pairs, 'Comparing sizes'))
+    image_step = find_image_step(dataset)
+    sizes = list(map_with_progress(partial(_sizes, image_step, step), pairs, 'Comparing sizes'))
     yield from _compare_sizes(pairs, sizes)
+    readable = [image for (image, _), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != image]
+    yield from _check_images(image_step, _spread(readable, num_labels))
     readable = [label for (_, label), pair_sizes in zip(pairs, sizes, strict=True) if pair_sizes != label]
     yield from _check_values(dataset, step, _spread(readable, num_labels), hint)
 
@@ -183,17 +190,71 @@ def _compare_sizes(
         yield '', f'{_number(pairs, "pair")} compared in size'
 
 
-def _sizes(pair: tuple[str, str]) -> list[tuple[int, int]] | str:
+def _sizes(
+    image_step: BaseTransform | None, label_step: LoadAnnotations, pair: tuple[str, str]
+) -> list[tuple[int, int]] | str:
     """Return (width, height) of image and label as they are loaded, or the path that cannot be read."""
     sizes = []
-    for path in pair:
+    for path, read, step in zip(pair, (read_image, read_label), (image_step, label_step), strict=True):
         try:
-            with Image.open(path) as image:
-                turned = image.format == 'JPEG' and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-                sizes.append(image.size[::-1] if turned else image.size)
-        except OSError:
+            size = _size_in_header(path) if step is None or _reads_as_pillow_does(step) else None
+            if size is None:
+                height, width = read(path, step).shape[:2]
+                size = width, height
+        except ValueError:
             return path
+        sizes.append(size)
     return sizes
+
+
+def _reads_as_pillow_does(step: BaseTransform) -> bool:
+    """Whether a loading step sees the image that Pillow sees. To tifffile, bands are no pages."""
+    return getattr(step, 'imdecode_backend', 'tifffile') != 'tifffile'
+
+
+def _size_in_header(path: str) -> tuple[int, int] | None:
+    """The (width, height) that Pillow finds, None where it does not read the file."""
+    try:
+        return _pillow_size(path)
+    except (OSError, Image.DecompressionBombError):
+        return None
+
+
+def _pillow_size(path: str) -> tuple[int, int]:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            turned = image.format == 'JPEG' and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+            return image.size[::-1] if turned else image.size
+
+
+def _check_images(step: BaseTransform | None, images: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Decode images, as a file may be damaged behind its header."""
+    if step is None:
+        yield '', "images not read: the pipeline has no step 'Load...' for them"
+        return
+    damaged = [error for error in map_with_progress(partial(_damage, step), images, 'Reading images') if error]
+    yield '', f'{_number(images, "image")} read'
+    if damaged:
+        yield ERROR, f'{_number(damaged, "image")} damaged, e.g. {damaged[0]}'
+
+
+def _damage(step: BaseTransform, path: str) -> str:
+    """Return what is wrong with an image file, '' if nothing is."""
+    try:
+        read_image(path, step)
+    except ValueError as error:
+        return str(error)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()  # some versions of OpenCV fill the missing end of a JPEG file with gray
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        pass  # the pipeline has read what Pillow does not
+    except (OSError, SyntaxError) as error:
+        return f"image '{path}' cannot be read ({error})"
+    return ''
 
 
 def _check_values(

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import mmcv
 import numpy as np
-from mmcv.transforms import LoadAnnotations
+from mmcv.transforms import BaseTransform, LoadAnnotations
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 from rich.console import Console
@@ -20,6 +20,46 @@ from rich.progress import track
 def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
     """Return the ``LoadAnnotations`` of a dataset's pipeline, None if it has none."""
     return next((step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)), None)
+
+
+def find_image_step(dataset: BaseSegDataset) -> BaseTransform | None:
+    """Return what loads the image in a dataset's pipeline, None if nothing is known to."""
+    steps = (step for step in dataset.pipeline.transforms if not isinstance(step, LoadAnnotations))
+    return next((step for step in steps if type(step).__name__.startswith('Load')), None)
+
+
+def read_image(path: str, step: BaseTransform) -> np.ndarray:
+    """Read an image file as the pipeline's step does: (H, W, C) of any dtype.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    try:
+        return step(dict(img_path=path))['img']
+    except Exception as error:  # the readers that may be behind the step have many kinds
+        raise ValueError(f"image '{path}' cannot be read ({_line(error)})") from error
+
+
+def read_label(path: str, step: LoadAnnotations) -> np.ndarray:
+    """Read a label file as ``LoadAnnotations`` does, before it changes values: (H, W) of any dtype.
+
+    Raises:
+        ValueError: The file cannot be read, or has several channels.
+    """
+    try:
+        label = mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend)
+    except Exception as error:  # the readers that may be behind mmcv have many kinds
+        raise ValueError(f"label '{path}' cannot be read ({_line(error)})") from error
+    if label is None:
+        raise ValueError(f"label '{path}' cannot be read")
+    label = label[..., 0] if label.ndim == 3 and label.shape[-1] == 1 else label
+    if label.ndim != 2:
+        raise ValueError(f"label '{path}' has {label.shape[-1]} channels instead of one")
+    return label
+
+
+def _line(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
 
 
 def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
@@ -33,16 +73,14 @@ def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
         np.ndarray: (256,) of int32.
 
     Raises:
-        ValueError: The file cannot be read, has several channels, or has values that do not fit 8 bits.
+        ValueError: The file cannot be read, has several channels, or has values that are not whole or do not fit 8
+            bits.
     """
-    try:
-        label = mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend).squeeze()
-    except (OSError, SyntaxError) as error:  # the latter is Pillow's, for damaged PNG files
-        raise ValueError(f"label '{path}' cannot be read ({error})") from error
-    if label.ndim != 2:
-        raise ValueError(f"label '{path}' has {label.shape[-1]} channels instead of one")
+    label = read_label(path, step)
     if label.dtype != np.uint8 and not 0 <= label.min() <= label.max() <= 255:
         raise ValueError(f"label '{path}' has values from {label.min()} to {label.max()}, which do not fit 8 bits")
+    if label.dtype.kind == 'f' and (label != np.trunc(label)).any():
+        raise ValueError(f"label '{path}' has the value {label[label != np.trunc(label)][0]}, which is no class id")
     # Unlike np.bincount this lets other threads run; its counts are float32.
     return cv2.calcHist([label.astype(np.uint8)], [0], None, [256], [0, 256]).ravel().astype(np.int32)
 
@@ -58,8 +96,11 @@ def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
     Returns:
         np.ndarray: (256,) of uint8, indexed by the file's value.
     """
+    step = find_loading_step(dataset)
+    assert step is not None, 'the pipeline has LoadAnnotations'
     with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder, 'values.png'))
+        suffix = 'tif' if step.imdecode_backend == 'tifffile' else 'png'
+        path = str(Path(folder, f'values.{suffix}'))
         Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(path)
         info = dict(
             seg_map_path=path,
@@ -67,8 +108,6 @@ def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
             reduce_zero_label=dataset.reduce_zero_label,
             seg_fields=[],
         )
-        step = find_loading_step(dataset)
-        assert step is not None, 'the pipeline has LoadAnnotations'
         return step(info)['gt_seg_map'].reshape(256)
 
 

@@ -159,6 +159,14 @@ def test_palettes_and_zero_labels(folders, run_tool):
     assert zero_is_void['BIoU'] == [None, *expected['BIoU']]
 
 
+def test_maps_larger_than_pillow_allows(folders, run_tool, monkeypatch):
+    expected = evaluate(run_tool, folders)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(folders[0] / '0.png')
+    assert evaluate(run_tool, folders) == expected
+
+
 def test_void_of_zero_labels(folders, run_tool):
     label = np.array(Image.open(folders[1] / '0.png'))
     for index, void in enumerate((0, 255)):

@@ -334,3 +334,53 @@ def test_a_dataset_that_cannot_be_built_is_a_problem(tree, problems):
 def test_a_split_without_a_loader_is_one_line(tree, fails_with):
     options = ['--cfg-options', 'train_dataloader=None', '--splits', 'train']
     assert 'has no data loader for train' in fails_with(TOOL, tree.config, *options)
+
+
+def test_a_damaged_image_behind_a_whole_header_is_named(tree, problems):
+    path = tree.path(3, 0)
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    cv2.imwrite(str(path), image)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    (problem,) = problems(tree.config, '--splits', 'train')
+    assert problem.startswith(f"1 image damaged, e.g. image '{path}' cannot be read (")
+
+
+@pytest.mark.parametrize('tree', ['ade20k'], indirect=True)
+def test_a_truncated_jpeg_is_named(tree, problems):
+    path = tree.path(3, 0)
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8))
+    content = path.read_bytes()
+    path.write_bytes(content[: 3 * len(content) // 4])
+    (problem,) = problems(tree.config, '--splits', 'train')
+    assert problem.startswith(f"1 image damaged, e.g. image '{path}' cannot be read (")
+
+
+def test_files_that_only_the_pipelines_loader_reads(write_config, data_root, problems, run_tool, capsys, tmp_path):
+    """Images of eight bands and labels in floating point, as remote sensing has them."""
+    tifffile = pytest.importorskip('tifffile')
+    for split in ('train', 'val'):
+        for kind in ('img_dir', 'ann_dir'):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for path in (data_root / 'ann_dir' / split).iterdir():
+            label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            bands = np.random.default_rng(0).random((*label.shape, 8), np.float32)
+            tifffile.imwrite(tmp_path / 'img_dir' / split / f'{path.stem}.tif', bands)
+            tifffile.imwrite(tmp_path / 'ann_dir' / split / f'{path.stem}.tif', label.astype(np.float32))
+    extra = f"""
+data_root = {str(tmp_path)!r}
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset'].update(data_root=data_root, img_suffix='.tif', seg_map_suffix='.tif')
+    loader['dataset']['pipeline'] = [
+        dict(type=kind, imdecode_backend='tifffile') for kind in ('LoadImageFromFile', 'LoadAnnotations')]
+del loader
+"""
+    config = write_config(tmp_path, extra)
+    run_tool(TOOL, config)
+    assert 'No problems found.' in capsys.readouterr().out
+    path = tmp_path / 'ann_dir/train/0.tif'
+    tifffile.imwrite(path, np.full((32, 32), 1.5, np.float32))
+    (tmp_path / 'img_dir/val/1.tif').write_bytes(b'II no image')
+    labels, images = problems(config)
+    assert labels == f"1 label unusable, e.g. label '{path}' has the value 1.5, which is no class id"
+    assert images == f"1 file unreadable, e.g. '{tmp_path}/img_dir/val/1.tif'"

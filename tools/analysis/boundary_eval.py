@@ -172,6 +172,7 @@ def without_nan(scores: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    Image.MAX_IMAGE_PIXELS = None  # the maps are the user's own, however large
     with one_line_errors():
         settings = make_settings(args)
         pairs = find_pairs(Path(args.pred_dir), Path(args.gt_dir), args.pred_suffix, args.gt_suffix)

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--all-labels',
         action='store_true',
-        help=f'read the values of every label, not of {NUM_LABELS:,} spread over each split',
+        help=f'read every image and label, not {NUM_LABELS:,} spread over each split',
     )
     parser.set_defaults(launcher='none', local_rank=0, work_dir=None)
     return parser

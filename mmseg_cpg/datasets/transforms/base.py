@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from torch import Tensor
 
-from mmseg_cpg.ops._validation import check_ignore_index
+from mmseg_cpg.ops._validation import check_ignore_index, check_int
 from mmseg_cpg.structures import Targets, pack_boundary
 
 
@@ -20,14 +20,22 @@ class BoundaryFromLabel(BaseTransform):
         pad_size (tuple[int, int], optional): (height, width) that ``SegDataPreProcessor`` will pad to, its ``size``.
             Larger labels stay as they are, as they do there.
         seg_pad_val (int): ``SegDataPreProcessor``'s ``seg_pad_val``, which must be ``ignore_index``.
+        size_divisor (int, optional): ``SegDataPreProcessor``'s ``size_divisor``, which takes the place of ``pad_size``:
+            height and width are padded to multiples of it.
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value; when called, there is no data sample or label.
     """
 
-    def __init__(self, ignore_index: int, pad_size: tuple[int, int] | None, seg_pad_val: int) -> None:
+    def __init__(
+        self, ignore_index: int, pad_size: tuple[int, int] | None, seg_pad_val: int, size_divisor: int | None = None
+    ) -> None:
         check_ignore_index(ignore_index)
         _check_pad_size(pad_size)
+        if size_divisor is not None:
+            check_int('size_divisor', size_divisor, 1)
+            if pad_size is not None:
+                raise ValueError(f'size_divisor must be None with pad_size={pad_size}, got {size_divisor}')
         if seg_pad_val != ignore_index:
             raise ValueError(
                 f'seg_pad_val must be ignore_index, or padding would be labeled as a class; got '
@@ -36,6 +44,7 @@ class BoundaryFromLabel(BaseTransform):
         self.ignore_index = ignore_index
         self.pad_size = pad_size
         self.seg_pad_val = seg_pad_val
+        self.size_divisor = size_divisor
 
     @abstractmethod
     def make_targets(self, label: Tensor) -> Mapping[str, Targets]:
@@ -59,7 +68,8 @@ class BoundaryFromLabel(BaseTransform):
         if label.dim() != 3 or len(label) != 1:
             raise ValueError(f'the label must have shape (1, H, W), got {tuple(label.shape)}')
         height, width = label.shape[1:]
-        pad_height, pad_width = self.pad_size or (height, width)
+        divisor = self.size_divisor or 1
+        pad_height, pad_width = self.pad_size or (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         padding = (0, max(pad_width - width, 0), 0, max(pad_height - height, 0))
         # F.pad copies also where there is nothing to pad.
         return F.pad(label[0], padding, value=self.seg_pad_val) if any(padding) else label[0]

@@ -29,15 +29,21 @@ class BoundaryDistanceFromLabel(BoundaryFromLabel):
         pad_size (tuple[int, int], optional): (height, width) that ``SegDataPreProcessor`` will pad to, its ``size``.
             Larger labels stay as they are, as they do there. Defaults to None, no padding.
         seg_pad_val (int): ``SegDataPreProcessor``'s ``seg_pad_val``, which must be ``ignore_index``. Defaults to 255.
+        size_divisor (int, optional): ``SegDataPreProcessor``'s ``size_divisor``, which takes the place of ``pad_size``:
+            height and width are padded to multiples of it. Defaults to None.
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value; when called, there is no data sample or label.
     """
 
     def __init__(
-        self, ignore_index: int = 255, pad_size: tuple[int, int] | None = None, seg_pad_val: int = 255
+        self,
+        ignore_index: int = 255,
+        pad_size: tuple[int, int] | None = None,
+        seg_pad_val: int = 255,
+        size_divisor: int | None = None,
     ) -> None:
-        super().__init__(ignore_index, pad_size, seg_pad_val)
+        super().__init__(ignore_index, pad_size, seg_pad_val, size_divisor)
 
     def make_targets(self, label: Tensor) -> dict[str, BoundaryDistance]:
         """The distances of a label, (H, W), as ``distance``."""
@@ -47,5 +53,5 @@ class BoundaryDistanceFromLabel(BoundaryFromLabel):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(ignore_index={self.ignore_index}, pad_size={self.pad_size}, '
-            f'seg_pad_val={self.seg_pad_val})'
+            f'seg_pad_val={self.seg_pad_val}, size_divisor={self.size_divisor})'
         )

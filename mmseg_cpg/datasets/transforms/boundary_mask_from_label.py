@@ -36,6 +36,8 @@ class BoundaryMaskFromLabel(BoundaryFromLabel):
         pad_size (tuple[int, int], optional): (height, width) that ``SegDataPreProcessor`` will pad to, its ``size``.
             Larger labels stay as they are, as they do there. Defaults to None, no padding.
         seg_pad_val (int): ``SegDataPreProcessor``'s ``seg_pad_val``, which must be ``ignore_index``. Defaults to 255.
+        size_divisor (int, optional): ``SegDataPreProcessor``'s ``size_divisor``, which takes the place of ``pad_size``:
+            height and width are padded to multiples of it. Defaults to None.
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value; when called, there is no data sample or label.
@@ -48,13 +50,14 @@ class BoundaryMaskFromLabel(BoundaryFromLabel):
         ignore_policy: str = 'exclude',
         pad_size: tuple[int, int] | None = None,
         seg_pad_val: int = 255,
+        size_divisor: int | None = None,
     ) -> None:
         ksizes = ksize if isinstance(ksize, Sequence) and not isinstance(ksize, str) else [ksize]
         self.ksizes = [check_ksize(each) for each in ksizes]
         if not self.ksizes:
             raise ValueError(f'ksize must be an int or a sequence of at least one, got {ksize!r}')
         check_ignore_policy(ignore_policy)
-        super().__init__(ignore_index, pad_size, seg_pad_val)
+        super().__init__(ignore_index, pad_size, seg_pad_val, size_divisor)
         self.ignore_policy = ignore_policy
 
     def make_targets(self, label: Tensor) -> dict[str, BoundaryTargets]:
@@ -65,5 +68,6 @@ class BoundaryMaskFromLabel(BoundaryFromLabel):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(ksize={self.ksizes}, ignore_index={self.ignore_index}, '
-            f'ignore_policy={self.ignore_policy!r}, pad_size={self.pad_size}, seg_pad_val={self.seg_pad_val})'
+            f'ignore_policy={self.ignore_policy!r}, pad_size={self.pad_size}, seg_pad_val={self.seg_pad_val}, '
+            f'size_divisor={self.size_divisor})'
         )

@@ -83,5 +83,5 @@ def test_what_it_refuses_is_what_the_other_transform_does():
 
 def test_shown():
     assert repr(TRANSFORMS.build(PACKED)) == (
-        'BoundaryDistanceFromLabel(ignore_index=255, pad_size=(48, 64), seg_pad_val=255)'
+        'BoundaryDistanceFromLabel(ignore_index=255, pad_size=(48, 64), seg_pad_val=255, size_divisor=None)'
     )

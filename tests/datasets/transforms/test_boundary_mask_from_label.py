@@ -219,6 +219,8 @@ def test_wrong_place(results, message):
         (dict(pad_size=512), ValueError, r'\(height, width\) in pixels, got 512'),
         (dict(pad_size=(512,)), ValueError, r'got \(512,\)'),
         (dict(pad_size=(512, 0)), ValueError, r'got \(512, 0\)'),
+        (dict(size_divisor=0), ValueError, 'size_divisor must be >= 1, got 0'),
+        (dict(pad_size=(8, 8), size_divisor=4), ValueError, r'size_divisor must be None with pad_size=\(8, 8\), got 4'),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -231,5 +233,5 @@ def test_built_by_name_and_shown():
     assert isinstance(transform, BoundaryMaskFromLabel)
     assert repr(transform) == (
         "BoundaryMaskFromLabel(ksize=[3, 5], ignore_index=255, ignore_policy='exclude', pad_size=(4, 6), "
-        'seg_pad_val=255)'
+        'seg_pad_val=255, size_divisor=None)'
     )

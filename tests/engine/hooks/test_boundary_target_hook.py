@@ -128,6 +128,18 @@ def test_losses_and_gradients_are_the_same_to_the_bit(network, pad_size, ignore_
     assert all(loss.precomputed == () for loss in cpg_losses(model))
 
 
+def test_sizes_padded_to_multiples(on_the_fly):
+    model = build(deeplabv3([CE, CPG]))
+    model.data_preprocessor.size, model.data_preprocessor.size_divisor = None, 48
+    data = loaded(size_divisor=48)
+    expected = losses_of(model, plain(data))
+    assert len(on_the_fly) == 1
+    attach(model)
+    with no_warnings():
+        assert_same(losses_of(model, data), expected)
+    assert len(on_the_fly) == 1
+
+
 def test_read_twice_with_ohem_and_in_the_auxiliary_head(on_the_fly):
     config = deeplabv3([CE, CPG])
     config['decode_head']['sampler'] = dict(type='OHEMPixelSampler', min_kept=500)  # calls every loss once more
