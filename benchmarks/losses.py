@@ -96,7 +96,9 @@ def losses():
     registered = {
         name
         for name, module in MODELS.module_dict.items()
-        if isinstance(module, type) and issubclass(module, SegmentationLoss)
+        if isinstance(module, type)
+        and issubclass(module, SegmentationLoss)
+        and module.__module__.startswith('mmseg_cpg.')
     }
     return {**LOSSES, **{name: dict(type=name) for name in sorted(registered - types)}}
 

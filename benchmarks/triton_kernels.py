@@ -97,7 +97,7 @@ def compile_kernels(*, logits, dtype, memory_format, label, class_weight, **opti
     # Tensors that nobody writes to take no memory.
     batch, num_classes, *size = logits
     logits = torch.empty(logits, dtype=getattr(torch, dtype), memory_format=getattr(torch, memory_format))
-    label = torch.empty((batch, *size), dtype=getattr(torch, label))
+    label = torch.zeros((batch, *size), dtype=getattr(torch, label))
     class_weight = torch.ones(num_classes) if class_weight else None
     with mock.patch.object(JITFunction, 'run', compile_only), mock.patch.object(torch, '_assert_async'):
         error, _ = triton_squared_error(logits.requires_grad_(), label, CPGOptions(**options), class_weight, None)

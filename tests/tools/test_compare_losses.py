@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import time
 import traceback
 from pathlib import Path
@@ -87,10 +88,14 @@ def in_this_process(monkeypatch, run_tool):
         stderr, status = io.StringIO(), 0
         try:
             run_tool('train', *command[2:], '--cfg-options', f'experiment_name={name}', f'visualizer.name={name}')
+        except SystemExit as error:
+            stderr, status = io.StringIO(str(error)), 1
         except Exception:
             stderr, status = io.StringIO(traceback.format_exc()), 1
         return FakeProcess(lambda: status, stderr)
 
+    # Trainings run in threads here, which cannot handle signals.
+    monkeypatch.setattr(signal, 'signal', lambda number, handler: None)
     # In that module alone: MMEngine starts processes as well.
     monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None, DEVNULL=None))
     return folders
@@ -318,7 +323,7 @@ def test_a_record_of_the_work_dir_that_cannot_be_read(launched, run_tool, fails_
 def test_several_gpus_train_together(launched, run_tool):
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--gpus', 2)
     folder = 'compare/base_seed_0'
-    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--work-dir', folder]]
+    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--progress', '--work-dir', folder]]
 
 
 def test_the_default_folder_is_beside_that_of_training(launched, run_tool):

@@ -216,7 +216,7 @@ def test_a_training_that_ended_in_its_last_validation_is_tested(launched, config
 def test_several_gpus_train_together(launched, config, run_tool):
     run_tool(*config, '--values', 1, '--gpus', 2)
     folder = 'sweep/lambda_1'
-    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--work-dir', folder]]
+    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--progress', '--work-dir', folder]]
 
 
 def test_other_values_join_those_before(launched, config, run_tool, tmp_path):

@@ -52,7 +52,7 @@ def test_arguments_reach_boundary_f1_loss():
 )
 def test_no_term_of_a_score_belongs_to_one_pixel(arguments, got):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f'{name} must be None, since no term of BoundaryF1Loss .*, got {got}'):
+    with pytest.raises(ValueError, match=f'{name} must be None, since .* not a per-pixel loss, got {got}'):
         BoundaryF1Loss()(LOGITS, LABEL, **arguments)
 
 

@@ -33,9 +33,12 @@ def test_bad_arguments_are_refused_when_the_model_is_built(arguments):
 
 
 def test_pixel_weights_are_refused():
-    with pytest.raises(ValueError, match=r'weight must be None, since no term .*, got a tensor of shape \(1, 15, 16\)'):
+    with pytest.raises(
+        ValueError,
+        match=r'weight must be None, since .* not a per-pixel loss, got a tensor of shape \(1, 15, 16\)',
+    ):
         RMILoss()(LOGITS, LABEL, weight=torch.ones(LABEL.shape))
-    with pytest.raises(ValueError, match=r'weight must be None, since no term .*, got 2.0'):
+    with pytest.raises(ValueError, match=r'weight must be None, since .* not a per-pixel loss, got 2.0'):
         RMILoss()(LOGITS, LABEL, weight=2.0)
     with pytest.raises(ValueError, match="got 'none': no term"):
         RMILoss()(LOGITS, LABEL, reduction_override='none')
