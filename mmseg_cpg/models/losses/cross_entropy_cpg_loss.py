@@ -14,7 +14,7 @@ from .cpg_loss import CPGLoss
 
 @MODELS.register_module()
 class CrossEntropyCPGLoss(nn.ModuleList):
-    """``CrossEntropyLoss`` and ``CPGLoss`` in one pass over the logits: the same total and gradient in less time.
+    """``CrossEntropyLoss`` and ``CPGLoss`` in one pass over the logits: the same total and gradient.
 
     Use it as the only loss of a head: ``loss_decode=dict(type='CrossEntropyCPGLoss', cross_entropy=..., cpg=...)``.
     MMSegmentation's heads log one value for each module of a list. That is why this is a list of two modules: both

@@ -74,10 +74,10 @@ def cross_entropy_cpg_loss(
     reduction: str = 'mean',
     targets: BoundaryTargets | None = None,
 ) -> CrossEntropyCPG:
-    """Cross-entropy and CPG loss together, in less time and memory than one after the other.
+    """Cross-entropy and CPG loss together, in one pass over the logits on CPU.
 
     The main loss is that of MMSegmentation's ``CrossEntropyLoss``, the other one :func:`cpg_loss`. On CPU both share
-    one pass over the logits, and the gradient is computed with the value, in one tensor of the logits' size. On other
+    the softmax, and the gradient is computed with the value, in one tensor of the logits' size. On other
     devices, for ``reduction='none'`` and for one channel, the two are computed one after the other.
 
     Args:

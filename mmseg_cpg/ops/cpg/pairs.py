@@ -92,7 +92,7 @@ def entry_slices(targets: BoundaryTargets) -> list[slice]:
 
 
 def take_flat(values: Tensor, index: Tensor) -> Tensor:
-    """Elements of flattened values; ``take``, which needs no copy of strided ones, takes three times as long."""
+    """Elements of flattened values; ``take`` is slower, but needs no copy of strided ones."""
     if values.is_contiguous():
         return values.view(-1).index_select(0, index.view(-1)).view(index.shape)
     return values.take(index.long())
