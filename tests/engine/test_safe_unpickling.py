@@ -50,6 +50,7 @@ def test_forged_pickles_are_refused(tmp_path):
         (tmp_path / path).write_bytes(in_archive(PROTO + FORGED[name] + STOP))
     output = subprocess.run([sys.executable, '-c', LOAD_ALL, tmp_path], capture_output=True, text=True)
     lines = output.stdout.splitlines()
+    lines = lines[lines.index('000.pth') :]  # OneDL's fork prints a line when it is imported
     last = names.get(lines[-1] if lines[-1] in names else lines[-2])
     assert output.returncode == 0, f'{last}: {output.stderr}'
     results = {names[path]: result for path, result in zip(lines[::2], lines[1::2], strict=True)}

@@ -35,11 +35,13 @@ def oracle(logits, label, ksize, *, ignore_policy='exclude', use_sigmoid=False, 
     entries = cpg_oracle.boundary(y, ksize, num_classes, ignore_policy=ignore_policy)
     cpg_error, cpg_gradient, size = cpg_oracle.squared_error(z, entries, ksize, False, cpg_class_weight, w)
     cpg_factor = cpg_weight / (max(len(entries), 1) if avg_factor is None else avg_factor)
+    # The gradient is p - y, and p is rounded before: the size of both is up to 2 more where y is 1, and p - y negative.
+    operands = np.abs(gradient) + 2 * np.max(class_weight or 1) * (gradient <= 0)
     return (
         ce_factor * (w * error).sum(),
         cpg_factor * (w * cpg_error).sum(),
         torch.from_numpy(ce_factor * w[:, None] * gradient + cpg_factor * cpg_gradient),
-        torch.from_numpy(np.abs(ce_factor * w[:, None] * gradient) + cpg_factor * size),
+        torch.from_numpy(np.abs(ce_factor * w[:, None] * operands) + cpg_factor * size),
     )
 
 
