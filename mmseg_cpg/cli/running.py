@@ -49,9 +49,12 @@ def running(cfg: Config, advice: str = '') -> Iterator[None]:
     earlier = {each: signal.signal(each, interrupt) for each in signals}
     try:
         yield
-    except (KeyboardInterrupt, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not interruptions:
-            raise
+    except (KeyboardInterrupt, EOFError, OSError, RuntimeError) as error:
+        if not interruptions and not isinstance(error, KeyboardInterrupt):
+            if not isinstance(error, OSError) or error.errno not in DISK_FAULTS:
+                raise
+            raise UserError(f"{error.strerror}: '{error.filename or cfg.work_dir}'. {advice}".rstrip()) from error
+        # Worker processes that end early close their pipes, which raises the others here.
         signal_number = interruptions[0] if interruptions else signal.SIGINT
         name = 'Ctrl-C' if signal_number == signal.SIGINT else signal.Signals(signal_number).name
         if os.environ.get('LOCAL_RANK', '0') == '0':
@@ -60,10 +63,6 @@ def running(cfg: Config, advice: str = '') -> Iterator[None]:
     except BadSampleError as error:
         # From a worker process the message is a traceback that ends with it.
         raise UserError(str(error).strip().splitlines()[-1].partition('BadSampleError: ')[2] or str(error)) from error
-    except OSError as error:
-        if error.errno not in DISK_FAULTS:
-            raise
-        raise UserError(f"{error.strerror}: '{error.filename or cfg.work_dir}'. {advice}".rstrip()) from error
     finally:
         logging.raiseExceptions = logged
         for each, handler in earlier.items():
