@@ -215,17 +215,13 @@ def _reads_as_pillow_does(step: BaseTransform) -> bool:
 def _size_in_header(path: str) -> tuple[int, int] | None:
     """The (width, height) that Pillow finds, None where it does not read the file."""
     try:
-        return _pillow_size(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                turned = image.format == 'JPEG' and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+                return image.size[::-1] if turned else image.size
     except (OSError, Image.DecompressionBombError):
         return None
-
-
-def _pillow_size(path: str) -> tuple[int, int]:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            turned = image.format == 'JPEG' and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            return image.size[::-1] if turned else image.size
 
 
 def _check_images(step: BaseTransform | None, images: Sequence[str]) -> Iterator[tuple[str, str]]:
