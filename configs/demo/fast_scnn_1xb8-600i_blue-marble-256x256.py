@@ -1,7 +1,7 @@
 # Fast-SCNN from scratch in a few minutes on a CPU, with cross-entropy alone.
 _base_ = [
     'mmseg::_base_/models/fast_scnn.py',
-    'mmseg::_base_/default_runtime.py',
+    '../_base_/cpu_runtime.py',
     './_base_/blue_marble_256x256.py',
 ]
 max_iters = 600
@@ -23,16 +23,4 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=50, end=max_iters, by_epoch=False),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters // 3, max_keep_ckpts=2),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
-)
-# With a CPG loss, logs its share of the total and the boundary's share of the pixels.
-custom_hooks = [dict(type='mmseg_cpg.CPGLogHook')]
-randomness = dict(seed=0)
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=max_iters // 3))

@@ -1,6 +1,5 @@
 # EfficientNet-Lite0, pretrained on ImageNet, under SegFormer's head, with cross-entropy alone: made for one CPU core.
-_base_ = ['mmseg::_base_/default_runtime.py', './_base_/camvid_256x384.py']
-custom_imports = dict(imports=['mmseg_cpg'], allow_failed_imports=False)
+_base_ = ['../_base_/cpu_runtime.py', './_base_/camvid_256x384.py']
 max_iters = 2400
 
 model = dict(
@@ -45,16 +44,4 @@ param_scheduler = [
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_begin=max_iters * 2 // 3, val_interval=max_iters // 6
 )
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters // 3, max_keep_ckpts=1),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
-)
-# With a CPG loss, logs its share of the total and the boundary's share of the pixels.
-custom_hooks = [dict(type='mmseg_cpg.CPGLogHook')]
-randomness = dict(seed=0)
+default_hooks = dict(checkpoint=dict(interval=max_iters // 3))

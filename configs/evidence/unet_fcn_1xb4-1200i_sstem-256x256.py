@@ -1,10 +1,9 @@
 # A quarter of UNet's usual width, from scratch, with cross-entropy alone: made for one CPU core.
 _base_ = [
     'mmseg::_base_/models/fcn_unet_s5-d16.py',
-    'mmseg::_base_/default_runtime.py',
+    '../_base_/cpu_runtime.py',
     './_base_/sstem_256x256.py',
 ]
-custom_imports = dict(imports=['mmseg_cpg'], allow_failed_imports=False)
 max_iters = 1200
 
 norm_cfg = dict(type='BN', requires_grad=True)
@@ -36,16 +35,4 @@ param_scheduler = [
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_begin=max_iters * 2 // 3, val_interval=max_iters // 6
 )
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=max_iters // 3, max_keep_ckpts=1),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
-)
-# With a CPG loss, logs its share of the total and the boundary's share of the pixels.
-custom_hooks = [dict(type='mmseg_cpg.CPGLogHook')]
-randomness = dict(seed=0)
+default_hooks = dict(checkpoint=dict(interval=max_iters // 3))

@@ -24,7 +24,7 @@ from mmengine.runner import find_latest_checkpoint
 from ..cli.errors import UserError
 from .experiments import differences, plain
 from .files import try_lock, write_atomically
-from .work_dirs import read_runs
+from .work_dirs import CONFIG_LOCK, read_runs
 
 # Settings that may change between two starts, since they change no result.
 FREE = {'work_dir', 'launcher', 'resume', 'experiment_name', 'visualizer', 'vis_backends'}
@@ -59,7 +59,7 @@ class Launcher:
         self._jobs = jobs
         self._processes = set()
         self._stopped = False
-        self._guard = Lock()  # of the last two, and of MMEngine, which formats one config at a time
+        self._guard = Lock()  # of the last two
 
     def train_all(self, trainings: Any, on_end: Callable[[int, str | None], None]) -> None:
         """Start or resume several trainings, as many at a time as there are jobs.
@@ -91,7 +91,7 @@ class Launcher:
         """
         folder.mkdir(exist_ok=True)
         config = folder / osp.basename(cfg.filename)
-        with self._guard:
+        with CONFIG_LOCK:
             try:
                 cfg.dump(config)
             except SyntaxError as error:  # what MMEngine makes of a Ctrl-C that meets it here

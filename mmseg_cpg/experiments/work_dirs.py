@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from math import inf, isfinite, isnan
 from pathlib import Path
 from statistics import fmean
+from threading import Lock
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -27,6 +28,8 @@ FINISHED = 'finished'
 DIVERGED = 'diverged'
 # mIoU and the class IoU that it is the mean of are both rounded to two digits.
 ROUNDING = 0.0101
+# Held while MMEngine reads or writes a config: neither is safe in several threads (Python's parser up to 3.11.4).
+CONFIG_LOCK = Lock()
 # What stands beside the metrics of an evaluation in the log.
 NO_METRICS = {'time', 'data_time', 'step'}
 
@@ -231,7 +234,8 @@ def _read_config(folder: Any) -> Config | None:
     """Read the config that a session left, or else the one in its work dir."""
     for path in (folder / 'vis_data' / 'config.py', *sorted(folder.parent.glob('*.py'))):
         try:
-            return Config.fromfile(path, import_custom_modules=False)
+            with CONFIG_LOCK:
+                return Config.fromfile(path, import_custom_modules=False)
         except (OSError, SyntaxError, NameError, ConfigParsingError):
             continue
     return None

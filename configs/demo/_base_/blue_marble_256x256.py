@@ -1,4 +1,5 @@
 # Tiles of the Blue Marble mosaic; tools/dataset_converters/blue_marble.py makes them.
+_base_ = '../../_base_/datasets/train_val_folders.py'
 data_root = 'data/blue_marble'
 metainfo = dict(
     classes=('ocean', 'inland water', 'forest', 'shrub/grass', 'crop/urban', 'barren/ice'),
@@ -24,30 +25,9 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 
-dataset = dict(type='BaseSegDataset', data_root=data_root, img_suffix='.png', seg_map_suffix='.png', metainfo=metainfo)
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(img_path='img_dir/train', seg_map_path='ann_dir/train'),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
-        pipeline=test_pipeline,
-    ),
-)
+dataset = dict(data_root=data_root, img_suffix='.png', metainfo=metainfo)
+train_dataloader = dict(batch_size=8, dataset=dict(**dataset, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
 val_evaluator = [dict(type='IoUMetric', iou_metrics=['mIoU']), dict(type='mmseg_cpg.BoundaryMetric')]
 test_evaluator = val_evaluator

@@ -1,5 +1,6 @@
 # CamVid with the usual 11 classes, 367 training and 101 validation images of 360x480;
 # tools/dataset_converters/camvid.py converts its public layouts.
+_base_ = '../../_base_/datasets/train_val_folders.py'
 data_root = 'data/camvid'
 metainfo = dict(
     classes=(
@@ -22,31 +23,7 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 
-dataset = dict(type='BaseSegDataset', data_root=data_root, img_suffix='.jpg', seg_map_suffix='.png', metainfo=metainfo)
-# One worker: with none, the augmentations would share their random numbers with the network's dropout.
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(img_path='img_dir/train', seg_map_path='ann_dir/train'),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(img_path='img_dir/val', seg_map_path='ann_dir/val'),
-        pipeline=test_pipeline,
-    ),
-)
+dataset = dict(data_root=data_root, img_suffix='.jpg', metainfo=metainfo)
+train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-val_evaluator = [dict(type='IoUMetric', iou_metrics=['mIoU']), dict(type='mmseg_cpg.BoundaryMetric', width_px=3)]
-test_evaluator = val_evaluator

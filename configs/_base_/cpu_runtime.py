@@ -1,0 +1,16 @@
+# Trainings of minutes on a CPU: what does not depend on the number of iterations.
+_base_ = 'mmseg::_base_/default_runtime.py'
+custom_imports = dict(imports=['mmseg_cpg'], allow_failed_imports=False)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+)
+# With a CPG loss, logs its share of the total and the boundary's share of the pixels.
+custom_hooks = [dict(type='mmseg_cpg.CPGLogHook')]
+randomness = dict(seed=0)
