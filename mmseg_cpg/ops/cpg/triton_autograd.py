@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,7 +65,6 @@ class _SquaredError(torch.autograd.Function):
         ctx, logits: Tensor, label: Tensor, class_weight: Tensor | None, options: CPGOptions
     ) -> tuple[Tensor, Tensor]:
         batch, num_classes, height, width = logits.shape
-        radius, exclude = options.ksize // 2, options.ignore_policy == 'exclude'
         error = logits.new_empty(label.shape, dtype=torch.float32)
         if not error.numel():
             ctx.save_for_backward(logits)
@@ -75,19 +75,19 @@ class _SquaredError(torch.autograd.Function):
         def like_label(dtype: torch.dtype) -> Tensor:
             return torch.empty(label.shape, dtype=dtype, device=label.device)
 
-        num_ids = max(num_classes, 2)
-        ids = like_label(torch.int16 if num_ids <= 2**15 else torch.int32)
-        row_flags, valid = like_label(torch.int8), like_label(torch.int8)
         num_tiles = batch * -(-height // kernels.TILE_Y.value) * -(-width // kernels.TILE_X.value)
+        num_ids = max(num_classes, 2)
+        row_flags, valid = like_label(torch.int8), like_label(torch.int8)
         tile_flags, invalid = row_flags.new_empty(num_tiles), row_flags.new_empty(num_tiles)
         # The sigmoid needs neither maximum nor sum; the kernels do not touch what is passed instead.
         max_logit, inverse_sum = (
             (valid, valid) if options.use_sigmoid else [like_label(torch.float32) for _ in range(2)]
         )
+        ids = like_label(torch.int16 if num_ids <= 2**15 else torch.int32)
+        pixels = _Pixels(logits, ids, valid, tile_flags, max_logit, inverse_sum, class_weight)
         num_entries = torch.empty(num_tiles, dtype=torch.int32, device=label.device)
         programs = _num_programs(num_tiles, logits.device)
-        scratch = num_entries.new_empty(programs * (_patch_size(radius) + _patch_size(0)))
-        size = dict(height=height, width=width)
+        radius, exclude = options.ksize // 2, options.ignore_policy == 'exclude'
         with _device_of(logits):
             kernels.scan_label_kernel[(num_tiles,)](
                 label_ptr=label,
@@ -96,7 +96,8 @@ class _SquaredError(torch.autograd.Function):
                 invalid_ptr=invalid,
                 ignore_index=_void_id(options.ignore_index),
                 num_classes=num_ids,
-                **size,
+                height=height,
+                width=width,
                 **_strides('label', label, 'byx'),
                 RADIUS=radius,
                 EXCLUDE=exclude,
@@ -104,39 +105,23 @@ class _SquaredError(torch.autograd.Function):
             )
             torch._assert_async((invalid == 0).all())
             kernels.softmax_kernel[(num_tiles,)](
-                logits_ptr=logits,
+                **pixels.softmax_arguments(options),
                 ids_ptr=ids,
                 row_flags_ptr=row_flags,
                 valid_ptr=valid,
-                tile_flags_ptr=tile_flags,
-                max_logit_ptr=max_logit,
-                inverse_sum_ptr=inverse_sum,
                 num_classes=num_classes,
-                **size,
-                **_strides('logits', logits, 'bcyx'),
                 RADIUS=radius,
                 EXCLUDE=exclude,
-                SIGMOID=options.use_sigmoid,
                 **STREAMING,
             )
             kernels.error_kernel[(programs,)](
-                logits_ptr=logits,
-                ids_ptr=ids,
-                valid_ptr=valid,
-                tile_flags_ptr=tile_flags,
-                max_logit_ptr=max_logit,
-                inverse_sum_ptr=inverse_sum,
-                class_weight_ptr=class_weight,
+                **pixels.by_class_arguments(options),
                 error_ptr=error,
                 num_entries_ptr=num_entries,
-                scratch_ptr=scratch,
-                num_tiles=num_tiles,
-                **size,
-                **_strides('logits', logits, 'bcyx'),
-                **_constants(options, num_classes, class_weight),
+                scratch_ptr=num_entries.new_empty(programs * (_patch_size(radius) + _patch_size(0))),
                 **BY_CLASS,
             )
-        ctx.save_for_backward(logits, ids, valid, tile_flags, max_logit, inverse_sum, class_weight)
+        ctx.save_for_backward(*pixels)
         ctx.options = options
         num_entries = num_entries.sum()
         ctx.mark_non_differentiable(num_entries)
@@ -145,75 +130,81 @@ class _SquaredError(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_error: Tensor, _) -> tuple[Tensor, None, None, None]:
         refuse_second_derivative('the triton CPG loss', "; implementation='dense' can be differentiated twice")
-        logits, *saved = ctx.saved_tensors
+        logits = ctx.saved_tensors[0]
         grad_logits = torch.empty_like(logits)
         if not grad_logits.numel():
             return grad_logits, None, None, None
-        ids, valid, tile_flags, max_logit, inverse_sum, class_weight = saved
-        options, num_classes, radius = ctx.options, logits.shape[1], ctx.options.ksize // 2
-        num_tiles, device = len(tile_flags), logits.device
+        pixels, options, radius = _Pixels(*ctx.saved_tensors), ctx.options, ctx.options.ksize // 2
+        num_tiles, num_classes, device = len(pixels.tile_flags), logits.shape[1], logits.device
         programs = _num_programs(num_tiles, device)
         scratch_size = programs * (_patch_size(2 * radius) + _patch_size(radius))
         grad_scratch_size = programs * (2 * _patch_size(radius) + kernels.CACHED_CLASSES.value * _patch_size(0))
-        softmax_dot = None if options.use_sigmoid else torch.empty_like(max_logit)
-        class_done = torch.zeros(num_tiles, num_classes, dtype=torch.int8, device=device)
-        of_logits = dict(height=logits.shape[2], width=logits.shape[3], **_strides('logits', logits, 'bcyx'))
-        of_grad_logits = _strides('grad_logits', grad_logits, 'bcyx')
+        gradient_arguments = dict(
+            grad_logits_ptr=grad_logits,
+            softmax_dot_ptr=None if options.use_sigmoid else torch.empty_like(pixels.max_logit),
+            class_done_ptr=torch.zeros(num_tiles, num_classes, dtype=torch.int8, device=device),
+            num_classes=num_classes,
+            **_strides('grad_logits', grad_logits, 'bcyx'),
+        )
         with _device_of(logits):
             kernels.class_gradient_kernel[(programs,)](
-                logits_ptr=logits,
-                ids_ptr=ids,
-                valid_ptr=valid,
-                tile_flags_ptr=tile_flags,
-                max_logit_ptr=max_logit,
-                inverse_sum_ptr=inverse_sum,
-                class_weight_ptr=class_weight,
+                **pixels.by_class_arguments(options),
+                **gradient_arguments,
                 grad_error_ptr=grad_error,
                 border_weights_ptr=_border_weights(options.ksize, device),
-                grad_logits_ptr=grad_logits,
-                softmax_dot_ptr=softmax_dot,
-                class_done_ptr=class_done,
                 scratch_ptr=torch.empty(scratch_size, dtype=torch.int32, device=device),
                 grad_scratch_ptr=torch.empty(grad_scratch_size, dtype=torch.float32, device=device),
-                num_tiles=num_tiles,
-                num_classes=num_classes,
-                **of_logits,
                 **_strides('grad_error', grad_error, 'byx'),
-                **of_grad_logits,
-                **_constants(options, num_classes, class_weight),
                 **BY_CLASS,
             )
             kernels.gradient_kernel[(num_tiles,)](
-                logits_ptr=logits,
-                tile_flags_ptr=tile_flags,
-                max_logit_ptr=max_logit,
-                inverse_sum_ptr=inverse_sum,
-                softmax_dot_ptr=softmax_dot,
-                class_done_ptr=class_done,
-                grad_logits_ptr=grad_logits,
-                num_classes=num_classes,
-                **of_logits,
-                **of_grad_logits,
-                SIGMOID=options.use_sigmoid,
-                **STREAMING,
+                **pixels.softmax_arguments(options), **gradient_arguments, **STREAMING
             )
         return grad_logits, None, None, None
+
+
+class _Pixels(NamedTuple):
+    """What all kernels know about the pixels, kept for the backward; attributes are named as the kernels' pointers."""
+
+    logits: Tensor
+    ids: Tensor
+    valid: Tensor
+    tile_flags: Tensor
+    max_logit: Tensor
+    inverse_sum: Tensor
+    class_weight: Tensor | None
+
+    def softmax_arguments(self, options: CPGOptions) -> dict[str, Any]:
+        """Arguments of all kernels that read the logits."""
+        return dict(
+            logits_ptr=self.logits,
+            tile_flags_ptr=self.tile_flags,
+            max_logit_ptr=self.max_logit,
+            inverse_sum_ptr=self.inverse_sum,
+            height=self.logits.shape[2],
+            width=self.logits.shape[3],
+            **_strides('logits', self.logits, 'bcyx'),
+            SIGMOID=options.use_sigmoid,
+        )
+
+    def by_class_arguments(self, options: CPGOptions) -> dict[str, Any]:
+        """Arguments of the kernels that go through the classes of a tile."""
+        return dict(
+            self.softmax_arguments(options),
+            ids_ptr=self.ids,
+            valid_ptr=self.valid,
+            class_weight_ptr=self.class_weight,
+            num_tiles=len(self.tile_flags),
+            RADIUS=options.ksize // 2,
+            DENOMINATOR=sobel_numerators(options.ksize)[1],
+            FIRST=int(self.logits.shape[1] == 1),
+            HAS_CLASS_WEIGHT=self.class_weight is not None,
+        )
 
 
 def _strides(name: str, tensor: Tensor, axes: str) -> dict[str, int]:
     """The strides of a tensor as a kernel's arguments."""
     return {f'{name}_{axis}': stride for axis, stride in zip(axes, tensor.stride(), strict=True)}
-
-
-def _constants(options: CPGOptions, num_classes: int, class_weight: Tensor | None) -> dict[str, int | bool]:
-    """Compile-time arguments of the kernels that go through classes."""
-    return dict(
-        RADIUS=options.ksize // 2,
-        DENOMINATOR=sobel_numerators(options.ksize)[1],
-        SIGMOID=options.use_sigmoid,
-        FIRST=int(num_classes == 1),
-        HAS_CLASS_WEIGHT=class_weight is not None,
-    )
 
 
 def _patch_size(halo_px: int) -> int:

@@ -404,17 +404,34 @@ def _adjoint_at_border(grad_edge_x_ptr, grad_edge_y_ptr, y, x, height, width, bo
 
 @triton.jit
 def _grad_probability(
-    patch_ptr, positions_ptr, length, grad_edge_x_ptr, grad_edge_y_ptr, plane_ptr, ids_ptr,
-    max_logit_ptr, inverse_sum_ptr, weight, grad_error_ptr, border_weights_ptr,
-    class_index, top, left, height, width, logits_y, logits_x, grad_error_y, grad_error_x,
-    RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr,
+    class_index, logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr, grad_error_ptr,
+    border_weights_ptr, patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr,
+    length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+    RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr, FIRST: tl.constexpr,
+    HAS_CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
-    """dL/dP of a class at the pixels of a tile; see ``class_gradient_kernel`` for the arguments."""
+    """a = dL/dP of a class at the pixels of a tile.
+
+    Args:
+        class_index: The class.
+        logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, grad_error_ptr: In, as in ``class_gradient_kernel``, but
+            those of the tile's image.
+        class_weight_ptr, border_weights_ptr: In, as in ``class_gradient_kernel``.
+        patch_ptr: Scratch, (TILE_Y + 4 r, TILE_X + 4 r) int32.
+        positions_ptr: In, (length,) int32, valid pixels in the tile and its halo of r, see ``_list_valid``.
+        grad_edge_x_ptr, grad_edge_y_ptr: Scratch, (TILE_Y + 2 r, TILE_X + 2 r) float32, dL/dĜ; 0 at all pixels that are
+            not listed.
+        top, left: First pixel of the tile.
+    """
     WIDTH: tl.constexpr = TILE_X + 2 * RADIUS
+    channel = (class_index - FIRST).to(tl.int64)
     _store_patch(
-        patch_ptr, plane_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_index,
+        patch_ptr, logits_ptr + channel * logits_c, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_index,
         top, left, height, width, logits_y, logits_x, 2 * RADIUS, SIGMOID,
     )  # fmt: skip
+    weight = 2.0 / (DENOMINATOR * DENOMINATOR)
+    if HAS_CLASS_WEIGHT:
+        weight *= tl.load(class_weight_ptr + channel)
     tl.debug_barrier()
     lane = tl.arange(0, BLOCK)
     start = 0
@@ -426,20 +443,105 @@ def _grad_probability(
         true_x, true_y, residual_x, residual_y = _residuals(patch_ptr, y, x, WIDTH + 2 * RADIUS, RADIUS, DENOMINATOR)
         row = (top - RADIUS + y).to(tl.int64) * grad_error_y
         column = (left - RADIUS + x).to(tl.int64) * grad_error_x
-        upstream = tl.load(grad_error_ptr + row + column, mask=is_listed, other=0)
-        upstream *= weight * (2.0 / (DENOMINATOR * DENOMINATOR))
+        upstream = weight * tl.load(grad_error_ptr + row + column, mask=is_listed, other=0)
         tl.store(grad_edge_x_ptr + position, tl.where(true_x != 0, upstream * residual_x, 0), mask=is_listed)
         tl.store(grad_edge_y_ptr + position, tl.where(true_y != 0, upstream * residual_y, 0), mask=is_listed)
         start += BLOCK
     tl.debug_barrier()
     if (top == 0) | (left == 0) | (top + TILE_Y >= height) | (left + TILE_X >= width):
-        total = _adjoint_at_border(
+        grad_prob = _adjoint_at_border(
             grad_edge_x_ptr, grad_edge_y_ptr, top + lane // TILE_X, left + lane % TILE_X, height, width,
             border_weights_ptr, RADIUS,
         )  # fmt: skip
     else:
-        total = _adjoint(grad_edge_x_ptr, grad_edge_y_ptr, RADIUS, DENOMINATOR)
-    return total
+        grad_prob = _adjoint(grad_edge_x_ptr, grad_edge_y_ptr, RADIUS, DENOMINATOR)
+    return grad_prob
+
+
+@triton.jit
+def _softmax_dot(
+    logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr, grad_error_ptr, border_weights_ptr,
+    patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
+    length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+    RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, FIRST: tl.constexpr, HAS_CLASS_WEIGHT: tl.constexpr,
+):  # fmt: skip
+    """First pass over the classes of a tile: s = sum(P a) at its pixels.
+
+    Args: Those of ``_grad_probability``, and
+        grad_cache_ptr: Out, (CACHED_CLASSES, BLOCK) float32, a of the first classes.
+    """
+    lane = tl.arange(0, BLOCK)
+    y, x, inside = _tile_pixels(top, left, height, width)
+    pixel_ptr = logits_ptr + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
+    softmax_dot = tl.zeros([BLOCK], tl.float32)
+    class_rank = 0
+    class_index = _next_class(ids_ptr, FIRST - 1, top, left, height, width, 2 * RADIUS)
+    while class_index != NO_CLASS:
+        grad_prob = _grad_probability(
+            class_index, logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr, grad_error_ptr,
+            border_weights_ptr, patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr,
+            length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+            RADIUS, DENOMINATOR, False, FIRST, HAS_CLASS_WEIGHT,
+        )  # fmt: skip
+        if class_rank < CACHED_CLASSES:
+            tl.store(grad_cache_ptr + class_rank * BLOCK + lane, grad_prob)
+        # Skip the load where P does not matter.
+        needs_logit = inside & (grad_prob != 0)
+        z = tl.load(pixel_ptr + (class_index - FIRST).to(tl.int64) * logits_c, mask=needs_logit, other=0)
+        probability = _probability(z.to(tl.float32), max_logit_ptr, inverse_sum_ptr, y * width + x, needs_logit, False)
+        softmax_dot += tl.where(needs_logit, probability * grad_prob, 0)
+        class_rank += 1
+        class_index = _next_class(ids_ptr, class_index, top, left, height, width, 2 * RADIUS)
+    return softmax_dot
+
+
+@triton.jit
+def _write_class_gradients(
+    softmax_dot, logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr, grad_error_ptr,
+    border_weights_ptr, grad_logits_ptr, class_done_ptr,
+    patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
+    length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+    grad_logits_c, grad_logits_y, grad_logits_x,
+    RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr, FIRST: tl.constexpr,
+    HAS_CLASS_WEIGHT: tl.constexpr,
+):  # fmt: skip
+    """Second pass over the classes of a tile: dL/dz at its pixels. For the sigmoid it is the only one.
+
+    Args: Those of ``_grad_probability``, and
+        softmax_dot: s; 0 for the sigmoid.
+        grad_logits_ptr: Out, those of the tile's image.
+        class_done_ptr: Out, (C,) int8, that of the tile.
+        grad_cache_ptr: In, from ``_softmax_dot``; not read for the sigmoid.
+    """
+    lane = tl.arange(0, BLOCK)
+    y, x, inside = _tile_pixels(top, left, height, width)
+    pixel_ptr = logits_ptr + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
+    out_ptr = grad_logits_ptr + y.to(tl.int64) * grad_logits_y + x.to(tl.int64) * grad_logits_x
+    class_rank = 0
+    class_index = _next_class(ids_ptr, FIRST - 1, top, left, height, width, 2 * RADIUS)
+    while class_index != NO_CLASS:
+        channel = (class_index - FIRST).to(tl.int64)
+        if SIGMOID or class_rank >= CACHED_CLASSES:
+            grad_prob = _grad_probability(
+                class_index, logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr, grad_error_ptr,
+                border_weights_ptr, patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr,
+                length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+                RADIUS, DENOMINATOR, SIGMOID, FIRST, HAS_CLASS_WEIGHT,
+            )  # fmt: skip
+        else:
+            grad_prob = tl.load(grad_cache_ptr + class_rank * BLOCK + lane)
+        # Skip the load where the gradient is 0 regardless of P.
+        needs_logit = inside & ((grad_prob != 0) | (softmax_dot != 0))
+        z = tl.load(pixel_ptr + channel * logits_c, mask=needs_logit, other=0)
+        probability = _probability(
+            z.to(tl.float32), max_logit_ptr, inverse_sum_ptr, y * width + x, needs_logit, SIGMOID
+        )
+        factor = 1 - probability if SIGMOID else 1.0
+        grad_logits = tl.where(needs_logit, probability * factor * (grad_prob - softmax_dot), 0)
+        tl.store(out_ptr + channel * grad_logits_c, grad_logits.to(grad_logits_ptr.dtype.element_ty), mask=inside)
+        tl.store(class_done_ptr + channel, 1)
+        class_rank += 1
+        class_index = _next_class(ids_ptr, class_index, top, left, height, width, 2 * RADIUS)
 
 
 @triton.jit
@@ -483,9 +585,7 @@ def class_gradient_kernel(
     while tile < num_tiles:
         image, top, left = _tile_origin(tile, height, width)
         first = image * height * width
-        y, x, inside = _tile_pixels(top, left, height, width)
-        pixel = y * width + x
-        total = tl.zeros([BLOCK], tl.float32)
+        softmax_dot = tl.zeros([BLOCK], tl.float32)
         length = 0
         if (tl.load(tile_flags_ptr + tile) & RECEPTIVE) != 0:
             length = _list_valid(positions_ptr, valid_ptr + first, top, left, height, width, RADIUS)
@@ -494,53 +594,28 @@ def class_gradient_kernel(
                 tl.store(grad_edge_x_ptr + start + lane, 0.0, mask=start + lane < 2 * LISTED)
                 start += BLOCK
             tl.debug_barrier()
-        # First dL/dP of each class and the sum, then the gradient.
-        step = 0
-        while (step < 2) & (length != 0):
-            class_rank = 0
-            class_index = _next_class(ids_ptr + first, FIRST - 1, top, left, height, width, 2 * RADIUS)
-            while class_index != NO_CLASS:
-                channel = (class_index - FIRST).to(tl.int64)
-                plane_ptr = logits_ptr + image * logits_b + channel * logits_c
-                if (step == 0) | (class_rank >= CACHED_CLASSES):
-                    weight = 1.0
-                    if HAS_CLASS_WEIGHT:
-                        weight = tl.load(class_weight_ptr + channel)
-                    grad_prob = _grad_probability(
-                        patch_ptr, positions_ptr, length, grad_edge_x_ptr, grad_edge_y_ptr, plane_ptr,
-                        ids_ptr + first, max_logit_ptr + first, inverse_sum_ptr + first, weight,
-                        grad_error_ptr + image * grad_error_b, border_weights_ptr, class_index,
-                        top, left, height, width, logits_y, logits_x, grad_error_y, grad_error_x,
-                        RADIUS, DENOMINATOR, SIGMOID,
-                    )  # fmt: skip
-                else:
-                    grad_prob = tl.load(grad_cache_ptr + class_rank * BLOCK + lane)
-                # Skip the load where the gradient is 0 regardless of P.
-                needs_logit = inside & ((grad_prob != 0) | (total != 0))
-                logit_ptr = plane_ptr + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
-                z = tl.load(logit_ptr, mask=needs_logit, other=0).to(tl.float32)
-                probability = _probability(
-                    z, max_logit_ptr + first, inverse_sum_ptr + first, pixel, needs_logit, SIGMOID
-                )
-                if step == 0:
-                    if class_rank < CACHED_CLASSES:
-                        tl.store(grad_cache_ptr + class_rank * BLOCK + lane, grad_prob)
-                    if not SIGMOID:
-                        total += tl.where(inside & (grad_prob != 0), probability * grad_prob, 0)
-                else:
-                    factor = 1 - probability if SIGMOID else 1.0
-                    value = tl.where(needs_logit, probability * factor * (grad_prob - total), 0)
-                    tl.store(
-                        grad_logits_ptr + image * grad_logits_b + channel * grad_logits_c
-                        + y.to(tl.int64) * grad_logits_y + x.to(tl.int64) * grad_logits_x,
-                        value.to(grad_logits_ptr.dtype.element_ty), mask=inside,
-                    )  # fmt: skip
-                    tl.store(class_done_ptr + tile.to(tl.int64) * num_classes + channel, 1)
-                class_rank += 1
-                class_index = _next_class(ids_ptr + first, class_index, top, left, height, width, 2 * RADIUS)
-            step += 1
+        if length != 0:
+            if not SIGMOID:
+                softmax_dot = _softmax_dot(
+                    logits_ptr + image * logits_b, ids_ptr + first, max_logit_ptr + first, inverse_sum_ptr + first,
+                    class_weight_ptr, grad_error_ptr + image * grad_error_b, border_weights_ptr,
+                    patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
+                    length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+                    RADIUS, DENOMINATOR, FIRST, HAS_CLASS_WEIGHT,
+                )  # fmt: skip
+                tl.debug_barrier()
+            _write_class_gradients(
+                softmax_dot, logits_ptr + image * logits_b, ids_ptr + first, max_logit_ptr + first,
+                inverse_sum_ptr + first, class_weight_ptr, grad_error_ptr + image * grad_error_b, border_weights_ptr,
+                grad_logits_ptr + image * grad_logits_b, class_done_ptr + tile.to(tl.int64) * num_classes,
+                patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
+                length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+                grad_logits_c, grad_logits_y, grad_logits_x,
+                RADIUS, DENOMINATOR, SIGMOID, FIRST, HAS_CLASS_WEIGHT,
+            )  # fmt: skip
         if not SIGMOID:
-            tl.store(softmax_dot_ptr + first + pixel, total, mask=inside)
+            y, x, inside = _tile_pixels(top, left, height, width)
+            tl.store(softmax_dot_ptr + first + y * width + x, softmax_dot, mask=inside)
         tl.debug_barrier()
         tile += tl.num_programs(0)
 
