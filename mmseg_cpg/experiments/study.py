@@ -33,10 +33,10 @@ class Dataset(NamedTuple):
 DATASETS = {
     'camvid': Dataset(
         'CamVid',
-        'efficientnet-lite0_segformer_1xb4-2400i_camvid-256x384',
+        'efficientnet-lite0_segformer_1xb4-1500i_camvid-192x256',
         ('pole', 'sign symbol', 'fence', 'pedestrian', 'bicyclist'),
     ),
-    'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-1200i_sstem-256x256', ('membrane', 'synapse')),
+    'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-1200i_sstem-192x192', ('membrane', 'synapse')),
 }
 
 

@@ -1,6 +1,6 @@
 # EfficientNet-Lite0, pretrained on ImageNet, under SegFormer's head, with cross-entropy alone: made for one CPU core.
-_base_ = ['../_base_/cpu_runtime.py', './_base_/camvid_256x384.py']
-max_iters = 2400
+_base_ = ['../_base_/cpu_runtime.py', './_base_/camvid_192x256.py']
+max_iters = 1500
 
 model = dict(
     type='EncoderDecoder',

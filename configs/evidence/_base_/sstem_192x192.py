@@ -6,7 +6,7 @@ metainfo = dict(
     classes=('membrane', 'glia/extracellular', 'mitochondria', 'synapse', 'intracellular'),
     palette=[[255, 255, 255], [120, 120, 120], [230, 60, 60], [255, 220, 0], [40, 90, 160]],
 )
-crop_size = (256, 256)
+crop_size = (192, 192)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

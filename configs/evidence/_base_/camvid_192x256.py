@@ -11,12 +11,12 @@ metainfo = dict(
         [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
     ],
 )  # fmt: skip
-crop_size = (256, 384)
+crop_size = (192, 256)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 2.0), keep_ratio=True),
+    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.6, 1.6), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),

@@ -1,6 +1,6 @@
 # The same with twice the iterations.
-_base_ = './unet_fcn_1xb4-1200i_sstem-256x256.py'
-max_iters = 2 * 1200
+_base_ = './efficientnet-lite0_segformer_1xb4-1500i_camvid-192x256.py'
+max_iters = 2 * 1500
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = max_iters
 train_cfg = dict(max_iters=max_iters, val_begin=max_iters * 2 // 3, val_interval=max_iters // 6)
