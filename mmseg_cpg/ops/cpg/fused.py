@@ -12,7 +12,6 @@ gradient is returned in:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -30,8 +29,8 @@ from .._validation import (
     check_logits,
     check_number,
     check_reduction,
-    void_mask,
 )
+from .cross_entropy import CrossEntropy
 from .loss import cpg_loss
 from .options import CPGOptions
 from .pairs import Pairs, entry_slices, indices_of_pairs
@@ -127,7 +126,7 @@ def cross_entropy_cpg_loss(
     class_weight = check_factor('class_weight', class_weight, (num_classes,), logits)
     cpg_class_weight = check_factor('cpg_class_weight', cpg_class_weight, (num_classes,), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
-    main = _CrossEntropy(use_sigmoid, ignore_index, class_weight, num_classes)
+    main = CrossEntropy(use_sigmoid, ignore_index, class_weight, num_classes)
 
     if logits.device.type != 'cpu' or reduction == 'none' or num_classes == 1:
         cpg = cpg_weight * cpg_loss(
@@ -160,48 +159,6 @@ def cross_entropy_cpg_loss(
     return CrossEntropyCPG(*_Fused.apply(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight))
 
 
-@dataclass(frozen=True)
-class _CrossEntropy:
-    """The main loss."""
-
-    use_sigmoid: bool
-    ignore_index: int
-    class_weight: Tensor | None
-    num_classes: int
-
-    def ids(self, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Class ids as int64, 0 at void pixels, and the mask of void pixels; raises ValueError for other ids."""
-        void = void_mask(label, self.ignore_index)
-        ids = label.masked_fill(void, 0)
-        check_ids('label', ids, max(self.num_classes, 2), f' or ignore_index={self.ignore_index}')
-        return ids.long(), void
-
-    def divisor(self, label: Tensor, avg_non_ignore: bool) -> Tensor:
-        """What the sum over the pixels is divided by for a mean, not 0."""
-        if self.class_weight is not None and not self.use_sigmoid:
-            ids, void = self.ids(label)
-            total = self.class_weight[ids].masked_fill_(void, 0).sum()
-            return torch.where(total == 0, 1, total)
-        void = void_mask(label, self.ignore_index)
-        count = void.numel() - (void.count_nonzero() if avg_non_ignore else void.new_zeros((), dtype=torch.int64))
-        return (count * (self.num_classes if self.use_sigmoid else 1)).clamp(min=1)
-
-    def of_pixels(self, logits: Tensor, label: Tensor) -> Tensor:
-        """The loss of each pixel, (B, H, W), in plain torch."""
-        ids, void = self.ids(label)
-        logits = logits.to(compute_dtype(logits)).masked_fill(void[:, None], 0)
-        if not self.use_sigmoid:
-            return F.cross_entropy(logits, ids.masked_fill(void, -100), self.class_weight, reduction='none')
-        one_hot = torch.arange(self.num_classes, device=label.device).view(-1, 1, 1) == ids[:, None]
-        if self.num_classes == 1:
-            one_hot = ids[:, None] == 1
-        pos_weight = None if self.class_weight is None else self.class_weight.view(-1, 1, 1)
-        error = F.binary_cross_entropy_with_logits(
-            logits, one_hot.to(logits.dtype), pos_weight=pos_weight, reduction='none'
-        )
-        return error.sum(1).masked_fill(void, 0)
-
-
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -209,7 +166,7 @@ class _Fused(torch.autograd.Function):
         logits: Tensor,
         label: Tensor,
         targets: BoundaryTargets,
-        main: _CrossEntropy,
+        main: CrossEntropy,
         weight: Tensor | None,
         cpg_class_weight: Tensor | None,
         ce_weight: float,
@@ -263,7 +220,7 @@ class _Image:
         weight: Tensor | None,
         buffer: Tensor,
         targets: BoundaryTargets,
-        main: _CrossEntropy,
+        main: CrossEntropy,
         cpg_class_weight: Tensor | None,
         ce_weight: float,
         cpg_weight: float,

@@ -1,0 +1,62 @@
+"""The main loss that is computed together with the CPG loss: MMSegmentation's ``CrossEntropyLoss``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._common import compute_dtype
+from .._validation import check_ids, void_mask
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The options of the main loss, and the loss of each pixel in plain torch.
+
+    Attributes:
+        use_sigmoid: Binary cross-entropy, class by class, instead of that of the softmax.
+        ignore_index: Id of void pixels in the label.
+        class_weight: (C,) in the dtype of the result, or None for 1: factor of each pixel by its class; with
+            ``use_sigmoid`` that of the positive term of each class.
+        num_classes: C.
+    """
+
+    use_sigmoid: bool
+    ignore_index: int
+    class_weight: Tensor | None
+    num_classes: int
+
+    def ids(self, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Class ids as int64, 0 at void pixels, and the mask of void pixels; raises ValueError for other ids."""
+        void = void_mask(label, self.ignore_index)
+        ids = label.masked_fill(void, 0)
+        check_ids('label', ids, max(self.num_classes, 2), f' or ignore_index={self.ignore_index}')
+        return ids.long(), void
+
+    def divisor(self, label: Tensor, avg_non_ignore: bool) -> Tensor:
+        """What the sum over the pixels is divided by for a mean, not 0."""
+        if self.class_weight is not None and not self.use_sigmoid:
+            ids, void = self.ids(label)
+            total = self.class_weight[ids].masked_fill_(void, 0).sum()
+            return torch.where(total == 0, 1, total)
+        void = void_mask(label, self.ignore_index)
+        count = void.numel() - (void.count_nonzero() if avg_non_ignore else void.new_zeros((), dtype=torch.int64))
+        return (count * (self.num_classes if self.use_sigmoid else 1)).clamp(min=1)
+
+    def of_pixels(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss of each pixel, (B, H, W), in plain torch."""
+        ids, void = self.ids(label)
+        logits = logits.to(compute_dtype(logits)).masked_fill(void[:, None], 0)
+        if not self.use_sigmoid:
+            return F.cross_entropy(logits, ids.masked_fill(void, -100), self.class_weight, reduction='none')
+        one_hot = torch.arange(self.num_classes, device=label.device).view(-1, 1, 1) == ids[:, None]
+        if self.num_classes == 1:
+            one_hot = ids[:, None] == 1
+        pos_weight = None if self.class_weight is None else self.class_weight.view(-1, 1, 1)
+        error = F.binary_cross_entropy_with_logits(
+            logits, one_hot.to(logits.dtype), pos_weight=pos_weight, reduction='none'
+        )
+        return error.sum(1).masked_fill(void, 0)
