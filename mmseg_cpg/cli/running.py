@@ -49,20 +49,22 @@ def running(cfg: Config, advice: str = '') -> Iterator[None]:
     earlier = {each: signal.signal(each, interrupt) for each in signals}
     try:
         yield
-    except (KeyboardInterrupt, EOFError, OSError, RuntimeError) as error:
-        if not interruptions and not isinstance(error, KeyboardInterrupt):
-            if not isinstance(error, OSError) or error.errno not in DISK_FAULTS:
-                raise
+    except BaseException as error:
+        # An interruption may end in another error: MMEngine's SyntaxError where it formats the config for a checkpoint,
+        # or that of a pipe which a worker process closed.
+        if interruptions or isinstance(error, KeyboardInterrupt):
+            signal_number = interruptions[0] if interruptions else signal.SIGINT
+            name = 'Ctrl-C' if signal_number == signal.SIGINT else signal.Signals(signal_number).name
+            if os.environ.get('LOCAL_RANK', '0') == '0':
+                print(f'Stopped by {name}. {advice}'.rstrip(), file=sys.stderr, flush=True)
+            sys.exit(128 + signal_number)
+        if isinstance(error, BadSampleError):
+            # From a worker process the message is a traceback that ends with it.
+            line = str(error).strip().splitlines()[-1].partition('BadSampleError: ')[2]
+            raise UserError(line or str(error)) from error
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
             raise UserError(f"{error.strerror}: '{error.filename or cfg.work_dir}'. {advice}".rstrip()) from error
-        # Worker processes that end early close their pipes, which raises the others here.
-        signal_number = interruptions[0] if interruptions else signal.SIGINT
-        name = 'Ctrl-C' if signal_number == signal.SIGINT else signal.Signals(signal_number).name
-        if os.environ.get('LOCAL_RANK', '0') == '0':
-            print(f'Stopped by {name}. {advice}'.rstrip(), file=sys.stderr, flush=True)
-        sys.exit(128 + signal_number)
-    except BadSampleError as error:
-        # From a worker process the message is a traceback that ends with it.
-        raise UserError(str(error).strip().splitlines()[-1].partition('BadSampleError: ')[2] or str(error)) from error
+        raise
     finally:
         logging.raiseExceptions = logged
         for each, handler in earlier.items():
