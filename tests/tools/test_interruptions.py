@@ -15,7 +15,7 @@ TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 LONG = ['train_cfg.max_iters=500', 'train_cfg.val_interval=500', 'param_scheduler=[]']
 
 
-def wait_for(path, process, limit_s=120):
+def wait_for(path, process, limit_s=300):
     end = time.monotonic() + limit_s
     while not path.exists():
         assert process.poll() is None, process.communicate()

@@ -6,18 +6,26 @@ metainfo = dict(
     classes=('membrane', 'glia/extracellular', 'mitochondria', 'synapse', 'intracellular'),
     palette=[[255, 255, 255], [120, 120, 120], [230, 60, 60], [255, 220, 0], [40, 90, 160]],
 )
-crop_size = (192, 192)
+# The network sees the sections at half their size; its predictions are scaled back to the labels'.
+scale = (512, 512)
+crop_size = (128, 128)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(1024, 1024), ratio_range=(0.8, 1.25), keep_ratio=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.8, 1.25), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     # Sections have no upright orientation.
     dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackSegInputs'),
 ]
-test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    # After the image was resized: the label keeps its size.
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
 
 dataset = dict(data_root=data_root, img_suffix='.png', metainfo=metainfo)
 train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
