@@ -46,9 +46,12 @@ def test_an_interruption_is_one_line_and_can_be_resumed(write_config, run_tool, 
         text=True,
         start_new_session=True,
     )
-    wait_for(work_dir / 'iter_2.pth', process)
-    send(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        wait_for(work_dir / 'iter_2.pth', process)
+        send(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 128 + number, errors
     advice = 'The same command with --resume continues from the newest checkpoint.'
     assert errors == f'Stopped by {name}. {advice}\n'
