@@ -36,7 +36,7 @@ DATASETS = {
         'efficientnet-lite0_segformer_1xb4-1500i_camvid-192x256',
         ('pole', 'sign symbol', 'fence', 'pedestrian', 'bicyclist'),
     ),
-    'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-1500i_sstem-128x128', ('membrane', 'synapse')),
+    'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-1200i_sstem-128x128', ('membrane', 'synapse')),
 }
 
 
@@ -58,13 +58,13 @@ class Competitor(NamedTuple):
         return self.name + self.options
 
 
-CPG_WEIGHTS = (0.03, 0.1, 0.3, 1.0)
+CPG_WEIGHTS = (0.03, 0.2, 1.0)
 CPG = tuple(Competitor('CPGLoss', f',ksize={ksize}', CPG_WEIGHTS) for ksize in (3, 5, 7))
-NEAR_BOUNDARY = Competitor('BoundaryCrossEntropyLoss', '', (0.1, 0.3, 1.0, 3.0))
+NEAR_BOUNDARY = Competitor('BoundaryCrossEntropyLoss', '', (0.1, 0.5, 3.0))
 OTHERS = (
-    Competitor('RMILoss', '', (0.05, 0.15, 0.5, 1.5)),
-    Competitor('ActiveBoundaryLoss', ',preset=official', (0.1, 0.3, 1.0, 3.0)),
-    Competitor('DiceLoss', ',use_sigmoid=False', (0.1, 0.3, 1.0, 3.0)),
+    Competitor('RMILoss', '', (0.05, 0.3, 1.5)),
+    Competitor('ActiveBoundaryLoss', ',preset=official', (0.1, 0.5, 3.0)),
+    Competitor('DiceLoss', ',use_sigmoid=False', (0.1, 0.5, 3.0)),
 )
 # In the order of their trainings.
 GROUPS = ((*CPG, NEAR_BOUNDARY), OTHERS)

@@ -38,7 +38,7 @@ def test_compare_losses_understands_its_commands(commands, run_tool, name, tmp_p
         for losses in args.losses:
             check_losses(parse_losses(losses))
     tuned = [args for args in map(parser.parse_args, (command[2:] for command in commands)) if args.seeds == [100]]
-    assert [len(args.losses) for args in tuned] == [1, *[4] * 7]
+    assert [len(args.losses) for args in tuned] == [1, *[3] * 7]
 
 
 def test_what_fails_does_not_stop_the_others(commands, fails_with, monkeypatch, tmp_path):
