@@ -262,7 +262,7 @@ def compare(args: argparse.Namespace) -> None:
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
     name = Path(args.config).stem
     results = Results(name, fingerprint(cfg), args.csv and Record(args.csv))
-    with claim(work_dir, 'comparison', '*_seed_*', cfg, args.gpus) as lock:
+    with claim(work_dir, cfg, args.gpus) as lock:
         launcher = Launcher(TOOLS, args.gpus, lock, args.jobs)
         trainings = [results.read(job) for job in jobs]
         comparison = Comparison(name, trainings, scores, [band, own])

@@ -19,11 +19,11 @@ def resume_from(cfg: Config, checkpoint: str) -> list[str]:
 
     Args:
         cfg: The config.
-        checkpoint: File or address, or 'auto' for the newest in the work dir that can be resumed. Without one,
-            training starts as it would without resuming.
+        checkpoint: File or address, or 'auto' for the newest in the work dir that can be resumed. If there is none,
+            training starts from the beginning.
 
     Returns:
-        What the user should know about the choice, a line each.
+        Warnings, one line each: which newer checkpoints were skipped and why.
 
     Raises:
         UserError: The checkpoint cannot be resumed.
@@ -34,8 +34,8 @@ def resume_from(cfg: Config, checkpoint: str) -> list[str]:
         _require_training_state(checkpoint)
     else:
         chosen, remarks = find_newest_checkpoint(cfg.work_dir)
-        if chosen is None:
-            remarks.append(f"No checkpoint in '{cfg.work_dir}' can be resumed: training starts anew.")
+        if remarks and chosen is None:
+            remarks.append(f"No checkpoint in '{cfg.work_dir}' can be resumed: training starts from the beginning.")
         elif remarks:
             remarks.append(f"Resuming from '{chosen}' instead.")
     cfg.resume = chosen is not None

@@ -19,6 +19,7 @@ from threading import Lock
 from typing import Any, TextIO
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from ..cli.errors import UserError
@@ -98,10 +99,9 @@ class Launcher:
                 if isinstance(error.__context__, KeyboardInterrupt):
                     raise error.__context__ from None
                 raise
-        options = ['--progress', *(['--resume'] if (folder / 'last_checkpoint').exists() else [])]
         place = self._places.get()
         try:
-            fault = self._launch('train', [config], [*options, '--work-dir', folder], place)
+            fault = self._launch('train', [config], ['--progress', '--resume', '--work-dir', folder], place)
             if fault is None and not has_ended(folder):
                 # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
                 checkpoint = find_latest_checkpoint(folder)
@@ -212,28 +212,26 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def claim(work_dir: Path, purpose: str, trainings: Any, cfg: Any, num_gpus: int) -> Iterator[TextIO]:
-    """Make a work dir that of a purpose, or check that it is of the same one, and keep others out of it.
+def claim(work_dir: Path, cfg: Config, num_gpus: int) -> Iterator[TextIO]:
+    """Reserve a work dir for one comparison, and lock it.
 
     Args:
-        work_dir (Path): The folder, made if need be.
-        purpose (str): What the trainings are for, e.g. 'sweep'; ``sweep.json`` in the folder then says what of.
-        trainings (str): Pattern of the trainings' folders, e.g. 'lambda_*'.
-        cfg (Config): What all trainings share.
-        num_gpus (int): Number of GPUs that each of them takes.
+        work_dir: The folder, created if it does not exist. ``comparison.json`` in it records what it is reserved for.
+        cfg: What all trainings share.
+        num_gpus: Number of GPUs of each training.
 
     Yields:
-        TextIO: A locked file. A process that inherits it holds the lock as well.
+        The locked file. A process that inherits it keeps the lock.
 
     Raises:
-        UserError: If it is in use, or holds trainings of another config, or on another number of GPUs, or that number
-            is none.
+        UserError: The folder is in use or contains trainings of another config or with another number of GPUs, or
+            ``num_gpus`` is less than 1.
     """
     if num_gpus < 1:
         raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {num_gpus}.')
-    record, lock = work_dir / f'{purpose}.json', work_dir / f'{purpose}.lock'
+    record, lock = work_dir / 'comparison.json', work_dir / 'comparison.lock'
     asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': num_gpus}))
-    if not record.exists() and any(work_dir.glob(trainings)):
+    if not record.exists() and any(work_dir.glob('*_seed_*')):
         raise UserError(
             f"'{work_dir}' contains trainings, but no {record.name} that describes them. Use another --work-dir."
         )
@@ -241,15 +239,15 @@ def claim(work_dir: Path, purpose: str, trainings: Any, cfg: Any, num_gpus: int)
     with lock.open('a') as file:
         if not try_lock(file):
             raise UserError(
-                f"A {purpose}, or a training that it left behind, is running in '{work_dir}': wait for its end, or "
-                f"stop it ('fuser {lock}' lists its processes)."
+                f"Another comparison, or a training that it left behind, is running in '{work_dir}'. "
+                f"Wait until it ends, or stop it ('fuser {lock}' lists its processes)."
             )
         if not record.exists():
             write_atomically(record, json.dumps(asked, indent=1))
         found = list(differences(_read_record(record), asked))
         if found:
             raise UserError(
-                f"'{work_dir}' contains a {purpose} of another config or with other options "
+                f"'{work_dir}' contains a comparison of another config or with other options "
                 f'(then, now: {"; ".join(found[:3])}{"; ..." if found[3:] else ""}). Choose another --work-dir.'
             )
         yield file

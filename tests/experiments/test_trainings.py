@@ -1,6 +1,6 @@
 """What is made of a training's process that fails, with scripts in the place of the tools.
 
-tests/tools/test_sweep.py has the rest: resuming, stopping, locks.
+tests/tools/test_compare_losses_processes.py has the rest: resuming, stopping, locks.
 """
 
 import pytest

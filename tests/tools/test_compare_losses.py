@@ -1,7 +1,4 @@
-"""A comparison with real trainings, one of which fails at first, and with made-up ones.
-
-tests/tools/test_sweep.py stops and kills a tool that starts trainings in the same way.
-"""
+"""A comparison with real trainings in this process, one of which fails at first, and with handwritten results."""
 
 import contextlib
 import csv
@@ -185,8 +182,12 @@ def launched(here, monkeypatch):
     commands, changes = [], {}
 
     def run(command, **options):
-        commands.append([Path(command[1]).name, *command[2:]])
+        tool = Path(command[1]).name
+        commands.append([tool, *command[2:]])
         folder = Path(command[-1])
+        if tool == 'test.py':
+            write_test(folder, command[3])
+            return FakeProcess(lambda: 0)
         losses = Config.fromfile(folder / 'tiny.py').model.decode_head.loss_decode
         names = ['decode.loss_ce', *(['decode.loss_cpg'] if isinstance(losses, list) and len(losses) > 1 else [])]
         vis_data = folder / '20260101_000000' / 'vis_data'
@@ -200,6 +201,15 @@ def launched(here, monkeypatch):
 
     monkeypatch.setattr(trainings, 'subprocess', SimpleNamespace(Popen=run, PIPE=None, DEVNULL=None))
     return commands, changes
+
+
+def write_test(folder, checkpoint):
+    """Write what a test leaves that found an mIoU of 55."""
+    session = folder / '20260101_000009'
+    (session / 'vis_data').mkdir(parents=True)
+    text = (folder / 'tiny.py').read_text().replace('load_from = None', f'load_from = {checkpoint!r}')
+    (session / 'vis_data' / 'config.py').write_text(text)
+    (session / f'{session.name}.json').write_text(json.dumps(dict(mIoU=55.0)))
 
 
 def folders(commands):
@@ -323,7 +333,21 @@ def test_a_record_of_the_work_dir_that_cannot_be_read(launched, run_tool, fails_
 def test_several_gpus_train_together(launched, run_tool):
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--gpus', 2)
     folder = 'compare/base_seed_0'
-    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--progress', '--work-dir', folder]]
+    assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--progress', '--resume', '--work-dir', folder]]
+
+
+def test_a_training_that_ended_in_its_last_validation_is_tested(launched, run_tool):
+    commands, changes = launched
+    folder = Path('compare/base_seed_0')
+
+    def without_validation(row, val):
+        (folder / 'last_checkpoint').write_text('iter_3.pth')
+        return (row,)
+
+    changes['base_seed_0'] = without_validation
+    run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
+    assert commands[1] == ['test.py', str(folder / 'tiny.py'), 'iter_3.pth', '--work-dir', str(folder)]
+    assert results() == {('CE', 0): ('finished', '55.00')}
 
 
 def test_the_default_folder_is_beside_that_of_training(launched, run_tool):

@@ -114,7 +114,7 @@ def test_without_one_that_can_be_read_training_starts_anew_with_a_warning(traine
         path.write_bytes(path.read_bytes()[:100])
     steps, log = resumed_steps(run_tool, trained[0], work_dir)
     assert steps == [1, 2, 3]
-    assert f"No checkpoint in '{work_dir}' can be resumed: training starts anew." in log
+    assert f"No checkpoint in '{work_dir}' can be resumed: training starts from the beginning." in log
     assert log.count('is corrupt or not a checkpoint') == 3
 
 

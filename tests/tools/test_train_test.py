@@ -96,10 +96,12 @@ def test_resume_goes_on_as_if_never_stopped(trained, run_tool, tmp_path, value):
         torch.testing.assert_close(resumed[name], tensor, rtol=1e-4, atol=1e-6)
 
 
-def test_resume_without_a_checkpoint_starts_anew(trained, run_tool, tmp_path):
+def test_resume_in_a_new_folder_trains_without_a_warning(trained, run_tool, tmp_path):
     config, _, _ = trained
     run_tool('train', config, '--resume', '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_iters=1')
     assert read_losses(tmp_path).keys() == {1}
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'WARNING' not in log.read_text()
 
 
 def test_cfg_options_and_auto_scale_lr_reach_the_run(trained, run_tool, tmp_path):
