@@ -24,11 +24,11 @@ def street_labels(
     wave = 4 * torch.sin(x / 9) + 4 * torch.sin(y / 7)
     labels = []
     for _ in range(batch):
-        centre = torch.rand(num_regions, 2, generator=generator)
+        center = torch.rand(num_regions, 2, generator=generator)
         category = torch.randint(num_classes, (num_regions,), generator=generator)
         nearest, label = torch.full((height, width), torch.inf), torch.zeros(height, width, dtype=torch.int64)
-        for (centre_y, centre_x), region in zip(centre * torch.tensor([height, width]), category, strict=True):
-            distance = (y - centre_y + wave).square() + (x - centre_x + wave).square()
+        for (center_y, center_x), region in zip(center * torch.tensor([height, width]), category, strict=True):
+            distance = (y - center_y + wave).square() + (x - center_x + wave).square()
             closer = distance < nearest
             nearest = torch.where(closer, distance, nearest)
             label = torch.where(closer, region, label)

@@ -1,7 +1,7 @@
 """A training step of the paper's DeepLabv3-R50 on Cityscapes on a GPU, with each loss.
 
 One network and one batch of made-up images on the device serve all: only the final head's losses take turns, step by
-step, so that overheads are differences between neighbours. A step is MMEngine's ``train_step``, optimizer included;
+step, so that overheads are differences between neighbors. A step is MMEngine's ``train_step``, optimizer included;
 loading data is no part of it.
 """
 

@@ -51,17 +51,17 @@ def _draw_panel(axes: Axes, comparison: Comparison, shown: list[str], measure: M
         if found is None:
             axes.text(0.5, row, 'no result', transform=axes.get_yaxis_transform(), ha='center', fontsize=9)
             continue
-        colour = UNCLEAR if not found.excludes_zero else BETTER if found.mean > 0 else WORSE
+        color = UNCLEAR if not found.excludes_zero else BETTER if found.mean > 0 else WORSE
         seeds = [*comparison.differences(losses, measure).values()]
-        axes.plot(seeds, [row] * len(seeds), '|', color=colour, markersize=9, alpha=0.6)
-        axes.errorbar(found.mean, row, xerr=found.margin, fmt='o', color=colour, markersize=8, linewidth=2.5)
+        axes.plot(seeds, [row] * len(seeds), '|', color=color, markersize=9, alpha=0.6)
+        axes.errorbar(found.mean, row, xerr=found.margin, fmt='o', color=color, markersize=8, linewidth=2.5)
         axes.annotate(
             f'{found.mean:+.{measure.digits}f}',
             (found.mean, row),
             (0, 8),
             textcoords='offset points',
             ha='center',
-            color=colour,
+            color=color,
             fontsize=9,
             fontweight='bold',
             bbox=dict(facecolor='white', edgecolor='none', pad=0.5),
@@ -90,8 +90,8 @@ def _legend(comparison: Comparison) -> list[Line2D]:
     if len(comparison.seeds) == 1:
         return [Line2D([], [], color=UNCLEAR, marker='o', linestyle='', label='one seed: no interval')]
     handles = [
-        Line2D([], [], color=colour, marker='o', linewidth=2.5, label=label)
-        for colour, label in (
+        Line2D([], [], color=color, marker='o', linewidth=2.5, label=label)
+        for color, label in (
             (BETTER, 'better: 95 % interval above 0'),
             (UNCLEAR, 'undecided: interval holds 0'),
             (WORSE, 'worse: interval below 0'),

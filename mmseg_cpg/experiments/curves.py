@@ -57,7 +57,7 @@ def default_panels(curves: list[Curves], cfgs: list[Any]) -> list[Panel]:
 
 
 def plot_curves(curves: list[Curves], panels: list[Panel]) -> Figure:
-    """Plot the runs, a panel beside the other, each run in its colour.
+    """Plot the runs, a panel beside the other, each run in its color.
 
     Args:
         curves (list[Curves]): The runs.

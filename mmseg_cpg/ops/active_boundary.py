@@ -1,7 +1,7 @@
-"""The Active Boundary Loss: moves the boundaries of a prediction towards those of its label.
+"""The Active Boundary Loss: moves the boundaries of a prediction toward those of its label.
 
 P: probabilities; B: predicted boundary; M: distance to the label's boundary; D^g, D^p: target and predicted direction;
-Delta_k: the 8 neighbours of a pixel; theta: the distance from which on all pixels count alike.
+Delta_k: the 8 neighbors of a pixel; theta: the distance from which on all pixels count alike.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ._validation import check_avg_factor, check_factor, check_pixels, check_red
 from .boundary_distance import boundary_distance, official_distance
 
 PRESETS = ('paper', 'official')
-# Delta of Eq. 2 and 3, (rows, columns). Where several neighbours are nearest to the boundary, the first of them counts.
-_NEIGHBOURS = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
-# Neighbours that differ by less are no boundary, however few of the others differ by more: rounding errors do that.
+# Delta of Eq. 2 and 3, (rows, columns). Where several neighbors are nearest to the boundary, the first of them counts.
+_NEIGHBORS = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
+# Neighbors that differ by less are no boundary, however few of the others differ by more: rounding errors do that.
 _LOWEST_THRESHOLD = 1e-5
 # Log-probabilities are cut off here, so that logits of any size keep the loss finite.
 _LOWEST_LOG = -1e30
@@ -60,19 +60,19 @@ def active_boundary_loss(
         ABL &= \frac{1}{N_b} \sum_i \Lambda(M_i) \, CE(D^p_i, D^g_i), \quad \Lambda(x) = \min(x, \theta) / \theta
 
     (Eq. 1 to 4 of Wang et al., "Active Boundary Loss for Semantic Segmentation", AAAI 2022, arXiv 2102.02696, numbered
-    as they follow each other), with P = softmax(logits), N_2 the right and the lower neighbour, M the
+    as they follow each other), with P = softmax(logits), N_2 the right and the lower neighbor, M the
     :func:`~mmseg_cpg.ops.boundary_distance` and Phi one-hot. Eq. 5 adds it, with weight w_a, to cross-entropy and the
     Lovász-softmax loss, without which it does not classify.
 
     As in the paper, epsilon is chosen for each image so that fewer than 1 % of its pixels are in B, B is dilated by one
     pixel, pixels on the label's boundary (M_i = 0) do not count, and the one-hot target is smoothed to 0.8 and, seven
-    times, 0.2 / 7. The neighbours' probabilities are constants (detached), since pixels would pull at each other in
+    times, 0.2 / 7. The neighbors' probabilities are constants (detached), since pixels would pull at each other in
     contradictory directions: the gradient is not the slope of the value.
 
     The paper leaves open, and here it is: KL(p, q) is :math:`\sum p \log(p / q)` in Eq. 1 and 3; epsilon is the
     smallest possible value, but at least 1e-5, so that a prediction without boundary has none; the 1 % is of all the
     label's pixels, void and padding included; dilation is by the 3 x 3 square; beyond the image's border the nearest
-    pixel is repeated; of several nearest neighbours the first of below, above, left, right, above right, below right,
+    pixel is repeated; of several nearest neighbors the first of below, above, left, right, above right, below right,
     above left, below left is the target; N_b counts the pixels of the sum, in the whole batch.
 
     ``preset='official'`` is the authors' published code (github.com/wangchi95/active-boundary-loss), which differs from
@@ -82,16 +82,16 @@ def active_boundary_loss(
     - epsilon is the first of 1e-5 · 1.2^n, n = 0, 1, ..., above which lie at most ``boundary_ratio`` times the pixels
       of one image, in the whole batch.
     - M is the distance minus 1, rounded down to whole pixels and at least 0, so that pixels next to the label's
-      boundary have M = 0 as well, and several neighbours are often equally near.
+      boundary have M = 0 as well, and several neighbors are often equally near.
     - N_b counts all pixels of B, those with M = 0, which add nothing, included.
     - The seven other directions have 0.2 / 8 each, so that the target sums to 0.975.
     - Void pixels are a class of their own and lie on the label's boundary: they are in B and N_b like all others, and
-      the loss of their neighbours reads their logits. Void pixels themselves have no gradient.
+      the loss of their neighbors reads their logits. Void pixels themselves have no gradient.
 
     The code leaves undefined what an image without boundary in its label gives; here it counts nothing.
 
     Void pixels are never counted and make no boundary, neither in the label nor in the prediction, and a pixel with a
-    void one among its 8 neighbours is not counted: logits of void pixels change nothing. An image has loss 0 and
+    void one among its 8 neighbors is not counted: logits of void pixels change nothing. An image has loss 0 and
     gradient 0 where nothing is counted: no boundary in the label or the prediction, void only, fewer than 101 pixels.
     On datasets whose void lines every object (Pascal VOC) labels have no boundary.
 
@@ -180,7 +180,7 @@ def _predicted_boundary(logits: Tensor, void: Tensor, boundary_ratio: float) -> 
     """B of Eq. 1, dilated, without pixels that have a void one in their 3 x 3 window: (B, H, W) bool."""
     divergence = torch.zeros(void.shape, dtype=compute_dtype(logits), device=logits.device)
     for image in range(len(logits)):
-        _neighbour_divergence_(divergence[image], logits[image], void[image])
+        _neighbor_divergence_(divergence[image], logits[image], void[image])
     highest = divergence.flatten(1).topk(_most_pixels(logits, boundary_ratio) + 1).values
     # Not '>': where the divergence is NaN the loss has to be, too.
     boundary = ~(divergence <= highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD))
@@ -196,15 +196,15 @@ def _official_boundary(logits: Tensor, boundary_ratio: float) -> Tensor:
     """B of Eq. 1, dilated, as in the official code: (B, H, W) bool."""
     divergence = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=compute_dtype(logits), device=logits.device)
     for image in range(len(logits)):
-        _neighbour_divergence_sum_(divergence[image], logits[image])
+        _neighbor_divergence_sum_(divergence[image], logits[image])
     budget = min(_budget(logits, boundary_ratio), divergence.numel() - 1)
     thresholds = torch.as_tensor(_OFFICIAL_THRESHOLDS, dtype=divergence.dtype, device=divergence.device)
     place = torch.searchsorted(thresholds, divergence.flatten().topk(budget + 1).values[-1])
     return dilate(~(divergence <= thresholds[place.clamp(max=len(thresholds) - 1)]), 3)
 
 
-def _neighbour_divergence_sum_(divergence: Tensor, logits: Tensor) -> None:
-    """Fill in the sum of KL(P_i, P_j) over the right and the lower neighbour j, of an image (C, H, W)."""
+def _neighbor_divergence_sum_(divergence: Tensor, logits: Tensor) -> None:
+    """Fill in the sum of KL(P_i, P_j) over the right and the lower neighbor j, of an image (C, H, W)."""
     _, height, width = logits.shape
     for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
         log_p = _log_probability(logits[:, rows.start : rows.stop + 1])  # and the row below, if there is one
@@ -215,8 +215,8 @@ def _neighbour_divergence_sum_(divergence: Tensor, logits: Tensor) -> None:
         result[upper] += _divergence(p[:, upper], log_p[:, upper], log_p[:, 1:])
 
 
-def _neighbour_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> None:
-    """Fill in KL(P_i, P_j), the larger one of the right and the lower neighbour j, of an image (C, H, W).
+def _neighbor_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> None:
+    """Fill in KL(P_i, P_j), the larger one of the right and the lower neighbor j, of an image (C, H, W).
 
     Where i or j is void, or j lies outside, it is 0.
     """
@@ -244,7 +244,7 @@ def _log_probability(logits: Tensor) -> Tensor:
 class _DirectionError(torch.autograd.Function):
     r"""\Lambda(M_i) CE(D^p_i, D^g_i) of the counted pixels, 0 elsewhere: (B, H, W).
 
-    With the neighbours constant, a pixel's error depends on its own logits alone. So the forward pass computes the
+    With the neighbors constant, a pixel's error depends on its own logits alone. So the forward pass computes the
     gradient too, of these few pixels, and keeps nothing else.
     """
 
@@ -305,8 +305,8 @@ def _error_and_gradient(
     """Error of n pixels of an image (C, H, W) and its gradient with respect to their own logits: (n,) and (C, n)."""
     height, width = distance.shape
     rows, columns = pixel.div(width, rounding_mode='floor'), pixel % width
-    rows = torch.stack([rows, *(rows + v for v, _ in _NEIGHBOURS)])
-    columns = torch.stack([columns, *(columns + u for _, u in _NEIGHBOURS)])
+    rows = torch.stack([rows, *(rows + v for v, _ in _NEIGHBORS)])
+    columns = torch.stack([columns, *(columns + u for _, u in _NEIGHBORS)])
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
     window = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
     log_p = _log_probability(logits.flatten(1).index_select(1, window.view(-1))).unflatten(1, window.shape)

@@ -63,14 +63,14 @@ def rmi_loss(
     avg_factor: float | Tensor | None = None,
     reduction: str = 'mean',
 ) -> Tensor:
-    r"""Region mutual information loss: maximise what squares of R x R pixels of the prediction tell about the label's.
+    r"""Region mutual information loss: maximize what squares of R x R pixels of the prediction tell about the label's.
 
     .. math::
         L = \frac{1}{B} \sum_{b,c} \frac{1}{2 d} \log \det \left( I + M_{b,c} / \xi \right), \quad
         M = \Sigma_Y - \Sigma_{YP} (\Sigma_P + \xi I)^{-1} \Sigma_{YP}^T
 
     (Zhao, Wang, Yang & Cai, "Region Mutual Information Loss for Semantic Segmentation", NeurIPS 2019, arXiv 1910.12037:
-    the second term of the overall objective, Eq. 16, with the lower bound of the mutual information normalised by d.)
+    the second term of the overall objective, Eq. 16, with the lower bound of the mutual information normalized by d.)
     P = sigmoid(logits), class by class, and Y, the one-hot label, are downsampled. Each R x R square of them is a point
     with d = R * R coordinates; the covariance matrices are those of the points of image b and class c.
 

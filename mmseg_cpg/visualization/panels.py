@@ -94,7 +94,7 @@ def frame(axis: Axes, part: tuple[slice, slice]) -> None:
 
 def add_legend(figure: Figure, entries: Iterable[tuple[str, Sequence[int]]]) -> None:
     """Name colors, RGB in [0, 255], below the panels, where the figure gets room for it."""
-    handles = [Patch(facecolor=tuple(np.array(color) / 255), edgecolor='grey', label=name) for name, color in entries]
+    handles = [Patch(facecolor=tuple(np.array(color) / 255), edgecolor='gray', label=name) for name, color in entries]
     entry_inches = 0.7 + 0.08 * max(len(str(handle.get_label())) for handle in handles)
     num_rows = -(-len(handles) // max(1, int(figure.get_figwidth() / entry_inches)))
     num_columns = -(-len(handles) // num_rows)

@@ -45,7 +45,7 @@ def test_default_panels_are_what_was_logged():
     assert [panel.keys for panel in default_panels([edges], [named])] == [['aux_1.loss_edges']]
 
 
-def test_each_run_has_its_colour_and_shares_are_in_percent():
+def test_each_run_has_its_color_and_shares_are_in_percent():
     figure = plot_curves([BASELINE, CPG], default_panels([BASELINE, CPG], [CFG]))
     total, loss, share, boundary, miou, unused = figure.axes
     blue, orange = '#1f77b4', '#ff7f0e'

@@ -21,8 +21,8 @@ CANCELLATION = 64
 def assert_close(actual, expected, dtype=torch.float32, size=0.0):
     actual, expected = torch.as_tensor(actual).double(), torch.as_tensor(expected).double()
     assert actual.shape == expected.shape
-    cancelled = CANCELLATION * torch.finfo(dtype).eps * torch.as_tensor(size).norm()
-    assert (actual - expected).norm() <= RELATIVE_ERROR[dtype] * expected.norm() + cancelled
+    canceled = CANCELLATION * torch.finfo(dtype).eps * torch.as_tensor(size).norm()
+    assert (actual - expected).norm() <= RELATIVE_ERROR[dtype] * expected.norm() + canceled
 
 
 def of_oracle(logits, label, **options):
@@ -74,7 +74,7 @@ def test_float32(num_classes):
 
 
 @pytest.mark.parametrize('num_classes', [1, 3])
-def test_gradient_is_the_slope_with_constant_neighbours(num_classes):
+def test_gradient_is_the_slope_with_constant_neighbors(num_classes):
     """As gradcheck, which cannot be used: other pixels' errors change too where a pixel of this one's window does."""
     label = blobs((1, 12, 13), max(num_classes, 2))
     logits = random_logits(label, num_classes, dtype=torch.float64)
@@ -85,14 +85,14 @@ def test_gradient_is_the_slope_with_constant_neighbours(num_classes):
     inside = [(y, x) for y, x in pixels if 0 < y < 11 and 0 < x < 12]
     assert len(inside) > 5
     for y, x in inside:
-        neighbours = [p[:, y + v, x + u] for v, u in oracle.NEIGHBOURS]
-        direction = int(np.argmin([squared[y + v, x + u] for v, u in oracle.NEIGHBOURS]))
+        neighbors = [p[:, y + v, x + u] for v, u in oracle.NEIGHBORS]
+        direction = int(np.argmin([squared[y + v, x + u] for v, u in oracle.NEIGHBORS]))
         for c in range(num_classes):
             ends = []
             for sign in (1, -1):
                 moved = logits.detach().numpy()[0, :, y, x].copy()
                 moved[c] += sign * step
-                ends.append(oracle.direction_error(moved, neighbours, direction, squared[y, x] ** 0.5 / 20, 0.2))
+                ends.append(oracle.direction_error(moved, neighbors, direction, squared[y, x] ** 0.5 / 20, 0.2))
             # Differences of second order have an error of step^2 and of rounding, eps / step.
             assert gradient[0, c, y, x].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-8)
 

@@ -53,7 +53,7 @@ def test_float32(num_classes):
     assert assert_is_that_of_the_oracle(random_logits(label, num_classes), label, boundary_ratio=0.05) > 30
 
 
-def test_the_gradient_is_the_slope_of_the_error_with_constant_neighbours():
+def test_the_gradient_is_the_slope_of_the_error_with_constant_neighbors():
     label = blobs((1, 12, 13), 3)
     logits = random_logits(label, 3, dtype=torch.float64)
     options = dict(boundary_ratio=0.2, reduction='none', preset='official')

@@ -139,7 +139,7 @@ def test_gradient_at_constant_logits():
 
 
 def test_gradient_where_all_errors_vanish():
-    """With 400 classes and no neighbours the error of a perfect prediction is 4e-15: below float32's resolution."""
+    """With 400 classes and no neighbors the error of a perfect prediction is 4e-15: below float32's resolution."""
     label = torch.zeros(1, 1, 1, dtype=torch.int64)
     logits = torch.zeros(1, 400, 1, 1)
     logits[:, 0] = 10

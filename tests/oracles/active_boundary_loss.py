@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 # Below, above, left, right, above right, below right, above left, below left.
-NEIGHBOURS = [(1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1)]
+NEIGHBORS = [(1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1)]
 
 
 def probability(logits):
@@ -26,7 +26,7 @@ def divergence(p, q):
 
 
 def label_boundary(label, ignore_index=255):
-    """Pixels (y, x) of a label (H, W) whose right or lower neighbour has another class."""
+    """Pixels (y, x) of a label (H, W) whose right or lower neighbor has another class."""
     height, width = label.shape
     pixels = set()
     for y in range(height):
@@ -48,7 +48,7 @@ def squared_distance(label, ignore_index=255):
     return squared
 
 
-def neighbour_divergence(p, label, ignore_index=255):
+def neighbor_divergence(p, label, ignore_index=255):
     """The larger KL of Eq. 1 at each pixel of an image, (C, H, W) and (H, W); 0 where void is involved."""
     height, width = label.shape
     largest = np.zeros((height, width))
@@ -74,7 +74,7 @@ def threshold(largest, boundary_ratio):
 def counted_pixels(p, label, boundary_ratio, ignore_index=255):
     """The pixels (y, x) of an image that the loss counts: B dilated, away from void, not on the label's boundary."""
     height, width = label.shape
-    largest = neighbour_divergence(p, label, ignore_index)
+    largest = neighbor_divergence(p, label, ignore_index)
     epsilon = threshold(largest, boundary_ratio)
     squared = squared_distance(label, ignore_index)
     pixels = []
@@ -90,26 +90,26 @@ def counted_pixels(p, label, boundary_ratio, ignore_index=255):
     return pixels
 
 
-def direction_error(logit, neighbours, direction, factor, label_smoothing):
-    """Eq. 3 and 4 of one pixel: factor * CE(D^p, D^g), its logits and its neighbours' probabilities given."""
+def direction_error(logit, neighbors, direction, factor, label_smoothing):
+    """Eq. 3 and 4 of one pixel: factor * CE(D^p, D^g), its logits and its neighbors' probabilities given."""
     p = probability(logit[None, :, None, None])[0, :, 0, 0]
-    exponent = [divergence(p, q) for q in neighbours]
+    exponent = [divergence(p, q) for q in neighbors]
     log_sum = max(exponent) + math.log(sum(math.exp(value - max(exponent)) for value in exponent))
     target = [1 - label_smoothing if k == direction else label_smoothing / 7 for k in range(8)]
     return factor * sum(t * (log_sum - value) for t, value in zip(target, exponent, strict=True))
 
 
-def direction_gradient(logit, neighbours, direction, factor, label_smoothing):
+def direction_gradient(logit, neighbors, direction, factor, label_smoothing):
     """The gradient of :func:`direction_error` with respect to the pixel's logits, and its size before cancellation."""
     binary = len(logit) == 1
     p = probability(logit[None, :, None, None])[0, :, 0, 0]
-    exponent = np.array([divergence(p, q) for q in neighbours])
+    exponent = np.array([divergence(p, q) for q in neighbors])
     predicted = np.exp(exponent - exponent.max())
     predicted /= predicted.sum()
     target = np.full(8, label_smoothing / 7)
     target[direction] = 1 - label_smoothing
     with np.errstate(divide='ignore'):
-        log_ratio = np.array([np.where(p > 0, np.log(p) - np.log(q), 0) for q in neighbours])
+        log_ratio = np.array([np.where(p > 0, np.log(p) - np.log(q), 0) for q in neighbors])
     terms = factor * (predicted - target)[:, None] * p * (log_ratio - exponent[:, None])
     size = np.abs(factor * (predicted - target)[:, None]) * p * (np.abs(log_ratio) + np.abs(exponent[:, None]))
     gradient, size = terms.sum(0), size.sum(0)
@@ -130,13 +130,13 @@ def active_boundary_loss(
         for y, x in counted_pixels(p[b], label[b], boundary_ratio, ignore_index):
             count += 1
             inside = [
-                squared[y + v, x + u] if 0 <= y + v < height and 0 <= x + u < width else np.inf for v, u in NEIGHBOURS
+                squared[y + v, x + u] if 0 <= y + v < height and 0 <= x + u < width else np.inf for v, u in NEIGHBORS
             ]
             direction = int(np.argmin(inside))
-            clamped = [(min(max(y + v, 0), height - 1), min(max(x + u, 0), width - 1)) for v, u in NEIGHBOURS]
-            neighbours = [p[b, :, v, u] for v, u in clamped]
+            clamped = [(min(max(y + v, 0), height - 1), min(max(x + u, 0), width - 1)) for v, u in NEIGHBORS]
+            neighbors = [p[b, :, v, u] for v, u in clamped]
             factor = min(math.sqrt(squared[y, x]), max_distance) / max_distance
-            arguments = logits[b, :, y, x], neighbours, direction, factor, label_smoothing
+            arguments = logits[b, :, y, x], neighbors, direction, factor, label_smoothing
             error[b, y, x] = direction_error(*arguments)
             scale = 1.0 if upstream is None else upstream[b, y, x]
             slope, bound = direction_gradient(*arguments)

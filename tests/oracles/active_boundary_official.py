@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .active_boundary_loss import NEIGHBOURS, divergence, probability
+from .active_boundary_loss import NEIGHBORS, divergence, probability
 
 FAR = 1e5  # beyond the image's border
 
@@ -64,16 +64,16 @@ def active_boundary_loss(logits, label, ignore_index=255, boundary_ratio=0.01, m
     pixels = [pixel for pixel in pixels if far[pixel[0]] is not None]
     error, gradient = np.zeros(label.shape), np.zeros_like(p)
     for b, y, x in pixels:
-        places = [(y + v, x + u) for v, u in NEIGHBOURS]
+        places = [(y + v, x + u) for v, u in NEIGHBORS]
         near = [far[b][v, u] if 0 <= v < height and 0 <= u < width else FAR for v, u in places]
         direction = near.index(min(near))
-        neighbours = [p[b, :, min(max(v, 0), height - 1), min(max(u, 0), width - 1)] for v, u in places]
-        exponent = [divergence(q, p[b, :, y, x]) for q in neighbours]
+        neighbors = [p[b, :, min(max(v, 0), height - 1), min(max(u, 0), width - 1)] for v, u in places]
+        exponent = [divergence(q, p[b, :, y, x]) for q in neighbors]
         log_sum = max(exponent) + math.log(sum(math.exp(value - max(exponent)) for value in exponent))
         target = [1 - label_smoothing if k == direction else label_smoothing / 8 for k in range(8)]
         factor = min(far[b][y, x], max_distance) / max_distance
         error[b, y, x] = factor * sum(t * (log_sum - value) for t, value in zip(target, exponent, strict=True))
-        for q, t, value in zip(neighbours, target, exponent, strict=True):
+        for q, t, value in zip(neighbors, target, exponent, strict=True):
             slope = factor * (sum(target) * math.exp(value - log_sum) - t)  # d error / d KL
             gradient[b, :, y, x] += slope * (p[b, :, y, x] - q)
     return error, len(pixels), gradient[:, 1:] if logits.shape[1] == 1 else gradient, gap

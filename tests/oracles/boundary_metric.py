@@ -36,7 +36,7 @@ def boundary_iou(pred, label, num_classes, d, void):
 
 
 def trimap(pred, label, num_classes, width, void):
-    """Per class [right, predicted, labelled] among the pixels near a change of the label that are not void."""
+    """Per class [right, predicted, labeled] among the pixels near a change of the label that are not void."""
     counts = [[0] * num_classes for _ in range(3)]
     for y, x in pixels(label):
         change = any(each not in (None, label[y][x]) for each in window(label, y, x, width))
@@ -50,7 +50,7 @@ def trimap(pred, label, num_classes, width, void):
 def fscore(pred, label, num_classes, tolerance, void):
     """Per class [matched, all] boundary pixels of the prediction, then of the label, and the label's with void's."""
 
-    def neighbours(y, x):
+    def neighbors(y, x):
         return [(v, u) for v, u in ((y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x)) if (v, u) in everywhere]
 
     def boundary(label_map, category):
@@ -58,7 +58,7 @@ def fscore(pred, label, num_classes, tolerance, void):
             (y, x)
             for y, x in known
             if label_map[y][x] == category
-            and any(label_map[v][u] != category and (v, u) in known for v, u in neighbours(y, x))
+            and any(label_map[v][u] != category and (v, u) in known for v, u in neighbors(y, x))
         ]
 
     def near(pixel, others):
@@ -74,5 +74,5 @@ def fscore(pred, label, num_classes, tolerance, void):
             counted = [pixel for pixel in edge if not near(pixel, voids)]
             counts[2 * place][category] = sum(near(pixel, other) for pixel in counted)
             counts[2 * place + 1][category] = len(counted)
-    all_edges = sum(any(label[v][u] != label[y][x] for v, u in neighbours(y, x)) for y, x in known)
+    all_edges = sum(any(label[v][u] != label[y][x] for v, u in neighbors(y, x)) for y, x in known)
     return counts, all_edges

@@ -15,7 +15,7 @@ def standard_scores(logits):
     return (logits - mean) / (variance + EPSILON) ** 0.5, (variance + EPSILON) ** -0.5
 
 
-def same_class_neighbours(label, i, j, ksize):
+def same_class_neighbors(label, i, j, ksize):
     """[(row, column, omega)] of the pixels of the window around (i, j) that have its class (Eq. 2)."""
     radius = ksize // 2
     return [
@@ -27,7 +27,7 @@ def same_class_neighbours(label, i, j, ksize):
 
 
 def local_errors(logits, label, ksize, stride=1, ignore_index=255, upstream=None):
-    """L^S (Eq. 4) of every centre, 0 at void ones, and the gradient of sum(upstream * L^S) with respect to logits.
+    """L^S (Eq. 4) of every center, 0 at void ones, and the gradient of sum(upstream * L^S) with respect to logits.
 
     Args:
         logits: (B, C, H, W).
@@ -50,16 +50,16 @@ def local_errors(logits, label, ksize, stride=1, ignore_index=255, upstream=None
                 y = label[b, i, j]
                 if y == ignore_index:
                     continue
-                neighbours = same_class_neighbours(label[b], i, j, ksize)
-                f = sum(omega * x[:, row, column] for row, column, omega in neighbours) / len(neighbours)
+                neighbors = same_class_neighbors(label[b], i, j, ksize)
+                f = sum(omega * x[:, row, column] for row, column, omega in neighbors) / len(neighbors)
                 exponential = np.exp(f - f.max())
                 # log(1 + the others / own), which keeps its digits where the prediction is right.
                 others = np.delete(exponential, y).sum() / exponential[y]
                 error[b, i // stride, j // stride] = np.log1p(others) if np.isfinite(others) else f.max() - f[y]
                 grad_f = exponential / exponential.sum()
                 grad_f[y] -= 1
-                grad_f *= upstream[b, i // stride, j // stride] / len(neighbours)
-                for row, column, omega in neighbours:
+                grad_f *= upstream[b, i // stride, j // stride] / len(neighbors)
+                for row, column, omega in neighbors:
                     grad_x[:, row, column] += omega * grad_f
         for i in range(height):
             for j in range(width):
@@ -69,14 +69,14 @@ def local_errors(logits, label, ksize, stride=1, ignore_index=255, upstream=None
 
 
 def loss(logits, label, ksize, stride=1, power=3, ignore_index=255, weight=None):
-    """L^AD (Eq. 5) of each image, None for those without a valid centre; the gradient of their mean."""
+    """L^AD (Eq. 5) of each image, None for those without a valid center; the gradient of their mean."""
     error, _ = local_errors(logits, label, ksize, stride, ignore_index)
-    centres = label[:, ::stride, ::stride]
+    centers = label[:, ::stride, ::stride]
     weight = np.ones(label.shape) if weight is None else weight
     weight = weight[:, ::stride, ::stride]
     values, upstream = [], np.zeros_like(error)
     for b in range(len(label)):
-        count = (centres[b] != ignore_index).sum()
+        count = (centers[b] != ignore_index).sum()
         if count == 0:
             values.append(None)
             continue

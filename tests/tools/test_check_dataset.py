@@ -65,7 +65,7 @@ class Tree:
 
 @pytest.fixture
 def tree(request, tmp_path, monkeypatch):
-    """The tree of the dataset that a test is parametrised with, Cityscapes by default, in the current folder."""
+    """The tree of the dataset that a test is parametrized with, Cityscapes by default, in the current folder."""
     monkeypatch.chdir(tmp_path)
     tree = Tree(getattr(request, 'param', 'cityscapes'))
     tree.write()

@@ -7,7 +7,7 @@ import pytest
 # A road with a lane marking, a child, a wall, void and a color that the data set has not.
 COLORS = [(128, 64, 128), (128, 0, 192), (192, 128, 64), (64, 192, 0), (0, 0, 0), (1, 2, 3)]
 IDS = [3, 3, 9, 1, 255, 255]
-GREYS = [0, 32, 64, 96, 128, 159, 191, 223, 255]
+GRAYS = [0, 32, 64, 96, 128, 159, 191, 223, 255]
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ def test_camvid_elsewhere(convert, tmp_path):
         convert('camvid', '.')
 
 
-def write_stack(folder, greys):
+def write_stack(folder, grays):
     for section in range(20):
-        write(folder / f'stack1/raw/{section:02}.tif', np.full((4, len(greys)), section))
-        write(folder / f'stack1/labels/labels{section:08}.png', np.array([greys] * 4))
+        write(folder / f'stack1/raw/{section:02}.tif', np.full((4, len(grays)), section))
+        write(folder / f'stack1/labels/labels{section:08}.png', np.array([grays] * 4))
 
 
 def test_sstem(convert, tmp_path, capsys):
-    write_stack(tmp_path, GREYS)
+    write_stack(tmp_path, GRAYS)
     convert('sstem', '.')
     for split, section, count in (('train', 12, 13), ('val', 13, 3), ('test', 16, 4)):
         label = read(tmp_path / f'data/sstem/ann_dir/{split}/section_{section}.png')
@@ -77,8 +77,8 @@ def test_sstem(convert, tmp_path, capsys):
 
 
 def test_sstem_with_other_values(convert, tmp_path):
-    write_stack(tmp_path, [*GREYS, 17])
-    with pytest.raises(SystemExit, match=r"labels00000000\.png': grey value 17 is none of 0, 32"):
+    write_stack(tmp_path, [*GRAYS, 17])
+    with pytest.raises(SystemExit, match=r"labels00000000\.png': gray value 17 is none of 0, 32"):
         convert('sstem', '.')
     with pytest.raises(SystemExit, match=r"cannot read image '.*00\.tif'"):
         convert('sstem', 'elsewhere')

@@ -9,7 +9,7 @@ def test_paint_classes():
     assert colors.tolist() == [[[1, 2, 3], [4, 5, 6]], [[*VOID_COLOR], [*VOID_COLOR]]]
 
 
-def test_paint_masks_over_dark_grey():
+def test_paint_masks_over_dark_gray():
     image = np.full((1, 3, 3), 200, np.uint8)
     first, second = np.array([[True, True, False]]), np.array([[False, True, False]])
     painted = paint_masks(image, (first, (9, 8, 7)), (second, (1, 2, 3)))

@@ -49,7 +49,7 @@ SNOW_LEVEL = 128  # a pixel whose three channels all exceed it, after smoothing,
 
 TILE = 256
 TRAIN_STRIDE = TILE // 2
-# Rows of the image that are used, 76° N to 60.5° S: towards the poles the projection stretches everything.
+# Rows of the image that are used, 76° N to 60.5° S: toward the poles the projection stretches everything.
 ROWS = (210, 210 + 8 * TILE)
 # Grid cells (row, column) by region, top left and bottom right, both included. Each continent is in both splits.
 VAL_REGIONS = {

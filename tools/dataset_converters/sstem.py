@@ -1,7 +1,7 @@
 """Convert the ssTEM stack of the Drosophila ventral nerve cord to MMSegmentation's layout.
 
 Gerhard et al., "Segmented anisotropic ssTEM dataset of neural tissue" (figshare 856713): 20 sections of 1024x1024, in
-``stack1/raw/NN.tif`` and ``stack1/labels/labels000000NN.png``. Labels are grey values: 0, 32, 64, 96 and 128 membrane,
+``stack1/raw/NN.tif`` and ``stack1/labels/labels000000NN.png``. Labels are gray values: 0, 32, 64, 96 and 128 membrane,
 159 glia and extracellular space, 191 mitochondria, 223 synapse, 255 intracellular (so 255 is not void here).
 
 Neighboring sections resemble each other, so the split is by position: sections 0 to 12 are for training, 13 to 15 for
@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-GREY_TO_LABEL = {0: 0, 32: 0, 64: 0, 96: 0, 128: 0, 159: 1, 191: 2, 223: 3, 255: 4}
+GRAY_TO_LABEL = {0: 0, 32: 0, 64: 0, 96: 0, 128: 0, 159: 1, 191: 2, 223: 3, 255: 4}
 SPLITS = {'train': range(13), 'val': range(13, 16), 'test': range(16, 20)}
 
 
@@ -26,18 +26,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def label_of_greys(greys: np.ndarray) -> np.ndarray:
-    """Turn a label in grey values, (H, W), into class ids (np.ndarray, uint8).
+def label_of_grays(grays: np.ndarray) -> np.ndarray:
+    """Turn a label in gray values, (H, W), into class ids (np.ndarray, uint8).
 
     Raises:
         ValueError: If it has other values.
     """
-    unknown = np.setdiff1d(greys, [*GREY_TO_LABEL])
+    unknown = np.setdiff1d(grays, [*GRAY_TO_LABEL])
     if unknown.size:
-        raise ValueError(f'grey value {unknown[0]} is none of {", ".join(map(str, GREY_TO_LABEL))}')
+        raise ValueError(f'gray value {unknown[0]} is none of {", ".join(map(str, GRAY_TO_LABEL))}')
     table = np.zeros(256, np.uint8)
-    table[[*GREY_TO_LABEL]] = [*GREY_TO_LABEL.values()]
-    return table[greys]
+    table[[*GRAY_TO_LABEL]] = [*GRAY_TO_LABEL.values()]
+    return table[grays]
 
 
 def convert(source: Path, out_dir: Path, split: str, section: int) -> None:
@@ -54,7 +54,7 @@ def convert(source: Path, out_dir: Path, split: str, section: int) -> None:
             raise ValueError(f"cannot read image '{path}'")
         if kind == 'ann_dir':
             try:
-                content = label_of_greys(content)
+                content = label_of_grays(content)
             except ValueError as error:
                 raise ValueError(f"'{path}': {error}") from error
         folder = out_dir / kind / split

@@ -36,8 +36,8 @@ def oracle_loss(logits, label, ksize, ignore_policy='exclude', use_sigmoid=False
 def assert_close(actual, expected, size=0.0, tolerance=RELATIVE_ERROR):
     actual, expected = torch.as_tensor(actual).double(), torch.as_tensor(expected).double()
     assert actual.shape == expected.shape
-    cancelled = CANCELLATION * torch.as_tensor(size).norm()
-    assert (actual - expected).norm() <= tolerance * expected.norm() + cancelled
+    canceled = CANCELLATION * torch.as_tensor(size).norm()
+    assert (actual - expected).norm() <= tolerance * expected.norm() + canceled
 
 
 def cpg_loss(logits, label, ksize=3, **options):
@@ -87,8 +87,8 @@ def check_against_oracle(implementation, case):
     # Where the prediction is confident and right, Ĝ - G cancels: P is right to about eps and sum(|S|) below 3k, so that
     # each difference is off by up to delta and, by Cauchy-Schwarz, the mean square by this much.
     delta = 4 * ksize * torch.finfo(torch.float32).eps
-    cancelled = 2 * delta * expected**0.5 + delta**2
-    assert abs(loss.item() - expected) <= RELATIVE_ERROR * expected + cancelled
+    canceled = 2 * delta * expected**0.5 + delta**2
+    assert abs(loss.item() - expected) <= RELATIVE_ERROR * expected + canceled
     assert_close(gradient, expected_gradient, size)
 
 

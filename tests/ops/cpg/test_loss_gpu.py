@@ -32,7 +32,7 @@ def CPGLoss():
 
 
 @pytest.fixture
-def no_synchronisation():
+def no_synchronization():
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode('error')
     yield
@@ -89,7 +89,7 @@ def test_dtypes_and_memory_formats(case, dtype, memory_format):
     assert (gradient.double() - expected[1]).norm() <= (2 * eps + 2e-5) * expected[1].norm() + 1e-7
 
 
-@pytest.mark.usefixtures('no_synchronisation')
+@pytest.mark.usefixtures('no_synchronization')
 @pytest.mark.parametrize('precomputed', [False, True])
 def test_loss_waits_for_nothing(case, precomputed, CPGLoss):
     label, logits = case
