@@ -1,7 +1,8 @@
-"""The Active Boundary Loss: moves the boundaries of a prediction toward those of its label.
+"""The Active Boundary Loss, which moves the boundaries of a prediction toward those of its label.
 
 P: probabilities; B: predicted boundary; M: distance to the label's boundary; D^g, D^p: target and predicted direction;
-Delta_k: the 8 neighbors of a pixel; theta: the distance from which on all pixels count alike.
+Delta_k: offsets of the 8 neighbors of a pixel; theta: distance at which the weight saturates; valid: pixels of B that
+the loss includes.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from ._validation import check_avg_factor, check_factor, check_pixels, check_red
 from .boundary_distance import boundary_distance, official_distance
 
 PRESETS = ('paper', 'official')
-# Delta of Eq. 2 and 3, (rows, columns). Where several neighbors are nearest to the boundary, the first of them counts.
+# Delta of Eq. 2 and 3, (rows, columns). If several neighbors are equally near the boundary, the first is the target.
 _NEIGHBORS = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
-# Neighbors that differ by less are no boundary, however few of the others differ by more: rounding errors do that.
+# A smaller divergence can be a rounding error and is never a boundary.
 _LOWEST_THRESHOLD = 1e-5
-# Log-probabilities are cut off here, so that logits of any size keep the loss finite.
+# Log-probabilities are clamped to this, so that the loss is finite for logits of any magnitude.
 _LOWEST_LOG = -1e30
-# The official code's epsilon, which grows until few enough pixels are left.
+# The values that the official code tries for epsilon, until few enough pixels exceed it.
 _OFFICIAL_THRESHOLDS = _LOWEST_THRESHOLD * np.cumprod([1, *[1.2] * 460])  # the last one exceeds every KL
 
 
@@ -51,7 +52,7 @@ def active_boundary_loss(
     distance: Tensor | None = None,
     preset: str = 'paper',
 ) -> Tensor:
-    r"""Active Boundary Loss: each pixel of the predicted boundary learns in which direction the label's boundary lies.
+    r"""Active Boundary Loss: pixels on the predicted boundary learn the direction of the label's boundary.
 
     .. math::
         B_i &= [\exists j \in N_2(i): KL(P_i, P_j) > \epsilon] \\
@@ -59,68 +60,65 @@ def active_boundary_loss(
         D^p_i &= softmax_k(KL(P_i, P_{i + \Delta_k})) \\
         ABL &= \frac{1}{N_b} \sum_i \Lambda(M_i) \, CE(D^p_i, D^g_i), \quad \Lambda(x) = \min(x, \theta) / \theta
 
-    (Eq. 1 to 4 of Wang et al., "Active Boundary Loss for Semantic Segmentation", AAAI 2022, arXiv 2102.02696, numbered
-    as they follow each other), with P = softmax(logits), N_2 the right and the lower neighbor, M the
+    (Eq. 1 to 4, numbered in order of appearance, of Wang et al., "Active Boundary Loss for Semantic Segmentation",
+    AAAI 2022, arXiv 2102.02696), with P = softmax(logits), N_2 the right and the lower neighbor, M the
     :func:`~mmseg_cpg.ops.boundary_distance` and Phi one-hot. Eq. 5 adds it, with weight w_a, to cross-entropy and the
-    Lovász-softmax loss, without which it does not classify.
+    Lovász-softmax loss; it does not classify on its own.
 
     As in the paper, epsilon is chosen for each image so that fewer than 1 % of its pixels are in B, B is dilated by one
-    pixel, pixels on the label's boundary (M_i = 0) do not count, and the one-hot target is smoothed to 0.8 and, seven
-    times, 0.2 / 7. The neighbors' probabilities are constants (detached), since pixels would pull at each other in
-    contradictory directions: the gradient is not the slope of the value.
+    pixel, pixels on the label's boundary (M_i = 0) are excluded, and the one-hot target is smoothed to 0.8 and seven
+    times 0.2 / 7. The probabilities of the neighbors are detached, since pixels would pull each other in contradictory
+    directions; the gradient is therefore not the derivative of the value.
 
-    The paper leaves open, and here it is: KL(p, q) is :math:`\sum p \log(p / q)` in Eq. 1 and 3; epsilon is the
-    smallest possible value, but at least 1e-5, so that a prediction without boundary has none; the 1 % is of all the
-    label's pixels, void and padding included; dilation is by the 3 x 3 square; beyond the image's border the nearest
-    pixel is repeated; of several nearest neighbors the first of below, above, left, right, above right, below right,
-    above left, below left is the target; N_b counts the pixels of the sum, in the whole batch.
+    Choices where the paper is ambiguous: KL(p, q) is :math:`\sum p \log(p / q)` in Eq. 1 and 3; epsilon is the smallest
+    possible value, but at least 1e-5, so that a prediction without boundary has none; the 1 % refers to all pixels of
+    the label, void and padding included; dilation uses a 3 x 3 square; pixels are replicated beyond the image border;
+    among equally near neighbors, the first of below, above, left, right, above right, below right, above left, below
+    left is the target; N_b is the number of pixels in the sum, over the whole batch.
 
-    ``preset='official'`` is the authors' published code (github.com/wangchi95/active-boundary-loss), which differs from
-    the paper in this:
+    ``preset='official'`` follows the authors' published code (github.com/wangchi95/active-boundary-loss), which differs
+    from the paper:
 
     - The KL of Eq. 1 is summed over N_2; that of Eq. 3 is KL(P_j, P_i).
-    - epsilon is the first of 1e-5 · 1.2^n, n = 0, 1, ..., above which lie at most ``boundary_ratio`` times the pixels
-      of one image, in the whole batch.
-    - M is the distance minus 1, rounded down to whole pixels and at least 0, so that pixels next to the label's
-      boundary have M = 0 as well, and several neighbors are often equally near.
-    - N_b counts all pixels of B, those with M = 0, which add nothing, included.
-    - The seven other directions have 0.2 / 8 each, so that the target sums to 0.975.
-    - Void pixels are a class of their own and lie on the label's boundary: they are in B and N_b like all others, and
-      the loss of their neighbors reads their logits. Void pixels themselves have no gradient.
+    - epsilon is the first of 1e-5 · 1.2^n, n = 0, 1, ..., that is exceeded by at most ``boundary_ratio`` times the
+      pixels of one image, over the whole batch.
+    - M is the distance minus 1, rounded down to whole pixels and at least 0, so pixels next to the label's boundary
+      have M = 0 too, and several neighbors are often equally near.
+    - N_b is the number of all pixels of B, including those with M = 0, which contribute nothing.
+    - The seven other directions have 0.2 / 8 each, so the target sums to 0.975.
+    - Void pixels are a separate class and on the label's boundary: they are in B and N_b like all others, and the loss
+      of their neighbors depends on their logits. Void pixels themselves have no gradient.
 
-    The code leaves undefined what an image without boundary in its label gives; here it counts nothing.
+    For an image without boundary in its label, the result of that code is undefined; here it contributes nothing.
 
-    Void pixels are never counted and make no boundary, neither in the label nor in the prediction, and a pixel with a
-    void one among its 8 neighbors is not counted: logits of void pixels change nothing. An image has loss 0 and
-    gradient 0 where nothing is counted: no boundary in the label or the prediction, void only, fewer than 101 pixels.
-    On datasets whose void lines every object (Pascal VOC) labels have no boundary.
+    Void pixels are never valid and never a boundary, in label or prediction, and neither are pixels with void among
+    their 8 neighbors. An image without valid pixels has loss 0 and gradient 0: no boundary in the label or the
+    prediction, only void, or fewer than 101 pixels. In datasets whose void outlines every object (Pascal VOC) labels
+    have no boundary.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. C = 1 is binary segmentation: P
-            is the sigmoid and its complement. Never modified. Computed with in float32 (float64 for float64), also
-            under autocast. Differentiable once.
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: P is the sigmoid and its complement.
         label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
         ignore_index: Id of void pixels in the label.
         boundary_ratio: In (0, 1]: fewer than this share of an image's pixels are predicted boundary, before dilation.
         max_distance: Theta, in pixels.
-        label_smoothing: In [0, 1]: what the seven other directions share of the target.
+        label_smoothing: In [0, 1]: share of the target that the seven other directions split.
         weight: (B, H, W), factor of each pixel.
-        avg_factor: Divisor for ``'mean'`` in place of N_b, number or scalar tensor >= 0. As in MMSegmentation
-            the smallest is float32's eps, so that 0 where nothing is counted gives 0.
+        avg_factor: Divisor for ``'mean'`` in place of N_b, number or scalar tensor >= 0. Clamped to float32's
+            eps, as in MMSegmentation.
         reduction: ``'none'`` gives :math:`weight \cdot \Lambda(M_i) CE(D^p_i, D^g_i)` of each pixel, 0 where it is not
-            counted, ``'sum'`` its sum, ``'mean'`` the sum over N_b (counted unweighted) or ``avg_factor``.
-        distance: Precomputed ``boundary_distance(label, ignore_index=...)``, (B, H, W), on the logits' device. Else it
-            is computed here, on the CPU: for labels on CUDA that waits for the device, and all else does not. Not with
-            ``preset='official'``, which measures distances in its own way.
+            valid, ``'sum'`` its sum, ``'mean'`` the sum over N_b (counted unweighted) or ``avg_factor``.
+        distance: Precomputed ``boundary_distance(label, ignore_index=...)``, (B, H, W), on the logits' device. Without
+            it, the distance is computed on the CPU, which for labels on CUDA is the only step that waits for the
+            device. Not supported with ``preset='official'``, which defines distances differently.
         preset: ``'paper'`` or ``'official'``.
 
     Returns:
-        Scalar, or (B, H, W) for ``reduction='none'``; float32, or float64 for float64 logits.
+        Scalar, or (B, H, W) for ``reduction='none'``.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
-        ValueError: An argument has a wrong shape or value, or the arguments do not fit each other. On CUDA, label
-            values are checked by an asynchronous device assertion.
+        ValueError: An argument has a wrong shape or value.
 
     Example:
         >>> logits = torch.randn(2, 19, 64, 64, requires_grad=True)
@@ -140,22 +138,22 @@ def active_boundary_loss(
     official = preset == 'official'
     if official:
         if distance is not None:
-            raise ValueError("distance must be None with preset='official', which measures distances in its own way")
+            raise ValueError("distance must be None with preset='official', which defines distances differently")
         distance = official_distance(label, void).to(compute_dtype(logits))
-        counted = _official_boundary(logits.detach(), boundary_ratio) & distance.isfinite()
+        valid = _official_boundary(logits.detach(), boundary_ratio) & distance.isfinite()
         most = 9 * _budget(logits, boundary_ratio)
     else:
         if distance is None:
             distance = boundary_distance(label, ignore_index=ignore_index)
         distance = check_factor('distance', distance, tuple(ids.shape), logits)
-        counted = _predicted_boundary(logits.detach(), void, boundary_ratio) & (distance > 0) & distance.isfinite()
+        valid = _predicted_boundary(logits.detach(), void, boundary_ratio) & (distance > 0) & distance.isfinite()
         most = 9 * _most_pixels(logits, boundary_ratio)
-    error = _DirectionError.apply(logits, distance, counted, most, max_distance, label_smoothing, official)
-    return reduce_error(error, counted.sum(), weight=weight, avg_factor=avg_factor, reduction=reduction)
+    error = _DirectionError.apply(logits, distance, valid, most, max_distance, label_smoothing, official)
+    return reduce_error(error, valid.sum(), weight=weight, avg_factor=avg_factor, reduction=reduction)
 
 
 def check_boundary_options(boundary_ratio: float, max_distance: float, label_smoothing: float) -> None:
-    """Raise ValueError unless the three are numbers that :func:`active_boundary_loss` takes."""
+    """Raise ValueError unless these are valid arguments of :func:`active_boundary_loss`."""
     for name, value, interval, fits in (
         ('boundary_ratio', boundary_ratio, '(0, 1]', lambda number: 0 < number <= 1),
         ('max_distance', max_distance, '(0, inf)', lambda number: 0 < number < math.inf),
@@ -172,7 +170,7 @@ def check_preset(preset: str) -> None:
 
 
 def _most_pixels(logits: Tensor, boundary_ratio: float) -> int:
-    """How many pixels of an image are fewer than this share of them."""
+    """The largest number of pixels that is less than this share of an image."""
     return math.ceil(boundary_ratio * (logits.shape[2] * logits.shape[3])) - 1
 
 
@@ -182,13 +180,13 @@ def _predicted_boundary(logits: Tensor, void: Tensor, boundary_ratio: float) -> 
     for image in range(len(logits)):
         _neighbor_divergence_(divergence[image], logits[image], void[image])
     highest = divergence.flatten(1).topk(_most_pixels(logits, boundary_ratio) + 1).values
-    # Not '>': where the divergence is NaN the loss has to be, too.
+    # Not '>', so that a NaN divergence is boundary and makes the loss NaN.
     boundary = ~(divergence <= highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD))
     return dilate(boundary, 3) & ~dilate(void, 3)
 
 
 def _budget(logits: Tensor, boundary_ratio: float) -> int:
-    """How many pixels of a batch the official code takes for the predicted boundary, at most."""
+    """The largest number of pixels of a batch that the official code accepts as predicted boundary."""
     return math.floor(boundary_ratio * (logits.shape[2] * logits.shape[3]))
 
 
@@ -204,10 +202,10 @@ def _official_boundary(logits: Tensor, boundary_ratio: float) -> Tensor:
 
 
 def _neighbor_divergence_sum_(divergence: Tensor, logits: Tensor) -> None:
-    """Fill in the sum of KL(P_i, P_j) over the right and the lower neighbor j, of an image (C, H, W)."""
+    """Write the sum of KL(P_i, P_j) over the right and the lower neighbor j for an image (C, H, W)."""
     _, height, width = logits.shape
     for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
-        log_p = _log_probability(logits[:, rows.start : rows.stop + 1])  # and the row below, if there is one
+        log_p = _log_probability(logits[:, rows.start : rows.stop + 1])  # and the next row, if there is one
         result = divergence[rows]
         p = log_p[:, : len(result)].exp()
         result[:, :-1] = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
@@ -216,13 +214,13 @@ def _neighbor_divergence_sum_(divergence: Tensor, logits: Tensor) -> None:
 
 
 def _neighbor_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> None:
-    """Fill in KL(P_i, P_j), the larger one of the right and the lower neighbor j, of an image (C, H, W).
+    """Write the larger KL(P_i, P_j) of the right and the lower neighbor j for an image (C, H, W).
 
-    Where i or j is void, or j lies outside, it is 0.
+    It is 0 if i or j is void or j is outside the image.
     """
     _, height, width = logits.shape
     for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
-        band = slice(rows.start, rows.stop + 1)  # and the row below, if there is one
+        band = slice(rows.start, rows.stop + 1)  # and the next row, if there is one
         log_p, is_void, result = _log_probability(logits[:, band]), void[band], divergence[rows]
         p = log_p[:, : len(result)].exp()
         kl = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
@@ -242,10 +240,10 @@ def _log_probability(logits: Tensor) -> Tensor:
 
 
 class _DirectionError(torch.autograd.Function):
-    r"""\Lambda(M_i) CE(D^p_i, D^g_i) of the counted pixels, 0 elsewhere: (B, H, W).
+    r"""\Lambda(M_i) CE(D^p_i, D^g_i) of the valid pixels, 0 elsewhere: (B, H, W).
 
-    With the neighbors constant, a pixel's error depends on its own logits alone. So the forward pass computes the
-    gradient too, of these few pixels, and keeps nothing else.
+    As neighbors are detached, the error of a pixel depends only on its own logits. So the forward pass also computes
+    the gradient of these few pixels and saves nothing else.
     """
 
     @staticmethod
@@ -253,7 +251,7 @@ class _DirectionError(torch.autograd.Function):
         ctx,
         logits: Tensor,
         distance: Tensor,
-        counted: Tensor,
+        valid: Tensor,
         most: int,
         max_distance: float,
         label_smoothing: float,
@@ -262,15 +260,15 @@ class _DirectionError(torch.autograd.Function):
         error = torch.zeros_like(distance)
         pixels, gradients = [], []
         for image in range(len(logits)):
-            pixel = _true_pixels(counted[image].view(-1), most)
+            pixel = _true_pixels(valid[image].view(-1), most)
             gradient = distance.new_empty(logits.shape[1], len(pixel))
             for chunk in chunk_slices(len(pixel), 9 * logits.shape[1], logits.device):
                 value, gradient[:, chunk] = _error_and_gradient(
                     logits[image], distance[image], pixel[chunk], max_distance, label_smoothing, official
                 )
-                valid = counted[image].view(-1)[pixel[chunk]]
-                error[image].view(-1)[pixel[chunk]] = value.where(valid, 0)
-                gradient[:, chunk] = gradient[:, chunk].where(valid, 0)
+                is_valid = valid[image].view(-1)[pixel[chunk]]
+                error[image].view(-1)[pixel[chunk]] = value.where(is_valid, 0)
+                gradient[:, chunk] = gradient[:, chunk].where(is_valid, 0)
             pixels.append(pixel)
             gradients.append(gradient)
         ctx.save_for_backward(*pixels, *gradients)
@@ -281,7 +279,7 @@ class _DirectionError(torch.autograd.Function):
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         refuse_second_derivative('active_boundary_loss')
         grad_logits = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_output.device)
-        saved = ctx.saved_tensors  # once: activation checkpointing computes them anew
+        saved = ctx.saved_tensors  # read once: activation checkpointing recomputes them on each access
         pixels, gradients = saved[: len(grad_logits)], saved[len(grad_logits) :]
         for image, (pixel, gradient) in enumerate(zip(pixels, gradients, strict=True)):
             upstream = grad_output[image].flatten()[pixel]
@@ -290,12 +288,15 @@ class _DirectionError(torch.autograd.Function):
 
 
 def _true_pixels(mask: Tensor, most: int) -> Tensor:
-    """Flat indices of the pixels where ``mask`` is True, ``most`` at most; on CUDA, which must not wait, others too."""
+    """Flat indices of the at most ``most`` pixels where ``mask`` is True.
+
+    On CUDA, where counting them would wait for the device, exactly ``most`` indices, those of other pixels included.
+    """
     return flat_nonzero(mask) if mask.device.type == 'cpu' else _first_pixels(mask, most)
 
 
 def _first_pixels(mask: Tensor, most: int) -> Tensor:
-    """Flat indices of ``most`` pixels, those where ``mask`` is True first."""
+    """Flat indices of ``most`` pixels, starting with those where ``mask`` is True."""
     return mask.sort(descending=True, stable=True).indices[:most]
 
 

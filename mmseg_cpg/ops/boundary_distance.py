@@ -1,4 +1,4 @@
-"""The distance map used by the Active Boundary Loss: of every pixel to the boundary of its label map."""
+"""The distance map used by the Active Boundary Loss: the distance of every pixel to the boundary of the label."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def stack_distances(distances: Sequence[BoundaryDistance]) -> BoundaryDistance:
 
 @torch.compiler.disable
 def boundary_distance(label: np.ndarray | Tensor, *, ignore_index: int = 255) -> Tensor:
-    """Euclidean distance of every pixel's center to that of the nearest boundary pixel of its image.
+    """Euclidean distance from the center of every pixel to that of the nearest boundary pixel of its image.
 
-    A boundary pixel is one whose right or lower neighbor has another class. Void is no class: its border makes no
-    boundary, and neither does a void pixel. Distances are measured through void, and known there too.
+    A boundary pixel is one whose right or lower neighbor has another class. Void is not a class, so its border is not a
+    boundary. Distances are measured across void, and void pixels have distances too.
 
-    Computed by OpenCV on the CPU, whichever device the label is on: exact up to 800 pixels, to 1e-3 pixels beyond.
+    Computed by OpenCV on the CPU for labels on any device: exact up to 800 pixels, accurate to 1e-3 pixels beyond.
 
     Args:
         label: (H, W) or (B, H, W), any integer dtype, class ids or ``ignore_index``.
@@ -78,14 +78,14 @@ def boundary_distance(label: np.ndarray | Tensor, *, ignore_index: int = 255) ->
 
 
 def official_distance(label: Tensor, void: Tensor) -> Tensor:
-    """Distance as the published code of the Active Boundary Loss measures it, see :func:`.active_boundary_loss`.
+    """Distance as in the published code of the Active Boundary Loss, see :func:`.active_boundary_loss`.
 
     Args:
         label: (B, H, W), any signed integer dtype or uint8.
-        void: (B, H, W) bool: the pixels that are boundary as well.
+        void: (B, H, W) bool, pixels that are boundary as well.
 
     Returns:
-        (B, H, W) float32 with whole numbers, infinite in an image without boundary.
+        (B, H, W) float32, whole numbers, infinite in an image without boundary.
     """
     boundary = void.clone()
     boundary[..., :-1] |= label[..., :-1] != label[..., 1:]
@@ -109,8 +109,8 @@ def _label_boundary(label: Tensor, ignore_index: int) -> Tensor:
 
 
 def _distance_transform(boundary: np.ndarray) -> np.ndarray:
-    import cv2  # here, so that all other operations need torch and numpy alone
+    import cv2  # here, so that all other operations need only torch and numpy
 
     distance = cv2.distanceTransform((~boundary).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Its square roots are off by some 1e-7 of themselves, so that equal distances differ; their squares are integers.
+    # OpenCV's square roots have relative errors of about 1e-7, so equal distances differ; their squares are integers.
     return np.sqrt(np.rint(np.square(distance, dtype=np.float64)).astype(np.float32))

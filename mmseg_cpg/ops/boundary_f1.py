@@ -1,7 +1,7 @@
-"""The boundary F1 score of soft boundaries (Bokhovkin & Burnaev 2019), as a loss.
+"""The boundary F1 score of soft boundaries as a loss (Bokhovkin & Burnaev 2019).
 
-y: the probabilities of a class, or its one-hot label; pd, gt: predicted and true; b: boundary; ext: extended boundary;
-theta0, theta: window sizes in pixels.
+y: probabilities or one-hot label of a class; pd, gt: predicted and true; b: boundary; ext: extended boundary; theta0,
+theta: window sizes in pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ._validation import check_int, check_pixels
 def boundary_f1_loss(
     logits: Tensor, label: Tensor, theta0: int = 3, theta: int = 5, *, ignore_index: int = 255
 ) -> Tensor:
-    r"""One minus the F1 score of soft boundaries, which max pooling finds in prediction and label.
+    r"""One minus the F1 score of the soft boundaries that max pooling finds in prediction and label.
 
     .. math::
         y^b = pool(1 - y, \theta_0) - (1 - y), \quad y^{b,ext} = pool(y^b, \theta)
@@ -32,27 +32,25 @@ def boundary_f1_loss(
         BF_1 = \frac{2 P R}{P + R}, \quad L = 1 - BF_1
 
     (Bokhovkin & Burnaev, Boundary Loss for Remote Sensing Imagery Semantic Segmentation, arXiv 1905.07852), where pool
-    is the maximum of a square window with stride 1, cut off at the image's edge, and sums run over one image and one
-    class. The boundary is the rim of a class on its inner side. Precision P tolerates (theta - 1) / 2 pixels of
-    displacement, and so does recall R.
+    is max pooling with stride 1 in square windows clipped to the image, and sums run over one image and one class. The
+    boundary is the inner rim of a class. Precision P and recall R tolerate displacements of (theta - 1) / 2 pixels.
 
-    The paper is about binary segmentation, takes theta0 = 3 and says that theta should not be larger than the distance
-    between neighboring segments. The rest are our choices. With several classes, y is the softmax, and the loss is the
-    mean over those (image, class) pairs whose label has a boundary: for others R is not defined, P is 0 and the
-    gradient too, so that they would only add a constant. Void pixels are in no window and no sum: a rim along void is
-    no boundary, and logits of void pixels change nothing; where void lines every object nothing is left. P is 0 where
-    nothing is predicted. A batch without any boundary has loss 0 and gradient 0. Where several pixels of a window hold
-    its maximum, one of them gets the gradient. NaN logits reach the loss, except at void pixels.
+    The paper covers binary segmentation, uses theta0 = 3 and advises that theta not exceed the distance between
+    neighboring segments. Our choices: With several classes, y is the softmax, and the loss is the mean over those
+    (image, class) pairs whose label has a boundary; for all others R is undefined, and P and its gradient are 0, so
+    they would only add a constant. Void pixels are excluded from all windows and sums, so a rim along void is not a
+    boundary; if void outlines every object, no boundary is left. P is 0 if nothing is predicted. If several pixels
+    share the maximum of a window, one of them gets the gradient.
 
-    Memory is that of the gradient, of one image's probabilities and of work on a few classes at a time.
-    Differentiable once. On CUDA, finding the classes of each image waits for the device.
+    Memory: the gradient, the probabilities of one image, and buffers for a few classes at a time. On CUDA, finding the
+    classes of each image waits for the device.
 
     Args:
-        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: y
-            is the sigmoid, and class 1 is the only one.
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: y is the sigmoid, and class 1 is the only
+            one.
         label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
-        theta0: Odd window size that finds the boundary, at least 3, which gives the thinnest.
-        theta: Odd window size that extends it, at least 1.
+        theta0: Odd size in pixels of the window that finds the boundary, at least 3, which gives the thinnest.
+        theta: Odd size in pixels of the window that extends it, at least 1.
         ignore_index: Id of void pixels in the label.
 
     Returns:
@@ -71,7 +69,7 @@ def boundary_f1_loss(
     theta0, theta = check_thetas(theta0, theta)
     ids, void = check_pixels(logits, label, ignore_index)
     pd_near_gt, pd, gt_near_pd, gt = _Sums.apply(logits, ids, void, theta0, theta).unbind(2)
-    # What is predicted nowhere, and scores of 0, are no reason to divide by 0; gt counts pixels.
+    # Clamped, since pd and the scores can be 0; gt is a number of pixels.
     eps = torch.finfo(pd.dtype).eps
     precision, recall = pd_near_gt / pd.clamp(min=eps), gt_near_pd / gt.clamp(min=1)
     score = 2 * precision * recall / (precision + recall).clamp(min=eps)
@@ -88,9 +86,9 @@ def check_thetas(theta0: int, theta: int) -> tuple[int, int]:
 
 
 class _Sums(torch.autograd.Function):
-    """The four sums of P and R of each image and class, (B, C, 4): numerator and denominator of P, then of R.
+    """Numerator and denominator of P, then of R, for each image and class: (B, C, 4).
 
-    All 0 for classes that an image's label does not have.
+    All 0 for classes absent from the label of an image.
     """
 
     @staticmethod
@@ -122,12 +120,12 @@ class _Sums(torch.autograd.Function):
 
 
 def _one_hots(ids: Tensor, void: Tensor, num_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few at a time, the channels of the classes that a label (H, W) has: (n,), and their masks, (n, H, W) bool."""
+    """Yield the classes of a label (H, W), a few at a time: their channels (n,) and masks (n, H, W) bool."""
     first = 1 if num_classes == 1 else 0  # a single channel is class 1
     count = ids[~void].bincount(minlength=num_classes + first)
-    category = count[first:].nonzero()[:, 0] + first
-    for chunk in chunk_slices(len(category), ids.numel(), ids.device):
-        yield category[chunk] - first, (ids == category[chunk, None, None]) & ~void
+    class_index = count[first:].nonzero()[:, 0] + first
+    for chunk in chunk_slices(len(class_index), ids.numel(), ids.device):
+        yield class_index[chunk] - first, (ids == class_index[chunk, None, None]) & ~void
 
 
 def _sums(predicted: Tensor, true: Tensor, void: Tensor, theta0: int, theta: int) -> Tensor:
@@ -138,7 +136,7 @@ def _sums(predicted: Tensor, true: Tensor, void: Tensor, theta0: int, theta: int
 
 
 def _boundary(values: Tensor, void: Tensor, theta0: int) -> Tensor:
-    """pool(1 - y, theta0) - (1 - y), in which 1 - y may be -y; 0 at void pixels."""
+    """pool(1 - y, theta0) - (1 - y), 0 at void pixels. -y replaces 1 - y, as the constant cancels."""
     around = F.pad(values.neg().masked_fill(void, -torch.inf), [theta0 // 2] * 4, value=-torch.inf)
     return (values + _WindowMax.apply(around, theta0)).masked_fill(void, 0)
 
@@ -148,26 +146,26 @@ def _extended(boundary: Tensor, theta: int) -> Tensor:
 
 
 class _WindowMax(torch.autograd.Function):
-    """max_pool2d with stride 1 over whole windows of (n, H, W), in a fraction of its time on CPU.
+    """max_pool2d with stride 1 and no padding on (n, H, W), as running maxima, which are faster on the CPU.
 
-    The gradient goes to one pixel of each window that holds the maximum, always the same one.
+    If several pixels share the maximum of a window, the gradient goes to one of them, deterministically.
     """
 
     @staticmethod
     def forward(ctx, values: Tensor, ksize: int) -> Tensor:
-        ctx.joined = []
+        ctx.steps = []
         for dim in (1, 2):
             for step in running_steps(ksize):
                 first, second = _shifted(values, dim, step)
-                ctx.joined.append((dim, step, values))
+                ctx.steps.append((dim, step, values))
                 values = torch.maximum(first, second)
         return values
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        for dim, step, values in reversed(ctx.joined):
+        for dim, step, values in reversed(ctx.steps):
             first, second = _shifted(values, dim, step)
-            # Comparing into floating point takes half of the time that a boolean mask does.
+            # Comparing into floating point is faster than a boolean mask on the CPU.
             grad_second = torch.gt(second, first, out=torch.empty_like(grad)).mul_(grad)
             into = torch.zeros_like(values)
             into_first, into_second = _shifted(into, dim, step)

@@ -30,12 +30,12 @@ def one_hot_map(ids: Tensor, void: Tensor, num_classes: int, dtype: torch.dtype 
 
 
 def semantic_edges(label: Tensor, num_classes: int, *, ignore_index: int = 255) -> tuple[Tensor, Tensor]:
-    """The semantic edges of a label: for each class the pixels where its one-hot map changes.
+    """The semantic edges of a label: for each class, the pixels where its one-hot map changes.
 
-    A pixel may lie on edges of several classes, as is usual in semantic edge detection (Yu et al., "CASENet", 2017).
-    They are the boundary entries of :func:`~mmseg_cpg.ops.boundary_targets` for ksize 3, where the Sobel response of
-    the one-hot map is not 0: exact, none at the image border, and none in the middle of a line that is one pixel wide.
-    Pixels with void in their 3 x 3 window are not valid: whether they have an edge is unknown.
+    A pixel may be on edges of several classes, as is usual in semantic edge detection (Yu et al., "CASENet", 2017).
+    Edges are the boundary entries of :func:`~mmseg_cpg.ops.boundary_targets` for ksize 3, where the Sobel response of
+    the one-hot map is non-zero: exact, none at the image border, and none in the middle of a one-pixel line. Pixels
+    with void in their 3 x 3 window are not valid, since it is unknown whether they have an edge.
 
     Args:
         label: (B, H, W), integer, class indices in [0, num_classes) or ``ignore_index``.
@@ -68,8 +68,8 @@ def balanced_bce(logits: Tensor, edges: Tensor, valid: Tensor) -> Tensor:
     .. math:: L = \frac{1}{2} \Big( \frac{1}{|E|} \sum_{i \in E} -\log p_i
         + \frac{1}{|N|} \sum_{i \in N} -\log (1 - p_i) \Big)
 
-    with E the edge entries and N the others at valid pixels, of all classes and images of the batch together. It is
-    the balanced loss of HED (Xie & Tu 2015) up to a factor, which here does not depend on how rare edges are.
+    with E the edge entries and N all other entries at valid pixels, over all classes and images of the batch. It is
+    the balanced loss of HED (Xie & Tu 2015) up to a factor; here the factor does not depend on how rare edges are.
 
     Args:
         logits: (B, C, H, W), floating point.
@@ -77,9 +77,9 @@ def balanced_bce(logits: Tensor, edges: Tensor, valid: Tensor) -> Tensor:
         valid: (B, H, W) bool.
 
     Returns:
-        Scalar. A set without entries adds 0.
+        Scalar. An empty set contributes 0.
     """
     error = F.binary_cross_entropy_with_logits(logits, edges.to(logits.dtype), reduction='none')
     others = valid[:, None] & ~edges
-    # torch.where, since the error may be NaN elsewhere.
+    # torch.where, since the error may be NaN at other pixels.
     return sum(torch.where(part, error, 0).sum() / part.sum().clamp(min=1) for part in (edges, others)) / 2

@@ -42,19 +42,15 @@ def sobel_loss(
     the valid pixels; N is the number of their terms. It is :func:`~mmseg_cpg.ops.cpg_loss` without its mask of
     boundary entries (M = 1 in Eq. 14, 15), and equals ``mse_loss(sobel(softmax(logits)), sobel(one_hot))``.
 
-    Not from a paper; defined here as follows. A pixel is valid if its k x k window has no void pixel, so
-    logits of void pixels do not affect the loss; void that outlines every object leaves no boundary to learn from. At
-    ksize 3 the kernel is half of the usual Sobel kernel with 1 and 2, so that the loss is a quarter of one with that.
-    The mean is over all classes, most of which have no gradient at most pixels: the value is small, and falls with the
-    number of classes. NaN logits that contribute make the loss NaN. A batch of void pixels only has loss 0 and gradient
-    0.
+    Not from a paper; defined here as follows. A pixel is valid if its k x k window has no void pixel; if void outlines
+    every object, no boundary is left. At ksize 3 the kernel is half the usual Sobel kernel, so the loss is a quarter of
+    one with the usual kernel. The mean is over all classes, most of which have no gradient at most pixels: the value is
+    small and decreases with the number of classes.
 
-    Memory is that of the gradient, of one image's probabilities and of work on a few classes at a time.
-    Differentiable once.
+    Memory: the gradient, the probabilities of one image, and buffers for a few classes at a time.
 
     Args:
-        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: P
-            is the sigmoid, and T = [label = 1].
+        logits: (B, C, H, W), floating point. C = 1 is binary segmentation: P is the sigmoid, and T = [label = 1].
         label: (B, H, W), integer, class indices in [0, max(C, 2)) or ``ignore_index``.
         ksize: Odd kernel size in [3, 11].
         ignore_index: Id of void pixels in the label.

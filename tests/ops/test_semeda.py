@@ -124,13 +124,13 @@ def test_the_network_is_left_alone_and_gets_a_gradient_only_if_it_asks():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(network=edge_network(5)), 'edge network must be for the 3 classes of the logits, got one for 5'),
-        (dict(network=[]), r'network must be a list of \(weight, bias\), at least one, got tensors of shapes \[\]'),
-        (dict(network=edge_network(3)[0]), r'must be a list .* shapes \[\[\(\d, 3, 3, 3\)\], \[\(\d,\)\]\]'),
-        (dict(layers=[2]), r"edge network's 2 layers, from 0 on, got \[2\]"),
-        (dict(layers=[-1]), r"edge network's 2 layers, from 0 on, got \[-1\]"),
-        (dict(layers=[0, 0]), r"edge network's 2 layers, from 0 on, got \[0, 0\]"),
-        (dict(layers=[]), r"edge network's 2 layers, from 0 on, got \[\]"),
+        (dict(network=edge_network(5)), 'edge network must have the 3 classes of the logits, got 5'),
+        (dict(network=[]), r'network must be a non-empty list of \(weight, bias\), got tensors of shapes \[\]'),
+        (dict(network=edge_network(3)[0]), r'must be a non-empty list .* shapes \[\[\(\d, 3, 3, 3\)\], \[\(\d,\)\]\]'),
+        (dict(layers=[2]), r'in \[0, 2\) of layers of the edge network, got \[2\]'),
+        (dict(layers=[-1]), r'in \[0, 2\) of layers of the edge network, got \[-1\]'),
+        (dict(layers=[0, 0]), r'in \[0, 2\) of layers of the edge network, got \[0, 0\]'),
+        (dict(layers=[]), r'in \[0, 2\) of layers of the edge network, got \[\]'),
         (dict(distance='l3'), r"distance must be one of \('l1', 'l2'\), got 'l3'"),
     ],
 )

@@ -108,7 +108,7 @@ def test_heads_that_initialize_all_their_convolutions_spare_the_network():
 
 
 def test_a_network_for_other_classes_is_named():
-    with pytest.raises(ValueError, match='must be for the 2 classes of the logits, got one for 4'):
+    with pytest.raises(ValueError, match='must have the 2 classes of the logits, got 4'):
         SEMEDALoss(CHECKPOINT)(LOGITS[:, :2], LABEL.clamp(max=1))
 
 
