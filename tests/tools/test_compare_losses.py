@@ -207,8 +207,9 @@ def write_test(folder, checkpoint):
     """Write what a test leaves that found an mIoU of 55."""
     session = folder / '20260101_000009'
     (session / 'vis_data').mkdir(parents=True)
-    text = (folder / 'tiny.py').read_text().replace('load_from = None', f'load_from = {checkpoint!r}')
-    (session / 'vis_data' / 'config.py').write_text(text)
+    cfg = Config.fromfile(folder / 'tiny.py')
+    cfg.load_from = checkpoint
+    cfg.dump(session / 'vis_data' / 'config.py')
     (session / f'{session.name}.json').write_text(json.dumps(dict(mIoU=55.0)))
 
 
