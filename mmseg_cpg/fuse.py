@@ -1,4 +1,4 @@
-"""Computing cross-entropy and CPG loss of a config in one pass over the logits."""
+"""Switches a config to computing cross-entropy and CPG loss in one pass over the logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .config_nodes import builds, dicts, losses_of, type_name
 def fuse_losses(cfg: Config | ConfigDict) -> None:
     """Replace ``CrossEntropyLoss`` and ``CPGLoss`` of a config by ``CrossEntropyCPGLoss``: same losses, less time.
 
-    Heads without a CPG loss stay as they are. ``tools/train.py --fuse-losses`` calls this. So may a config::
+    Heads without a CPG loss are unchanged. ``tools/train.py --fuse-losses`` calls this, and so can a config::
 
         _base_ = './deeplabv3_r50_cityscapes_cpg3.py'
         from mmseg_cpg import fuse_losses
@@ -19,10 +19,10 @@ def fuse_losses(cfg: Config | ConfigDict) -> None:
         fuse_losses(_base_)
 
     Args:
-        cfg: A config with a model; changed in place.
+        cfg: A config with a model; modified in place.
 
     Raises:
-        ValueError: No head has a CPG loss, or one has it with another main loss or with options that
+        ValueError: No head has a CPG loss, or a head with one has another main loss or options that
             ``CrossEntropyCPGLoss`` does not support.
     """
     heads = [node for node in dicts(cfg.model) if any(builds(loss, 'CPGLoss') for loss in losses_of(node))]
@@ -34,13 +34,13 @@ def fuse_losses(cfg: Config | ConfigDict) -> None:
 
 
 def _fuse(losses: list[dict]) -> list[dict]:
-    """The losses of a head with the fused one in the place of both, any others after it."""
+    """The losses of a head, with the fused loss first in place of both."""
     parts = {}
     for name in ('CrossEntropyLoss', 'CPGLoss'):
         found = [loss for loss in losses if builds(loss, name)]
         if len(found) != 1:
             names = ', '.join(map(type_name, losses))
-            raise ValueError(f'fusing losses needs one {name} beside the other loss in loss_decode, got {names}')
+            raise ValueError(f'fusing losses needs exactly one {name} in loss_decode, got {names}')
         parts[name] = found[0]
     loss = dict(type='mmseg_cpg.CrossEntropyCPGLoss', cross_entropy=parts['CrossEntropyLoss'], cpg=parts['CPGLoss'])
     try:

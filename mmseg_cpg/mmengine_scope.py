@@ -1,14 +1,14 @@
-"""Letting configs inherit ``mmseg::...`` and ``mmseg_cpg::...``, however the two are installed."""
+"""Makes ``mmseg::...`` and ``mmseg_cpg::...`` work in configs with any kind of installation."""
 
 from mmengine.config.utils import MODULE2PACKAGE
 
 
 def register_packages() -> None:
-    """Tell MMEngine where the configs of ``mmseg`` and of this package are.
+    """Register where MMEngine finds the configs of ``mmseg`` and of this package.
 
-    MMEngine looks up the distribution of that name, and if there is none, the module. The module
-    is found in every case: in stock and onedl-mmsegmentation, whose names differ, in an editable install, whose
-    distribution does not record where the code is, and on ``PYTHONPATH``.
+    MMEngine looks for a distribution of the registered name, then for a module. Modules are found in every case: for
+    stock and OneDL's MMSegmentation, whose distributions have different names, for editable installs, whose
+    distributions do not record the location of the code, and on ``PYTHONPATH``.
     """
     for package in ('mmseg', 'mmseg_cpg'):
         MODULE2PACKAGE[package] = f'{package}.version'

@@ -1,4 +1,4 @@
-"""Adding boundary targets that are computed in the data loader to a config."""
+"""Adds boundary targets that the data loader computes to a config."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from .models.losses.precomputable import PrecomputableLoss
 
 
 def precompute_boundaries(cfg: Config | ConfigDict) -> None:
-    """Add the transforms that compute boundary targets to a config's training pipeline, and ``BoundaryTargetHook``.
+    """Add ``BoundaryTargetHook`` and the transforms that compute boundary targets to a config.
 
-    For CPG losses that is ``BoundaryMaskFromLabel``, for Active Boundary losses ``BoundaryDistanceFromLabel``. Kernel
-    sizes, void policy, ``ignore_index`` and padded size are those of the config. What the config already has stays.
+    For CPG losses the transform is ``BoundaryMaskFromLabel``, for Active Boundary losses ``BoundaryDistanceFromLabel``.
+    Kernel sizes, void policy, ``ignore_index`` and padded size are those of the config. Transforms and hooks that are
+    already present are kept.
 
-    ``tools/train.py --precompute-boundaries`` calls this. So may a config, with what it inherits, for any other tool::
+    ``tools/train.py --precompute-boundaries`` calls this. For other tools, a config can call it::
 
         _base_ = './ocrnet_hr48_cocostuff_cpg7.py'
         from mmseg_cpg import precompute_boundaries
@@ -25,12 +26,12 @@ def precompute_boundaries(cfg: Config | ConfigDict) -> None:
         precompute_boundaries(_base_)
 
     Args:
-        cfg: A config whose model uses a :class:`~mmseg_cpg.models.losses.precomputable.PrecomputableLoss`; changed in
+        cfg: A config whose model uses a :class:`~mmseg_cpg.models.losses.precomputable.PrecomputableLoss`; modified in
             place.
 
     Raises:
-        ValueError: It uses none, or some that differ in void policy or ``ignore_index``, or its training pipeline has
-            no ``PackSegInputs``.
+        ValueError: The model uses none, its losses differ in void policy or ``ignore_index``, or the training pipeline
+            has no ``PackSegInputs``.
     """
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     padding = dict(pad_size=preprocessor.get('size'), seg_pad_val=preprocessor.get('seg_pad_val', 255))
@@ -62,19 +63,19 @@ def require_boundary_target_hook(cfg: Config | ConfigDict) -> None:
     """Check that boundary targets computed in the data loader reach the losses.
 
     Raises:
-        ValueError: The training pipeline has a transform that computes some, and the config no ``BoundaryTargetHook``.
+        ValueError: The training pipeline computes targets, but the config has no ``BoundaryTargetHook``.
     """
     hooks = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
     for kind in precomputable_losses():
         if _pipelines_with(cfg, kind.transform) and not _find(hooks, 'BoundaryTargetHook'):
             raise ValueError(
-                f'the training pipeline has {kind.transform}, but custom_hooks has no BoundaryTargetHook, which passes '
-                "its result to the losses: add dict(type='mmseg_cpg.BoundaryTargetHook') to custom_hooks"
+                f'the training pipeline has {kind.transform}, but no BoundaryTargetHook passes its result to the '
+                "losses: add dict(type='mmseg_cpg.BoundaryTargetHook') to custom_hooks"
             )
 
 
 def precomputable_losses() -> list[type[PrecomputableLoss]]:
-    """All classes of losses whose targets a transform can compute, those of other packages included."""
+    """All loss classes whose targets a transform can compute, including those of other packages."""
     kinds = _subclasses(PrecomputableLoss)  # type: ignore[type-abstract]
     return [kind for kind in kinds if not kind.__name__.startswith('_')]
 
@@ -86,7 +87,7 @@ def _subclasses(kind: type[PrecomputableLoss]) -> Iterator[type[PrecomputableLos
 
 
 def _pipelines_with(cfg: Config | ConfigDict, kind: str) -> list[Any]:
-    """The training datasets whose own pipeline has a transform of that type."""
+    """The training datasets whose own pipeline has a transform of this type."""
     return [node for node in dicts(cfg.train_dataloader.dataset) if _find(node.get('pipeline'), kind)]
 
 

@@ -1,7 +1,7 @@
-"""MMSegmentation's registries in this package's scope, which a config that inherits ``mmseg_cpg::...`` builds in.
+"""MMSegmentation's registries in the scope ``mmseg_cpg``, in which configs that inherit ``mmseg_cpg::...`` build.
 
-MMEngine imports this module when it meets the scope. Nothing is registered here: the classes of this package are in
-MMSegmentation's own registries.
+MMEngine imports this module when it encounters the scope. Nothing is registered here: the classes of this package are
+in MMSegmentation's own registries.
 """
 
 from mmengine.registry import Registry
@@ -9,7 +9,7 @@ from mmseg import registry
 
 
 class _ScopedRegistry(Registry):
-    """A registry without modules of its own that finds those of its parent."""
+    """An empty registry that falls back to its parent."""
 
     def import_from_location(self) -> None:
         self.parent.import_from_location()

@@ -7,7 +7,7 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
 VOID = 255
-# The label ids of the 19 classes, in the classes' order; every other id is void.
+# Label ids of the 19 classes in order; all other ids are void.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 NUM_LABEL_IDS = 34
 
@@ -17,15 +17,14 @@ class AutoLabelledCityscapesDataset(ConcatDataset):
     """Cityscapes' finely labeled training set, followed by its coarse images with automatic labels.
 
     The automatic labels are those of Tao et al., "Hierarchical Multi-Scale Attention for Semantic Segmentation"
-    (arXiv 2005.10821), as they come out of their zip file: named like the images (``*_leftImg8bit.png``) and holding
-    label ids, which are turned into train ids while loading. Draw from it with
-    :class:`~mmseg_cpg.AutoLabelledSampler`.
+    (arXiv 2005.10821), as extracted from their zip file: named like the images (``*_leftImg8bit.png``), with label ids,
+    which are converted to train ids while loading. Use it with :class:`~mmseg_cpg.AutoLabelledSampler`.
 
     Args:
         data_prefix (dict): Folders ``img_path`` and ``seg_map_path`` of the fine set, ``auto_img_path`` and
             ``auto_seg_map_path`` of the auto-labeled one.
-        lazy_init (bool): Whether to leave listing the files to ``full_init``. Defaults to False.
-        kwargs: Arguments of ``CityscapesDataset``, for both sets. ``seg_map_suffix`` is the fine set's.
+        lazy_init (bool): Whether to defer listing the files to ``full_init``. Defaults to False.
+        kwargs: Arguments of ``CityscapesDataset`` for both sets. ``seg_map_suffix`` applies to the fine set only.
 
     Raises:
         ValueError: ``data_prefix`` lacks a folder.
@@ -45,7 +44,7 @@ class AutoLabelledCityscapesDataset(ConcatDataset):
             **{**kwargs, 'seg_map_suffix': '_leftImg8bit.png'}, data_prefix=prefixes[1], lazy_init=True
         )
         train_ids = {label_id: train_id for train_id, label_id in enumerate(LABEL_IDS)}
-        own_map = auto.label_map or {}  # of metainfo with fewer classes
+        own_map = auto.label_map or {}  # if metainfo has fewer classes
         auto.label_map = {
             label_id: own_map.get(train_ids[label_id], train_ids[label_id]) if label_id in train_ids else VOID
             for label_id in range(NUM_LABEL_IDS)

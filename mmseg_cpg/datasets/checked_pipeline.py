@@ -1,3 +1,5 @@
+"""A data pipeline whose errors name the file."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -7,25 +9,25 @@ from mmcv.transforms import LoadAnnotations, TestTimeAug
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import PackSegInputs
 
-# What a transform raises for other reasons than the content of a file.
+# Exceptions of a transform that have other causes than the content of a file.
 _NOT_THE_FILE = (ImportError, MemoryError, NameError, NotImplementedError, TypeError, KeyError)
 
 
 class BadSampleError(ValueError):
-    """A file of the dataset cannot be used. The message is one line that names it."""
+    """A file of the dataset cannot be used. The message is one line and names the file."""
 
 
 class CheckedPipeline(Compose):
-    """A pipeline that names the file where a sample cannot be loaded or does not fit the model.
+    """A pipeline that reports the file if a sample cannot be loaded or does not fit the model.
 
-    It runs the transforms of another pipeline, test-time augmentation included. Between them it checks that a label has
-    one channel and the size of its image, and before ``PackSegInputs`` its class ids, since MMSegmentation itself
-    trains on misaligned pairs, and stops at a wrong id with an error that does not name the file.
+    It runs the transforms of another pipeline, including test-time augmentation. It checks that a label has one channel
+    and the size of its image, and before ``PackSegInputs`` its class ids. MMSegmentation itself trains on misaligned
+    pairs, and its error for an invalid id does not name the file.
 
     Args:
         transforms: The transforms.
         num_classes: Number of classes of the model. Ids are not checked if it is None.
-        ignored_ids: Ids that are none of the classes and may be in a label.
+        ignored_ids: Ids in labels that are not classes.
 
     Raises:
         BadSampleError: When called, a file cannot be read, or a label has a wrong shape or class id.
@@ -68,7 +70,7 @@ class CheckedPipeline(Compose):
         if wrong.any():
             void = ' or '.join(map(str, self.ignored_ids))
             raise BadSampleError(
-                f"Label '{data.get('seg_map_path')}' has class id {label[wrong][0]} after loading; the model has "
+                f"Label '{data.get('seg_map_path')}' has class id {label[wrong][0]} after loading, but the model has "
                 f'{self.num_classes} classes: expected 0 to {self.num_classes - 1}, or {void} for void. '
                 'tools/misc/check_dataset.py checks all labels.'
             )
@@ -81,7 +83,7 @@ def _load(step: Callable, data: dict) -> dict | None:
         return step(data)
     except _NOT_THE_FILE:
         raise
-    except Exception as error:  # each of the decoding libraries has its own
+    except Exception as error:  # depends on the decoding library
         reason = str(error).strip().split('\n')[0]
         raise BadSampleError(f"{kind} '{path}' cannot be read ({type(error).__name__}: {reason}).") from error
 
@@ -90,15 +92,15 @@ def _check_shape(data: dict) -> None:
     label = data['gt_seg_map']
     if label.ndim != 2:
         raise BadSampleError(
-            f"Label '{data.get('seg_map_path')}' has shape {label.shape}; expected one channel of class ids, (H, W)."
+            f"Label '{data.get('seg_map_path')}' has shape {label.shape}: expected one channel of class ids, (H, W)."
         )
-    # In tests the image may have been resized before the label is loaded.
+    # In testing, the image may have been resized before the label is loaded.
     shapes = [tuple(data['ori_shape'])[:2]] if 'ori_shape' in data else []
     if isinstance(data.get('img'), np.ndarray):
         shapes.append(data['img'].shape[:2])
     if shapes and label.shape not in shapes:
         raise BadSampleError(
-            f"Image '{data.get('img_path')}' has {_size(shapes[0])} pixels and its label '{data.get('seg_map_path')}' "
+            f"Image '{data.get('img_path')}' has {_size(shapes[0])} pixels, but its label '{data.get('seg_map_path')}' "
             f'has {_size(label.shape)}: they must have the same size.'
         )
 

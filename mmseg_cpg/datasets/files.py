@@ -7,18 +7,18 @@ from pathlib import Path
 
 
 def list_files(folder: str | Path, suffix: str) -> Iterator[str]:
-    """List the files of a folder and its subfolders, through symbolic links, which may form loops.
+    """List the files in a folder and its subfolders, following symbolic links, which may form loops.
 
     Args:
         folder: The folder.
-        suffix: How the names of the files end.
+        suffix: Suffix of the file names.
 
     Yields:
-        Paths relative to the folder. Hidden files are left out, as MMEngine does.
+        Paths relative to the folder. Hidden files are skipped, as in MMEngine.
     """
     for path, subfolders, names in os.walk(folder, followlinks=True):
         here = osp.realpath(path)
-        # A link to the folder itself, or to one that it is in, would lead here again.
+        # Skip links to this folder or its parents, which form loops.
         subfolders[:] = [name for name in subfolders if not _contains(osp.realpath(osp.join(path, name)), here)]
         for name in names:
             if name.endswith(suffix) and not name.startswith('.') and osp.isfile(osp.join(path, name)):

@@ -23,32 +23,32 @@ def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
 
 
 def find_image_step(dataset: BaseSegDataset) -> BaseTransform | None:
-    """Return what loads the image in a dataset's pipeline, None if nothing is known to."""
+    """Return the step that loads the image in a dataset's pipeline, None if there is none."""
     steps = (step for step in dataset.pipeline.transforms if not isinstance(step, LoadAnnotations))
     return next((step for step in steps if type(step).__name__.startswith('Load')), None)
 
 
 def read_image(path: str, step: BaseTransform) -> np.ndarray:
-    """Read an image file as the pipeline's step does: (H, W, C) of any dtype.
+    """Read an image file like a step of the pipeline: (H, W, C), any dtype.
 
     Raises:
         ValueError: The file cannot be read.
     """
     try:
         return step(dict(img_path=path))['img']
-    except Exception as error:  # the readers that may be behind the step have many kinds
+    except Exception as error:  # depends on the decoding library
         raise ValueError(f"image '{path}' cannot be read ({_line(error)})") from error
 
 
 def read_label(path: str, step: LoadAnnotations) -> np.ndarray:
-    """Read a label file as ``LoadAnnotations`` does, before it changes values: (H, W) of any dtype.
+    """Read a label file like ``LoadAnnotations``, with the values of the file: (H, W), any dtype.
 
     Raises:
         ValueError: The file cannot be read, or has several channels.
     """
     try:
         label = mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend)
-    except Exception as error:  # the readers that may be behind mmcv have many kinds
+    except Exception as error:  # depends on the decoding library
         raise ValueError(f"label '{path}' cannot be read ({_line(error)})") from error
     if label is None:
         raise ValueError(f"label '{path}' cannot be read")
@@ -63,38 +63,37 @@ def _line(error: Exception) -> str:
 
 
 def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
-    """Count how often each value occurs in a label file, as ``LoadAnnotations`` reads it and before it changes any.
+    """Count the occurrences of each value in a label file, before ``LoadAnnotations`` maps them.
 
     Args:
-        path (str): A file of one channel and at most 2**24 pixels.
-        step (LoadAnnotations): What reads it in the pipeline.
+        path (str): A file with one channel and at most 2**24 pixels.
+        step (LoadAnnotations): The step of the pipeline that reads it.
 
     Returns:
-        np.ndarray: (256,) of int32.
+        np.ndarray: (256,) int32.
 
     Raises:
-        ValueError: The file cannot be read, has several channels, or has values that are not whole or do not fit 8
-            bits.
+        ValueError: The file cannot be read, has several channels, or has values that are not integers in [0, 255].
     """
     label = read_label(path, step)
     if label.dtype != np.uint8 and not 0 <= label.min() <= label.max() <= 255:
         raise ValueError(f"label '{path}' has values from {label.min()} to {label.max()}, which do not fit 8 bits")
     if label.dtype.kind == 'f' and (label != np.trunc(label)).any():
-        raise ValueError(f"label '{path}' has the value {label[label != np.trunc(label)][0]}, which is no class id")
-    # Unlike np.bincount this lets other threads run; its counts are float32.
+        raise ValueError(f"label '{path}' has the value {label[label != np.trunc(label)][0]}, not a class id")
+    # Unlike np.bincount, this releases the GIL. Counts are float32.
     return cv2.calcHist([label.astype(np.uint8)], [0], None, [256], [0, 256]).ravel().astype(np.int32)
 
 
 def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
-    """Find what each value of a label file is for the model, after ``reduce_zero_label`` and ``label_map``.
+    """Map each value of a label file to the class id after ``reduce_zero_label`` and ``label_map``.
 
-    The pipeline's own ``LoadAnnotations`` is run on a file that contains all 256 values.
+    Runs the pipeline's own ``LoadAnnotations`` on a file with all 256 values.
 
     Args:
         dataset (BaseSegDataset): With ``LoadAnnotations`` in its pipeline.
 
     Returns:
-        np.ndarray: (256,) of uint8, indexed by the file's value.
+        np.ndarray: (256,) uint8, indexed by the value in the file.
     """
     step = find_loading_step(dataset)
     assert step is not None, 'the pipeline has LoadAnnotations'
@@ -112,12 +111,12 @@ def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
 
 
 def map_with_progress(function: Callable, items: Sequence, description: str) -> Iterable:
-    """Call a function that reads a file for each item, in threads (decoding frees the GIL).
+    """Call a function that reads a file for each item, in threads (decoding releases the GIL).
 
-    Progress is shown on a terminal and kept out of logs.
+    Shows progress on a terminal, and nothing in logs.
 
     Yields:
-        The results, in the items' order.
+        The results, in order.
     """
     console = Console(stderr=True)
     hidden = not console.is_terminal

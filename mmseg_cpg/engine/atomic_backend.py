@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Atomic writes of checkpoints."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mmengine.fileio import LocalBackend, register_backend
 
 
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's storage on local disks, which a process that is killed leaves without half-written checkpoints."""
+    """MMEngine's local file backend, writing atomically: a process that is killed leaves no partial checkpoints."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write a file under a temporary name next to its own, then rename it.
 
         Args:
             obj (bytes): Content of the file.
-            filepath (str | Path): The file. Its folder is made if need be.
+            filepath (str | Path): The file. Its folder is created if it does not exist.
 
         Raises:
-            OSError: The file cannot be written; ``filename`` is its name. An earlier file of that name stays.
+            OSError: The file cannot be written; ``filename`` is its name. An existing file of that name is kept.
         """
         partial = f'{filepath}.partial'
         try:
@@ -29,7 +29,7 @@ class AtomicLocalBackend(LocalBackend):
         except BaseException as error:
             with contextlib.suppress(OSError):
                 os.remove(partial)
-            if isinstance(error, OSError):  # a full disk is reported without a name
+            if isinstance(error, OSError):  # for a full disk the error has no file name
                 raise type(error)(error.errno, error.strerror, str(filepath)) from error
             raise
 

@@ -1,9 +1,9 @@
-"""What torch's restricted unpickler may build in addition to tensors and plain values: MMEngine's logs.
+"""Allows torch's restricted unpickler to build MMEngine's logs, in addition to tensors and plain values.
 
 A training checkpoint contains the :class:`HistoryBuffer` objects of the log, which contain NumPy arrays, and scores
-that are NumPy scalars. Putting ``numpy.ndarray`` and ``numpy.dtype`` themselves on torch's allow-list would let a file
-call them with arguments of its choice: an object array over forged bytes is an array of forged pointers. The stand-ins
-here take only what such a pickle contains, numbers and their bytes, and give nothing back that a file could call.
+that are NumPy scalars. Adding ``numpy.ndarray`` and ``numpy.dtype`` themselves to torch's allow-list would let a file
+call them with arbitrary arguments: an object array over forged bytes is an array of forged pointers. The stand-ins
+here accept only numbers and their bytes, and return nothing that a file could call.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
 STATISTICS = ('min', 'max', 'current', 'mean')
-_MAX_ELEMENTS = 2**40  # far beyond any log, and far below what overflows NumPy's sizes
+_MAX_ELEMENTS = 2**40  # far beyond any log, far below an overflow of NumPy's sizes
 
 
 def allow_training_logs() -> None:
-    """Let ``torch.load`` read the logs in a training checkpoint, and check downloads as well.
+    """Let ``torch.load`` read the logs in training checkpoints, and check downloads too.
 
-    Before torch 2.6, which neither checks by default nor accepts the names below, this does nothing.
+    Does nothing before torch 2.6, which neither checks by default nor accepts the names below.
     """
     if digit_version(torch.__version__) < digit_version('2.6'):
         return
-    # NumPy 2 moved its core; checkpoints come from both sides.
+    # NumPy 2 renamed its core; checkpoints may be from either version.
     cores = ('numpy.core.multiarray', 'numpy._core.multiarray')
     torch.serialization.add_safe_globals(
         [
@@ -43,7 +43,7 @@ def allow_training_logs() -> None:
             *((_reconstruct, f'{core}._reconstruct') for core in cores),
         ]
     )
-    # torch.hub, through which MMEngine downloads, asks for no check; this variable turns it on there as well.
+    # MMEngine downloads with torch.hub, which disables the check; this variable enables it there too.
     if 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:
         os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
 
@@ -60,28 +60,28 @@ class _DType:
             raise UnpicklingError(f'numpy.dtype: {error}') from error
 
     def __setstate__(self, state: Any) -> None:
-        # Version, byte order, and what only structured, string and object types have.
+        # Version, byte order, and fields that only structured, string and object types use.
         if not isinstance(state, tuple) or state[2:] != (None, None, None, -1, -1, 0) or state[1] not in tuple('<>|='):
             raise UnpicklingError(f'Unsupported global: GLOBAL numpy.dtype with the state {state!r}')
         self.value = self.value.newbyteorder(state[1])
 
 
 def _to_array(dtype: Any, shape: Any, order: Literal['C', 'F'], data: Any) -> np.ndarray:
-    """An array of numbers from its bytes."""
+    """Build an array of numbers from its bytes."""
     dims = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape) and len(shape) <= 32
     if type(dtype) is not _DType or not dims or type(data) is not bytes:
         raise UnpicklingError('Unsupported global: GLOBAL numpy.ndarray of other values than numbers')
-    # Sizes of 0 hide the others from the product.
+    # A size of 0 would hide the others in the product.
     if (
         math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS
         or len(data) != math.prod(shape) * dtype.value.itemsize
     ):
-        raise UnpicklingError(f'numpy.ndarray: {len(data)} bytes do not make an array of shape {shape}')
+        raise UnpicklingError(f'numpy.ndarray: {len(data)} bytes do not fit an array of shape {shape}')
     return np.frombuffer(data, dtype.value).reshape(shape, order=order)
 
 
 class _Array(np.ndarray):
-    """Stands in for ``numpy.ndarray``: starts empty, takes numbers as its state, and is pickled as an ndarray."""
+    """Stands in for ``numpy.ndarray``: starts empty, accepts numbers as its state, and is pickled as an ndarray."""
 
     def __new__(cls) -> _Array:
         return super().__new__(cls, 0, np.uint8)
@@ -98,22 +98,22 @@ class _Array(np.ndarray):
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
-    """Stand in for NumPy's function that makes the empty array whose state follows."""
+    """Stand in for NumPy's function that creates the empty array whose state follows."""
     return _Array()
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
-    """Stand in for NumPy's function that makes a scalar from its bytes."""
+    """Stand in for NumPy's function that creates a scalar from its bytes."""
     return _to_array(dtype, (), 'C', data)[()]
 
 
 class _History:
-    """Stands in for :class:`HistoryBuffer`, and becomes one when it gets its state."""
+    """Stands in for :class:`HistoryBuffer`, and becomes one when its state is set."""
 
     def __setstate__(self, state: Any) -> None:
         values, counts, max_length = (state.get(key) for key in ('_log_history', '_count_history', 'max_length'))
         if not (type(values) is type(counts) is _Array and values.ndim == 1 and values.shape == counts.shape):
-            raise UnpicklingError(f'{HistoryBuffer.__qualname__}: values and counts must be arrays of one length')
+            raise UnpicklingError(f'{HistoryBuffer.__qualname__}: values and counts must be arrays of equal length')
         if type(max_length) is not int or max_length < 1:
             raise UnpicklingError(f'{HistoryBuffer.__qualname__}: max_length is {max_length!r}')
         self.__class__ = HistoryBuffer
@@ -121,12 +121,12 @@ class _History:
 
 
 def _no_bytes() -> bytes:
-    """Stand in for ``bytes``, by whose call without arguments the content of an empty array is pickled."""
+    """Stand in for ``bytes``: the content of an empty array is pickled as a call without arguments."""
     return b''
 
 
 def _statistic(owner: Any, name: Any) -> str:
-    """Stand in for ``getattr``, by which a pickled HistoryBuffer names its statistics; it has them without the file."""
+    """Stand in for ``getattr``, with which a pickled HistoryBuffer refers to its statistics, which it has anyway."""
     if owner is _History and name in STATISTICS:
         return name
     raise UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr for {name!r}')

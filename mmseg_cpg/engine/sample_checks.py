@@ -17,12 +17,12 @@ DEFAULT_IGNORE_INDEX = 255
 
 
 def check_samples(runner: Runner) -> None:
-    """Let a runner build its data loaders with :class:`CheckedPipeline` in place of the datasets' own pipelines.
+    """Make a runner build its data loaders with :class:`CheckedPipeline` in place of the datasets' pipelines.
 
-    This has to happen when they are built: iteration-based loops start the worker processes at once.
+    The pipelines must be replaced when the loaders are built, since iteration-based loops start the workers at once.
 
     Args:
-        runner: A runner that has not built its loops.
+        runner: A runner that has not built its loops yet.
     """
     build = runner.build_dataloader
 
@@ -37,10 +37,10 @@ def check_samples(runner: Runner) -> None:
 
 
 def _ids_of(runner: Runner, training: bool) -> tuple[int | None, list[int]]:
-    """The number of classes of a model, and the ids that its losses (in tests, also the metrics) ignore."""
+    """The number of classes of a model, and the ids ignored by its losses (in testing, by metrics too)."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     heads = list(_heads(model))
-    # A head of one class takes labels of 0 and 1.
+    # A head with one class has labels 0 and 1.
     num_classes = max((max(head.num_classes, 2) for head in heads), default=None)
     ignored_ids = [head.ignore_index for head in heads]
     if not training:
@@ -54,14 +54,14 @@ def _ids_of(runner: Runner, training: bool) -> tuple[int | None, list[int]]:
 
 
 def _heads(model: nn.Module) -> Iterator[Any]:
-    """The parts of a model that define what a label contains."""
+    """The modules of a model that define the ids of its labels."""
     for module in model.modules():
         if all(type(getattr(module, name, None)) is int for name in ('num_classes', 'ignore_index')):
             yield module
 
 
 def _with_pipeline(dataset: Any) -> Iterator[Any]:
-    """The datasets, among a dataset and those that it wraps, that load samples."""
+    """The datasets that load samples: the dataset itself or those that it wraps."""
     if isinstance(getattr(dataset, 'pipeline', None), Compose):
         yield dataset
     inner = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])

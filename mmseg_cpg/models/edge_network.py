@@ -25,18 +25,18 @@ FILE_NAME = 'edge_network.pth'
 
 @MODELS.register_module()
 class EdgeNetwork(BaseModel):
-    """A small network that finds the semantic edges of a label map, or of a segmentor's probabilities.
+    """A small network that predicts the semantic edges of a label map or of a segmentor's probabilities.
 
-    Convolutions of 3 x 3 with ReLU at full resolution, whose features :class:`~mmseg_cpg.SEMEDALoss` compares, and one
-    of 1 x 1 that gives an edge logit for each class. It has no normalization layers, and so behaves the same in
-    training and frozen. ``tools/train_edge_network.py`` trains it on the labels of a dataset:
-    :func:`mmseg_cpg.ops.semantic_edges.semantic_edges` has the edges and
-    :func:`~mmseg_cpg.ops.semantic_edges.balanced_bce` the loss.
+    3 x 3 convolutions with ReLU at full resolution, whose features :class:`~mmseg_cpg.SEMEDALoss` compares, and a 1 x 1
+    convolution that returns an edge logit for each class. Without normalization layers, it behaves the same in training
+    and when frozen. ``tools/train_edge_network.py`` trains it on the labels of a dataset, with the edges of
+    :func:`mmseg_cpg.ops.semantic_edges.semantic_edges` and the loss
+    :func:`~mmseg_cpg.ops.semantic_edges.balanced_bce`.
 
     Args:
         num_classes (int): Channels of the probability map.
         channels (Sequence[int]): Features of each layer. Defaults to (32, 32).
-        ignore_index (int): Void in the label. Defaults to 255.
+        ignore_index (int): Id of void pixels in the label. Defaults to 255.
         data_preprocessor (dict, optional): Config of a ``SegDataPreProcessor``, which pads the labels.
         init_cfg (dict, optional): Initialization config. Defaults to dict(type='Kaiming', layer='Conv2d').
     """
@@ -59,11 +59,11 @@ class EdgeNetwork(BaseModel):
     def forward(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None, mode: str = 'tensor'
     ) -> Tensor | dict[str, Tensor] | list[SegDataSample]:
-        """Find edges.
+        """Predict edges.
 
         Args:
-            inputs (Tensor): Probability map, (B, num_classes, H, W), for mode 'tensor'. The other modes make it from
-                the labels, and look at no images.
+            inputs (Tensor): Probability map, (B, num_classes, H, W), for mode 'tensor'. The other modes ignore it and
+                use the one-hot labels.
             data_samples (list[SegDataSample], optional): With gt_sem_seg, for modes 'loss' and 'predict'.
             mode (str): 'tensor', 'loss' or 'predict'.
 
@@ -77,8 +77,8 @@ class EdgeNetwork(BaseModel):
         assert data_samples is not None  # the loops pass labels
         if mode == 'loss':
             label = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
-            edges, counted = semantic_edges(label, self.num_classes, ignore_index=self.ignore_index)
-            return dict(loss_edge=balanced_bce(self._edge_logits(self._one_hot(label)), edges, counted))
+            edges, valid = semantic_edges(label, self.num_classes, ignore_index=self.ignore_index)
+            return dict(loss_edge=balanced_bce(self._edge_logits(self._one_hot(label)), edges, valid))
         for sample in data_samples:
             logits = self._edge_logits(self._one_hot(sample.gt_sem_seg.data))[0]
             sample.pred_edge = PixelData(data=(100 * logits.sigmoid()).clamp(max=99).to(torch.uint8))
@@ -86,23 +86,23 @@ class EdgeNetwork(BaseModel):
 
     @torch.no_grad()
     def scale_features(self, data_samples: list[SegDataSample]) -> None:
-        """Scale the layers so that the features of each have mean square 1 on labels, and the same edges are found.
+        """Scale the layers so that the features of each have mean square 1 on labels, without changing the edges.
 
-        ReLU lets a factor pass, so a layer can be scaled down if the next one is scaled up. Gatys et al. ("Image Style
-        Transfer Using Convolutional Neural Networks", 2016) do so with VGG. A loss of the features then has a size that
-        does not depend on how the network was trained.
+        ReLU is positively homogeneous, so a layer can be scaled down if the next one is scaled up. Gatys et al. ("Image
+        Style Transfer Using Convolutional Neural Networks", 2016) do this with VGG. The magnitude of a loss of the
+        features then does not depend on how the network was trained.
 
         Args:
             data_samples (list[SegDataSample]): With gt_sem_seg, all of one size.
 
         Raises:
-            ValueError: The labels are void, or a layer gives 0 or no number for all of them.
+            ValueError: All labels are void, or the features of a layer are all 0 or not finite.
         """
         label = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
-        features, counted = self._one_hot(label), ~void_mask(label, self.ignore_index)
+        features, valid = self._one_hot(label), ~void_mask(label, self.ignore_index)
         for layer, following in pairwise([*self.layers, self.edges]):
             (features,) = edge_features(features, [(layer.weight, layer.bias)])
-            size = features.square().mean(1)[counted].mean().sqrt()
+            size = features.square().mean(1)[valid].mean().sqrt()
             if not 0 < size < math.inf:
                 raise ValueError(
                     'the edge network is unusable: the root mean square of the features of a layer must be positive '
@@ -124,15 +124,15 @@ class EdgeNetwork(BaseModel):
 
 
 def save_edge_network(network: EdgeNetwork, path: str) -> None:
-    """Write a trained network's weights to a file without anything else, which loads everywhere."""
+    """Save only the weights of a trained network, so that the file loads without this package."""
     torch.save(dict(state_dict={name: value.cpu() for name, value in network.state_dict().items()}), path)
 
 
 def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:
-    """Read (weight, bias) of an edge network's layers, the last convolution left out.
+    """Load (weight, bias) of the layers of an edge network, without its last convolution.
 
     Args:
-        path (str): A file or an address, anything that MMEngine loads checkpoints from.
+        path (str): File or URL, as in MMEngine's ``load_checkpoint``.
 
     Raises:
         ValueError: There is no such file, or it does not contain an edge network.

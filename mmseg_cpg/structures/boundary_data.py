@@ -1,4 +1,4 @@
-"""Boundary targets as a field of a data sample: collation, pickling, ``.to()`` and printing are MMEngine's."""
+"""Boundary targets as a field of a data sample; MMEngine handles collation, pickling, ``.to()`` and printing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Targets(Protocol):
-    """What can be computed from a label alone, as a dataclass, e.g. :class:`~mmseg_cpg.ops.BoundaryTargets`."""
+    """A dataclass of targets that depend on the label alone, e.g. :class:`~mmseg_cpg.ops.BoundaryTargets`."""
 
     @property
     def ignore_index(self) -> int:
@@ -22,18 +22,17 @@ class Targets(Protocol):
 
     @property
     def made_with(self) -> tuple:
-        """The shape and the arguments that the targets were computed with. A loss uses those that match its own."""
+        """Shape and arguments the targets were computed with. A loss uses the targets that match its own."""
 
 
 def pack_boundary(targets: Mapping[str, Targets]) -> BaseDataElement:
-    """Pack one image's targets.
+    """Pack the targets of an image.
 
     Args:
-        targets: The targets by the name of their field, e.g. ``ksize3``.
+        targets: The targets by field name, e.g. ``ksize3``.
 
     Returns:
-        For each name a data element, with the tensors of the targets as data and the rest, and their class, as
-        metainfo.
+        A data element for each name, with the tensors as data and all else, including the class, as metainfo.
     """
     return BaseDataElement(**{name: _pack(each) for name, each in targets.items()})
 

@@ -143,7 +143,7 @@ def test_trains(path, data, tmp_path, monkeypatch):
     runner.train()
 
     (log,) = tmp_path.glob('*/*.log')
-    assert log.read_text().count('The learning rate is for a total batch of') == (path in CPG)
+    assert log.read_text().count('The learning rate is for a total batch size of') == (path in CPG)
     assert len(runner.train_dataloader.dataset) == IMAGES * len([*datasets_of(cfg.train_dataloader.dataset)])
     scalars = {name: history.data[0] for name, history in runner.message_hub.log_scalars.items()}
     losses = {name: values for name, values in scalars.items() if 'loss' in name}

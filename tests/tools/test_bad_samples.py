@@ -47,11 +47,11 @@ FAULTS = {
     'truncated label': ('ann_dir', first_half, "Label '{}' cannot be read ("),
     'damaged label': ('ann_dir', damage_header, "Label '{}' cannot be read ("),
     'missing label': ('ann_dir', lambda path: path.unlink(), "Label '{}' cannot be read (FileNotFoundError: "),
-    'color label': ('ann_dir', color, "Label '{}' has shape (32, 32, 3); expected one channel"),
-    'wrong id': ('ann_dir', wrong_id, "Label '{}' has class id 7 after loading; the model has 3 classes"),
-    'narrow label': ('ann_dir', crop, "has 32x32 pixels and its label '{}' has 30x32"),
-    'flat label': ('ann_dir', turn, "has 32x32 pixels and its label '{}' has 32x30"),
-    'narrow image': ('img_dir', crop, "Image '{}' has 30x32 pixels and its label"),
+    'color label': ('ann_dir', color, "Label '{}' has shape (32, 32, 3): expected one channel"),
+    'wrong id': ('ann_dir', wrong_id, "Label '{}' has class id 7 after loading, but the model has 3 classes"),
+    'narrow label': ('ann_dir', crop, "has 32x32 pixels, but its label '{}' has 30x32"),
+    'flat label': ('ann_dir', turn, "has 32x32 pixels, but its label '{}' has 32x30"),
+    'narrow image': ('img_dir', crop, "Image '{}' has 30x32 pixels, but its label"),
 }
 
 
@@ -148,7 +148,7 @@ def test_ids_that_a_loss_ignores_are_right(data, write_config, run_tool, fails_w
     options = ['--cfg-options', f'train_dataloader.dataset.data_root={data}', 'train_cfg.max_iters=2']
     settings = "model['decode_head'].update(ignore_index={})\n"
     line = fails_with('train', write_config(tmp_path, settings.format(7)), '--work-dir', tmp_path / 'work', *options)
-    assert 'has class id 255 after loading; the model has 3 classes: expected 0 to 2, or 7 for void.' in line
+    assert 'has class id 255 after loading, but the model has 3 classes: expected 0 to 2, or 7 for void.' in line
     for path in (data / 'ann_dir' / 'train').iterdir():
         label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         label[label == 255] = 7

@@ -382,5 +382,5 @@ del loader
     tifffile.imwrite(path, np.full((32, 32), 1.5, np.float32))
     (tmp_path / 'img_dir/val/1.tif').write_bytes(b'II no image')
     labels, images = problems(config)
-    assert labels == f"1 label unusable, e.g. label '{path}' has the value 1.5, which is no class id"
+    assert labels == f"1 label unusable, e.g. label '{path}' has the value 1.5, not a class id"
     assert images == f"1 file unreadable, e.g. '{tmp_path}/img_dir/val/1.tif'"

@@ -15,20 +15,20 @@ from .class_shares import class_shares, draw, draw_probabilities
 from .pixel_counts import counts_file, pixel_counts
 
 TOLERANCE = 0.01  # of a class's share
-FLOOR = 1e-4  # of all pixels, for classes that the fine set hardly has
+FLOOR = 1e-4  # of all pixels, for very rare classes
 
 
 @DATA_SAMPLERS.register_module()
 class AutoLabelledSampler(DefaultSampler):
-    """Mix a finely labeled set with an auto-labeled one, with the fine set's share of each class, then drop the mix.
+    """Mix a finely labeled set with an auto-labeled one at equal class frequencies, then use the fine set alone.
 
-    Epochs are as long as with ``DefaultSampler`` on the fine set alone. Until ``switch_epoch`` half of an epoch is
-    drawn from the fine set, each image being as likely, and half from the auto-labeled set, image i with a probability
-    p[i] such that Σ p[i]·(pixels of a class in i) is in proportion to the fine set's pixels of that class, for every
-    class at once. Of all such probabilities those of the largest entropy are taken. So the shares are met in
-    expectation; a single epoch scatters around them as a random half of the fine set does. Where the auto-labeled set
-    cannot have these shares, it is drawn from as close to them as it can be, and a warning is logged. No image is drawn
-    twice in an epoch. From ``switch_epoch`` on the order is ``DefaultSampler``'s.
+    Epochs are as long as with ``DefaultSampler`` on the fine set. Until ``switch_epoch``, half of an epoch is drawn
+    uniformly from the fine set and half from the auto-labeled set, image i with a probability p[i] such that
+    Σ p[i]·(pixels of a class in i) is proportional to the fine set's pixels of that class, for all classes. Of all such
+    probabilities, the sampler uses those with the largest entropy. The frequencies are matched in expectation; a single
+    epoch varies like a random half of the fine set. If the auto-labeled set cannot match them, the closest frequencies
+    are used and a warning is logged. No image is drawn twice in an epoch. From ``switch_epoch`` on, the order is
+    ``DefaultSampler``'s.
 
     The first start reads all labels and stores their counts next to them, see
     :func:`~mmseg_cpg.datasets.samplers.pixel_counts.pixel_counts`.
@@ -36,13 +36,13 @@ class AutoLabelledSampler(DefaultSampler):
     Args:
         dataset (ConcatDataset): The fine set and the auto-labeled set, in this order.
         switch_epoch (int): The first epoch, counted from 0, with the fine set alone. The paper's T'.
-        shuffle (bool): Must be True; here because configs set it for the sampler that this one replaces.
-        seed (int, optional): The same in all processes. Defaults to None, a random one.
+        shuffle (bool): Must be True. It exists because configs set it for the sampler that this one replaces.
+        seed (int, optional): Seed, the same in all processes. Defaults to None, a random one.
 
     Raises:
-        TypeError: ``dataset`` is not a ConcatDataset of two.
-        ValueError: An argument has a wrong value; the auto-labeled set has no more images than half an epoch takes, or
-            lacks a class of the fine set; a label cannot be read.
+        TypeError: ``dataset`` is not a ConcatDataset of two datasets.
+        ValueError: An argument has a wrong value; the auto-labeled set has no more images than half an epoch, or lacks
+            a class of the fine set; a label cannot be read.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class AutoLabelledSampler(DefaultSampler):
 
 
 def _auto_probabilities(fine: BaseSegDataset, auto: BaseSegDataset, size: int) -> np.ndarray:
-    """Find how likely each auto-labeled image must be in an epoch that draws ``size`` of them."""
+    """The probability of each auto-labeled image in an epoch that draws ``size`` of them."""
     if len(auto) <= size:
-        raise ValueError(f'an epoch draws {size} auto-labeled images out of more than that, but there are {len(auto)}')
+        raise ValueError(f'an epoch needs more than {size} auto-labeled images, but there are {len(auto)}')
     classes = fine.metainfo['classes']
     shares, counts = class_shares(pixel_counts(fine)), pixel_counts(auto)
     lacking = [
@@ -88,9 +88,9 @@ def _auto_probabilities(fine: BaseSegDataset, auto: BaseSegDataset, size: int) -
     ]
     if lacking:
         raise ValueError(
-            f'no auto-labeled image has {", ".join(lacking)}, which the fine set has: are the auto-labeled images '
-            'complete, and are their labels label ids? tools/misc/check_dataset.py checks (the counts are stored in '
-            f"'{counts_file(auto)}')"
+            f'no auto-labeled image contains {", ".join(lacking)}, which the fine set contains: are the auto-labeled '
+            'images complete, and do their labels contain label ids? Check with tools/misc/check_dataset.py (counts '
+            f"are stored in '{counts_file(auto)}')"
         )
     probabilities = draw_probabilities(counts, shares, size)
     reached = class_shares(probabilities[:, None] * counts)
@@ -100,7 +100,7 @@ def _auto_probabilities(fine: BaseSegDataset, auto: BaseSegDataset, size: int) -
         worst = deviation.argmax()
         print_log(
             f'The class frequencies of the fine set cannot be matched exactly by drawing {size} auto-labeled images: '
-            f'those of {missed} of {len(classes)} classes deviate by more than {TOLERANCE:.0%}, most of all '
+            f'{missed} of {len(classes)} classes deviate by more than {TOLERANCE:.0%}, most of all '
             f"'{classes[worst]}' with {reached[worst]:.3%} of the pixels instead of {shares[worst]:.3%}.",
             'current',
             logging.WARNING,

@@ -18,8 +18,8 @@ from ..label_values import count_values, find_loading_step, map_with_progress, v
 def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
     """Count the pixels of each class in each label of a dataset.
 
-    The counts are stored in :func:`counts_file` and used again for files of the same name, size and time of
-    change; if it cannot be written there, the files are read again next time.
+    The counts are cached in :func:`counts_file` for files with the same name, size and modification time. If the cache
+    cannot be written, the files are read again next time.
 
     Args:
         dataset (BaseSegDataset): With ``LoadAnnotations`` in its pipeline.
@@ -47,20 +47,20 @@ def pixel_counts(dataset: BaseSegDataset) -> np.ndarray:
     if unread:
         _save(counts_file(dataset), keys, histograms)
     counts = np.zeros((len(paths), len(dataset.metainfo['classes'])), np.int64)
-    for value, category in enumerate(values_after_loading(dataset)):
-        if category < counts.shape[1]:
-            counts[:, category] += histograms[:, value]
+    for value, class_id in enumerate(values_after_loading(dataset)):
+        if class_id < counts.shape[1]:
+            counts[:, class_id] += histograms[:, value]
     return counts
 
 
 def counts_file(dataset: BaseSegDataset) -> Path:
-    """Return where the counts of a dataset are kept: ``<label folder>_label_values.npz``."""
+    """Return the cache file of a dataset's counts: ``<label folder>_label_values.npz``."""
     folder = Path(dataset.data_prefix['seg_map_path'])
     return folder.with_name(f'{folder.name}_label_values.npz')
 
 
 def _key(folder: Path, path: str) -> tuple[str, int, int]:
-    """Return what changes with a label: its name in the folder, its size in bytes, its time of change in ns."""
+    """Return the key of a label in the cache: its path in the folder, size in bytes and modification time in ns."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -69,7 +69,7 @@ def _key(folder: Path, path: str) -> tuple[str, int, int]:
 
 
 def _load(cache: Path) -> dict[tuple[str, int, int], np.ndarray]:
-    """Return the kept histograms by key."""
+    """Return the cached histograms by key."""
     try:
         with np.load(cache) as stored:
             keys = zip(*(stored[name].tolist() for name in ('names', 'sizes', 'times')), strict=True)
@@ -85,4 +85,4 @@ def _save(cache: Path, keys: Sequence[tuple[str, int, int]], histograms: np.ndar
         np.savez_compressed(partial_file, names=names, sizes=sizes, times=times, histograms=histograms)
         partial_file.replace(cache)
     except OSError as error:
-        print_log(f"The counts could not be kept in '{cache}' ({error}): labels are read again next time.", 'current')
+        print_log(f"Cannot write the counts to '{cache}' ({error}): labels are read again next time.", 'current')

@@ -13,15 +13,15 @@ from mmseg_cpg.structures import Targets, pack_boundary
 
 
 class BoundaryFromLabel(BaseTransform):
-    """Computes targets from the label as it will be padded, and adds them to the data sample.
+    """Computes targets from the padded label and adds them to the data sample.
 
     Args:
         ignore_index (int): The decode head's ``ignore_index``.
-        pad_size (tuple[int, int], optional): (height, width) that ``SegDataPreProcessor`` will pad to, its ``size``.
-            Larger labels stay as they are, as they do there.
-        seg_pad_val (int): ``SegDataPreProcessor``'s ``seg_pad_val``, which must be ``ignore_index``.
-        size_divisor (int, optional): ``SegDataPreProcessor``'s ``size_divisor``, which takes the place of ``pad_size``:
-            height and width are padded to multiples of it.
+        pad_size (tuple[int, int], optional): (height, width) to pad to, ``size`` of ``SegDataPreProcessor``. Larger
+            labels are not padded, as there.
+        seg_pad_val (int): ``seg_pad_val`` of ``SegDataPreProcessor``, which must be ``ignore_index``.
+        size_divisor (int, optional): ``size_divisor`` of ``SegDataPreProcessor``, in place of ``pad_size``: height and
+            width are padded to multiples of it.
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value; when called, there is no data sample or label.
@@ -38,7 +38,7 @@ class BoundaryFromLabel(BaseTransform):
                 raise ValueError(f'size_divisor must be None with pad_size={pad_size}, got {size_divisor}')
         if seg_pad_val != ignore_index:
             raise ValueError(
-                f'seg_pad_val must be ignore_index, or padding would be labeled as a class; got '
+                'seg_pad_val must be ignore_index, or padding is labeled as a class, got '
                 f'seg_pad_val={seg_pad_val} and ignore_index={ignore_index}'
             )
         self.ignore_index = ignore_index
@@ -48,7 +48,7 @@ class BoundaryFromLabel(BaseTransform):
 
     @abstractmethod
     def make_targets(self, label: Tensor) -> Mapping[str, Targets]:
-        """The targets of a label, (H, W), by the name of their field in ``gt_boundary``."""
+        """The targets of a label (H, W) by field name in ``gt_boundary``."""
 
     def transform(self, results: dict) -> dict:
         """Add the targets to ``gt_boundary`` of the data sample."""
@@ -71,7 +71,7 @@ class BoundaryFromLabel(BaseTransform):
         divisor = self.size_divisor or 1
         pad_height, pad_width = self.pad_size or (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         padding = (0, max(pad_width - width, 0), 0, max(pad_height - height, 0))
-        # F.pad copies also where there is nothing to pad.
+        # F.pad copies even without padding.
         return F.pad(label[0], padding, value=self.seg_pad_val) if any(padding) else label[0]
 
 

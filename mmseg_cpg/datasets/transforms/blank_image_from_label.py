@@ -7,10 +7,10 @@ from mmseg.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class BlankImageFromLabel(BaseTransform):
-    """Put a black image where a pipeline has the image, for training on labels alone.
+    """Replace the image by a black one, for training on labels alone.
 
-    In place of ``LoadImageFromFile`` and after ``LoadAnnotations``: no image is read or decoded, and the transforms
-    that follow resize, crop and flip the label as they do with an image.
+    Use it in place of ``LoadImageFromFile``, after ``LoadAnnotations``: no image is read or decoded, and the following
+    transforms resize, crop and flip the label as usual.
 
     Required Keys:
 

@@ -21,16 +21,16 @@ class BoundaryDistanceFromLabel(BoundaryFromLabel):
 
     Modified Keys:
 
-    - data_samples, with gt_boundary: a field ``distance`` with distance ((H, W), float32) of
-      :class:`mmseg_cpg.ops.BoundaryDistance`, half as many bytes as the label
+    - data_samples, with gt_boundary: a field ``distance`` with ``distance`` ((H, W), float32) of
+      :class:`mmseg_cpg.ops.BoundaryDistance`, half the bytes of the label
 
     Args:
         ignore_index (int): The decode head's ``ignore_index``. Defaults to 255.
-        pad_size (tuple[int, int], optional): (height, width) that ``SegDataPreProcessor`` will pad to, its ``size``.
-            Larger labels stay as they are, as they do there. Defaults to None, no padding.
-        seg_pad_val (int): ``SegDataPreProcessor``'s ``seg_pad_val``, which must be ``ignore_index``. Defaults to 255.
-        size_divisor (int, optional): ``SegDataPreProcessor``'s ``size_divisor``, which takes the place of ``pad_size``:
-            height and width are padded to multiples of it. Defaults to None.
+        pad_size (tuple[int, int], optional): (height, width) to pad to, ``size`` of ``SegDataPreProcessor``. Larger
+            labels are not padded, as there. Defaults to None, no padding.
+        seg_pad_val (int): ``seg_pad_val`` of ``SegDataPreProcessor``, which must be ``ignore_index``. Defaults to 255.
+        size_divisor (int, optional): ``size_divisor`` of ``SegDataPreProcessor``, in place of ``pad_size``: height and
+            width are padded to multiples of it. Defaults to None.
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value; when called, there is no data sample or label.

@@ -25,19 +25,19 @@ class BoundaryMaskFromLabel(BoundaryFromLabel):
 
     Modified Keys:
 
-    - data_samples, with gt_boundary: a field ``ksize3`` (``ksize5``, ...) for each kernel size, with pixel (int32),
-      category (uint8, or wider where the class ids need it) and gradient (int8, or wider from ksize 7 on) of
+    - data_samples, with gt_boundary: a field ``ksize3`` (``ksize5``, ...) for each kernel size, with ``pixel`` (int32),
+      ``class_index`` (uint8, or wider if the class ids need it) and ``edge_true`` (int8, or wider from ksize 7 on) of
       :class:`mmseg_cpg.ops.BoundaryTargets`
 
     Args:
-        ksize (int | Sequence[int]): ``ksize`` of the loss, or of all losses that train together. Defaults to 3.
+        ksize (int | Sequence[int]): ``ksize`` of the loss, or of several losses. Defaults to 3.
         ignore_index (int): The decode head's ``ignore_index``. Defaults to 255.
         ignore_policy (str): The loss's ``ignore_policy``. Defaults to 'exclude'.
-        pad_size (tuple[int, int], optional): (height, width) that ``SegDataPreProcessor`` will pad to, its ``size``.
-            Larger labels stay as they are, as they do there. Defaults to None, no padding.
-        seg_pad_val (int): ``SegDataPreProcessor``'s ``seg_pad_val``, which must be ``ignore_index``. Defaults to 255.
-        size_divisor (int, optional): ``SegDataPreProcessor``'s ``size_divisor``, which takes the place of ``pad_size``:
-            height and width are padded to multiples of it. Defaults to None.
+        pad_size (tuple[int, int], optional): (height, width) to pad to, ``size`` of ``SegDataPreProcessor``. Larger
+            labels are not padded, as there. Defaults to None, no padding.
+        seg_pad_val (int): ``seg_pad_val`` of ``SegDataPreProcessor``, which must be ``ignore_index``. Defaults to 255.
+        size_divisor (int, optional): ``size_divisor`` of ``SegDataPreProcessor``, in place of ``pad_size``: height and
+            width are padded to multiples of it. Defaults to None.
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value; when called, there is no data sample or label.

@@ -1,4 +1,4 @@
-"""The random generators that training draws from: Python's, NumPy's and torch's global ones."""
+"""States of the global random generators that training uses: Python's, NumPy's and torch's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def get_random_states() -> dict[str, Any]:
-    """Return the state of each generator, that of the current GPU included, as tensors and plain values."""
+    """Return the state of each generator, including that of the current GPU, as tensors and plain values."""
     name, keys, *rest = cast(tuple, np.random.get_state())
     states: dict[str, Any] = dict(
         python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state()
@@ -25,7 +25,7 @@ def get_random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Set what :func:`get_random_states` returned; a GPU's state is left out where there is none."""
+    """Restore the result of :func:`get_random_states`; the state of a GPU is skipped if there is none."""
     random.setstate(states['python'])
     np.random.set_state(states['numpy'])
     torch.set_rng_state(states['torch'].cpu())  # a checkpoint may have been loaded to a GPU
@@ -35,7 +35,7 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 @contextmanager
 def seeded(*integers: int) -> Iterator[None]:
-    """Draw from CPU generators seeded with some integers >= 0, and restore their states afterwards."""
+    """Seed the CPU generators with integers >= 0 in a block, and restore their states after it."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     for_python, for_torch, *for_numpy = np.random.SeedSequence(integers).generate_state(6).tolist()
     random.seed(for_python)

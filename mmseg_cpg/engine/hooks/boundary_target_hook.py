@@ -21,19 +21,19 @@ from mmseg_cpg.structures import Targets, unpack_boundary
 class BoundaryTargetHook(Hook):
     """Pass boundary targets that were computed in the data loader to the model's losses.
 
-    It serves every ``PrecomputableLoss``, such as ``CPGLoss`` and ``ActiveBoundaryLoss``. The targets come from the
-    data samples that the segmentor's forward is called with, and are removed when it ends, also by an exception, so
-    they cannot meet the label of another batch.
+    It supports every ``PrecomputableLoss``, such as ``CPGLoss`` and ``ActiveBoundaryLoss``. The targets are taken from
+    the data samples passed to the segmentor's forward and removed when it returns or raises, so they are never used
+    with the label of another batch.
 
-    The losses get none, and compute the boundary themselves,
+    The losses get no targets, and compute the boundary themselves,
 
     - if the segmentor is not training or not computing losses,
     - if ``batch_augments`` changes labels after loading,
-    - in heads that may change the label before the loss sees it,
-    - for labels of another size than the targets were computed for.
+    - in heads that may change the label before the loss,
+    - if the labels have another size than the targets were computed for.
 
     Raises:
-        ValueError: The data preprocessor pads labels with another value than the targets' ``ignore_index``.
+        ValueError: The data preprocessor's ``seg_pad_val`` differs from the targets' ``ignore_index``.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class BoundaryTargetHook(Hook):
         kinds = list(dict.fromkeys(map(type, losses)))
         signature = inspect.signature(model.forward)
 
-        def hand_over(model: Any, args: tuple, kwargs: dict) -> None:
+        def set_targets(model: Any, args: tuple, kwargs: dict) -> None:
             call = signature.bind(*args, **kwargs).arguments
             samples = call.get('data_samples')
             targets = {}
@@ -67,13 +67,13 @@ class BoundaryTargetHook(Hook):
             for loss in losses:
                 loss.precomputed = targets.get(type(loss), ())
 
-        def take_back(*_: Any) -> None:
+        def clear_targets(*_: Any) -> None:
             for loss in losses:
                 loss.precomputed = ()
 
         self._handles = [
-            model.register_forward_pre_hook(hand_over, with_kwargs=True),
-            model.register_forward_hook(take_back, always_call=True),
+            model.register_forward_pre_hook(set_targets, with_kwargs=True),
+            model.register_forward_hook(clear_targets, always_call=True),
         ]
 
     def after_train(self, runner: Runner) -> None:
@@ -92,7 +92,7 @@ class BoundaryTargetHook(Hook):
         samples: list[SegDataSample],
         kinds: list[type[PrecomputableLoss]],
     ) -> dict[type[PrecomputableLoss], tuple[Targets, ...]]:
-        """The batch's targets by the class of loss that they are for: those that every image has."""
+        """The batch's targets, by class of loss: those that all its images have."""
         if getattr(preprocessor, 'batch_augments', None) is not None:
             return {}
         of_images = [unpack_boundary(sample.gt_boundary) if 'gt_boundary' in sample else {} for sample in samples]
@@ -124,8 +124,8 @@ class BoundaryTargetHook(Hook):
         if kind not in self._logged_source:
             self._logged_source.add(kind)
             runner.logger.warning(
-                f'BoundaryTargetHook found no result of {kind.transform} in the data samples, so {kind.family} compute '
-                f'the boundary themselves: put {kind.transform} after PackSegInputs.'
+                f'BoundaryTargetHook found no targets of {kind.transform} in the data samples, so {kind.family} '
+                f'compute the boundary themselves: put {kind.transform} after PackSegInputs.'
             )
 
     def _warn_size(

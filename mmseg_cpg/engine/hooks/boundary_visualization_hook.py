@@ -17,22 +17,23 @@ from mmseg_cpg.ops.cpg.sobel import check_ksize
 
 @HOOKS.register_module()
 class BoundaryVisualizationHook(Hook):
-    """Draw predictions at boundaries during validation and testing, and pass the pictures to all ``vis_backends``.
+    """Draw predictions at boundaries during validation and testing, and pass the figures to all ``vis_backends``.
 
-    For each chosen image: errors near the label's boundary, the probability of a class and its gradient, and its
-    profile along a row or column. Class and line are chosen by the label alone, so an image's pictures show the same
-    place each time; images without a label get no picture of errors, and class and line of the prediction.
-    Drawing takes some seconds an image. Images that cannot be drawn, such as those of eight bands, are skipped with a
-    warning.
+    For each selected image, it draws the errors near the label's boundary, the probability of a class and its gradient,
+    and its profile along a row or column. Class and line depend on the label only, so all figures of an image show the
+    same place; without a label they depend on the prediction, and there is no figure of errors. Drawing takes a few
+    seconds per image. Images that cannot be drawn, such as those with eight bands, are skipped with a warning.
 
     Args:
         interval (int): Draw every ``interval``-th batch, as in ``SegVisualizationHook``. Defaults to 50.
-        class_name (str, optional): Class to draw. Defaults to None, the one with the most boundary in the image.
+        class_name (str, optional): Class to draw. Defaults to None, the one with the most boundary pixels in the image.
         ksize (int): Kernel size of the gradients, odd, in [3, 11]. Defaults to 3.
-        backend_args (dict, optional): Where the images are, as in ``LoadImageFromFile``. Defaults to None, local files.
+        backend_args (dict, optional): File backend of the images, as in ``LoadImageFromFile``. Defaults to None, local
+            files.
 
     Raises:
-        TypeError, ValueError: ``interval`` or ``ksize`` is wrong; when called, ``class_name`` is not a class of it.
+        TypeError, ValueError: ``interval`` or ``ksize`` is invalid; when called, the dataset has no class
+            ``class_name``.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class BoundaryVisualizationHook(Hook):
         for sample in outputs:
             try:
                 self._draw_sample(runner, sample, mode)
-            except Exception as error:  # a picture must not end a training
+            except Exception as error:  # a figure must not stop a training
                 if not self._warned:
                     self._warned = True
                     warnings.warn(
@@ -92,7 +93,7 @@ class BoundaryVisualizationHook(Hook):
         meta = runner.visualizer.dataset_meta
         image = mmcv.imfrombytes(fileio.get(sample.img_path, backend_args=self.backend_args), channel_order='rgb')
         if image is None:
-            raise ValueError('no image that OpenCV reads')
+            raise ValueError('OpenCV cannot decode the image')
         label = sample.gt_sem_seg.data[0].long().cpu().numpy() if 'gt_sem_seg' in sample else None
         prediction = Prediction.from_sample('prediction', sample)
         ignore_index = head_ignore_index(runner.model)
@@ -105,5 +106,5 @@ class BoundaryVisualizationHook(Hook):
         if label is not None:
             figures['errors'] = draw_errors(scene, line)
         for name, figure in figures.items():
-            picture = f'{mode}_{Path(sample.img_path).stem}_{name}'
-            runner.visualizer.add_image(picture, render(figure), runner.iter)
+            figure_name = f'{mode}_{Path(sample.img_path).stem}_{name}'
+            runner.visualizer.add_image(figure_name, render(figure), runner.iter)

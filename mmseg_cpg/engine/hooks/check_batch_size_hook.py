@@ -11,16 +11,15 @@ from mmseg.registry import HOOKS
 class CheckBatchSizeHook(Hook):
     """Warn if the effective batch size differs from ``auto_scale_lr.base_batch_size``.
 
-    That one is ``auto_scale_lr.base_batch_size``; the run's is GPUs × ``train_dataloader.batch_size`` ×
-    ``optim_wrapper.accumulative_counts``. With ``auto_scale_lr.enable`` MMEngine scales the learning rate
-    itself and reports it.
+    The effective batch size is GPUs × ``train_dataloader.batch_size`` × ``optim_wrapper.accumulative_counts``. With
+    ``auto_scale_lr.enable``, MMEngine scales the learning rate and logs it, and this hook does nothing.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Compare the two."""
+        """Compare the batch sizes."""
         auto_scale_lr = runner.auto_scale_lr or {}
         expected = auto_scale_lr.get('base_batch_size')
-        images = runner.train_dataloader.batch_size  # None where a batch sampler decides
+        images = runner.train_dataloader.batch_size  # None with a batch sampler
         if expected is None or images is None or auto_scale_lr.get('enable'):
             return
         factors = {'GPUs': runner.world_size, 'images': images}
@@ -30,7 +29,7 @@ class CheckBatchSizeHook(Hook):
         total = math.prod(factors.values())
         if total != expected:
             runner.logger.warning(
-                f'The learning rate is for a total batch of {expected}, but this run has {" x ".join(factors)} = '
+                f'The learning rate is for a total batch size of {expected}, but this run has {" x ".join(factors)} = '
                 f'{" x ".join(map(str, factors.values()))} = {total}. Change train_dataloader.batch_size or the number '
-                'of GPUs, or set auto_scale_lr.enable=True, which scales the learning rate.'
+                'of GPUs, or set auto_scale_lr.enable=True to scale the learning rate.'
             )

@@ -8,16 +8,16 @@ from mmengine.runner import Runner
 
 
 class CheckpointGuardHook(Hook):
-    """Keep a checkpoint from running code and from deleting files that are not the run's own.
+    """Keep a checkpoint from running code and from deleting files that do not belong to the run.
 
-    A checkpoint has a config, which MMEngine executes when it resumes, and the paths and numbers of earlier
-    checkpoints, which MMEngine deletes as the run goes on.
+    A checkpoint contains a config, which MMEngine executes on resuming, and the paths and numbers of earlier
+    checkpoints, which MMEngine deletes as the run continues.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take out of a checkpoint what could do harm."""
+        """Remove harmful entries of a checkpoint."""
         if isinstance(checkpoint.get('meta'), dict):
-            checkpoint['meta'].pop('config', None)  # MMEngine itself writes it under another name
+            checkpoint['meta'].pop('config', None)  # MMEngine itself writes another key
         hub = checkpoint.get('message_hub')
         info = hub.get('runtime_info') if isinstance(hub, dict) else None
         if isinstance(info, dict):
@@ -27,7 +27,7 @@ class CheckpointGuardHook(Hook):
 
 
 def _checkpoint_folders(runner: Runner) -> set[str]:
-    """The folders in which the run itself saves checkpoints."""
+    """The folders in which this run saves checkpoints."""
     parents = {hook.out_dir for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.out_dir}
     name = osp.basename(osp.abspath(runner.work_dir))
     # CheckpointHook adds the name of the work dir when training starts.
@@ -35,7 +35,7 @@ def _checkpoint_folders(runner: Runner) -> set[str]:
 
 
 def _is_harmless(key: str, value: Any, folders: set[str]) -> bool:
-    """Whether what ``CheckpointHook`` deletes because of an entry lies in the run's own folders."""
+    """Whether the files that an entry makes ``CheckpointHook`` delete are in the run's own folders."""
     if not isinstance(key, str):
         return False
     if key == 'keep_ckpt_ids':  # numbers, which are inserted in file names

@@ -15,15 +15,14 @@ from mmseg_cpg.ops import boundary_targets
 
 @HOOKS.register_module()
 class CPGLogHook(Hook):
-    """Log what share of the total loss the CPG losses are, and what share of the pixels is boundary.
+    """Log the CPG losses' share of the total loss and the share of boundary pixels.
 
-    ``cpg_share`` is in [0, 1] if no loss is negative, and belongs to the losses that are logged with it, smoothed as
-    they are. ``boundary_share_ksize3`` (one for each kernel size) is in [0, 1] too: the pixels that count for a CPG
-    loss among all pixels of the batch's labels as loaded, void included, padding not; where losses of one kernel size
-    differ in void policy, that of the last one counts. In distributed training both are of the first process's batch,
-    as the losses are.
+    ``cpg_share`` is in [0, 1] if no loss is negative, and smoothed like the losses logged with it.
+    ``boundary_share_ksize3`` (one for each kernel size), in [0, 1], is the share of boundary pixels among all pixels of
+    the labels as loaded, including void but not padding. If losses of one kernel size differ in void policy, the last
+    one is used. In distributed training both describe the batch of the first process, like the losses.
 
-    Both are computed only when ``LoggerHook`` logs, from numbers and labels on the CPU, and are not part of the loss.
+    Both are computed only when ``LoggerHook`` logs, from values and labels on the CPU, and are not part of the loss.
     """
 
     def __init__(self) -> None:
@@ -43,7 +42,7 @@ class CPGLogHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Log the shares, where the losses are logged."""
+        """Log the shares whenever losses are logged."""
         if not self._options or not is_main_process() or not self._is_logged(runner, batch_idx):
             return
         assert data_batch is not None and outputs is not None  # the train loop passes both

@@ -20,21 +20,21 @@ class LossWeightHook(Hook):
     - ``start_factor + (end_factor - start_factor) * (t - begin) / (end - begin)`` from there to ``end``,
     - ``end_factor`` from then on,
 
-    as with mmengine's LinearParamScheduler. It depends on the iteration alone, so a resumed training continues the
-    ramp. The log shows it as ``LOSS_NAME_weight``.
+    as with MMEngine's ``LinearParamScheduler``. It depends only on the iteration, so a resumed training continues the
+    ramp. It is logged as ``LOSS_NAME_weight``.
 
     Args:
-        loss_name: The loss's ``loss_name``. All losses of that name in the model are meant, those of auxiliary heads
-            included; to leave one out, give it another ``loss_name``.
+        loss_name: ``loss_name`` of the loss. The hook changes all losses of this name in the model, including those of
+            auxiliary heads; to exclude one, give it another ``loss_name``.
         start_factor: Factor at the beginning, at least 0.
         end_factor: Factor at the end, at least 0.
-        begin: The iteration at which the ramp begins, or with ``by_epoch`` the epoch.
-        end: Where it ends. Defaults to the end of the training.
-        by_epoch: Whether to count epochs and change the weight once an epoch.
+        begin: First iteration of the ramp, or epoch with ``by_epoch``.
+        end: Last iteration or epoch of the ramp. Defaults to the end of training.
+        by_epoch: Count epochs, and change the weight once per epoch.
 
     Raises:
-        ValueError: An argument has a wrong value, or, when the training starts, no loss has that name or a number as
-            ``loss_weight``, or the ramp ends before it begins.
+        ValueError: An argument has a wrong value, or, when training starts, no loss has this name, a loss of this name
+            has no number as ``loss_weight``, or the ramp ends before it begins.
 
     Example:
         >>> custom_hooks = [dict(type='mmseg_cpg.LossWeightHook', loss_name='loss_cpg', end=8000)]
@@ -85,12 +85,12 @@ class LossWeightHook(Hook):
         runner.message_hub.update_scalar(f'train/{self.loss_name}_weight', self._losses[0][0].loss_weight)
 
     def after_train(self, runner: Runner) -> None:
-        """Give the losses the weights of the config again."""
+        """Restore the weights of the config."""
         for loss, weight in self._losses:
             loss.loss_weight = weight
         self._losses = []
 
     def factor(self, progress: int) -> float:
-        """The factor of the weight after some iterations, or epochs."""
+        """The factor of the weight after a number of iterations or epochs."""
         done = min(max((progress - self.begin) / (self._end - self.begin), 0.0), 1.0)
         return self.start_factor + (self.end_factor - self.start_factor) * done

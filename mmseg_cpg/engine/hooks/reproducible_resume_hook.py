@@ -16,25 +16,25 @@ from mmseg_cpg.engine.hooks._random_states import get_random_states, seeded, set
 
 @HOOKS.register_module()
 class ReproducibleResumeHook(Hook):
-    """Make a run that is resumed at the end of an epoch continue bit-exactly, as if it had never been stopped.
+    """Make a run that is resumed at the end of an epoch continue as if it had not been interrupted.
 
-    Every sample is loaded and augmented with random generators seeded from (seed, epoch, index in the dataset), so that
-    augmentation depends neither on the number of workers nor on what was loaded before. Every epoch starts with the
-    random states in which the last one ended, regardless of what validation drew in between. Checkpoints contain these
-    states, of each process, and the sampler's seed. No seed needs to be set.
+    Every sample is loaded and augmented with random generators seeded from (seed, epoch, index in the dataset), so
+    augmentation does not depend on the number of workers or on earlier samples. Every epoch starts with the random
+    states at the end of the previous one, regardless of what validation drew in between. Checkpoints contain these
+    states for each process, and the sampler's seed. No seed needs to be set.
 
-    On CPU the resumed run's weights and losses are bit-for-bit those of the uninterrupted one, with any number of
-    workers, persistent ones included, and any map-style dataset, MultiImageMixDataset included. Without that promise:
+    On CPU, weights and losses of the resumed run are bit-exact, with any number of workers, including persistent ones,
+    and any map-style dataset, including MultiImageMixDataset. Limitations:
 
-    - On GPUs the random states are the same, but many CUDA kernels add in any order. ``randomness =
-      dict(deterministic=True)`` forbids those that have a substitute.
-    - With another number of GPUs the batches differ. Samples are still augmented alike.
-    - A run that is resumed in the middle of an epoch begins this epoch anew, as MMEngine does.
-    - Transforms that keep random generators or results of their own (Albu's, cached mosaics) are beyond this hook.
-    - A sampler that draws an image twice in an epoch gets it augmented alike twice.
+    - On GPUs the random states are the same, but many CUDA kernels sum in nondeterministic order. ``randomness =
+      dict(deterministic=True)`` replaces those that have a deterministic alternative.
+    - With another number of GPUs the batches differ. Samples are still augmented identically.
+    - A run that is resumed in the middle of an epoch restarts that epoch, as in MMEngine.
+    - Transforms that keep random generators or results of their own (Albu's, cached mosaics) are not covered.
+    - If a sampler draws an image twice in an epoch, both copies are augmented identically.
 
     Raises:
-        ValueError: With an iteration-based loop, whose samples belong to no epoch.
+        ValueError: With an iteration-based loop, which has no epochs.
     """
 
     priority = 'VERY_HIGH'  # before other hooks draw
@@ -45,7 +45,7 @@ class ReproducibleResumeHook(Hook):
         self._loaded: dict[str, Any] | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the checkpoint's states until it is known whether the run resumes or only takes the weights."""
+        """Keep the states of the checkpoint until training starts, and it is known whether the run resumes."""
         self._loaded = checkpoint.get('random_states')
 
     def before_train(self, runner: Runner) -> None:
@@ -65,22 +65,22 @@ class ReproducibleResumeHook(Hook):
         self._epoch.fill_(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Continue with the random states of the last epoch's end, once the data loader has drawn its own seed."""
+        """Restore the random states at the end of the last epoch, after the data loader has drawn its seed."""
         if batch_idx == 0 and self._states is not None:
             set_random_states(self._states[get_rank()])
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Note the random states of all processes."""
+        """Store the random states of all processes."""
         self._states = all_gather_object(get_random_states())
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the random states; there are none in the first epoch."""
+        """Add the random states, which exist after the first epoch."""
         if self._states is not None:
             sampler_seed = getattr(runner.train_dataloader.sampler, 'seed', None)
             checkpoint['random_states'] = dict(processes=self._states, sampler_seed=sampler_seed)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the dataset as it was."""
+        """Restore the dataset."""
         del runner.train_dataloader.dataset.__getitems__
 
     def _resume(self, runner: Runner) -> None:
@@ -93,13 +93,13 @@ class ReproducibleResumeHook(Hook):
             self._states = self._loaded['processes']
         else:
             runner.logger.warning(
-                f'The checkpoint has the random states of {len(self._loaded["processes"])} processes, and this run '
+                f'The checkpoint has the random states of {len(self._loaded["processes"])} processes, but this run '
                 f'has {get_world_size()}: the run will not match an uninterrupted one.'
             )
 
 
 class _SeededSamples:
-    """A dataset's ``__getitems__``, by which torch's data loaders fetch a batch where a dataset has one."""
+    """``__getitems__`` of a dataset, which torch's data loaders use to fetch a batch if it exists."""
 
     def __init__(self, dataset: Dataset, seed: int, epoch: Tensor) -> None:
         self.dataset = dataset

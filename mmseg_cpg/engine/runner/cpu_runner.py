@@ -1,4 +1,4 @@
-"""Distributed training on CPU, with gloo."""
+"""Distributed training on CPU with gloo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 
 class CPURunner(Runner):
-    """A runner whose processes train on CPU: gloo instead of NCCL, no device ids, BN instead of SyncBN."""
+    """A runner for distributed training on CPU: gloo instead of NCCL, no device ids, BN instead of SyncBN."""
 
     def setup_env(self, env_cfg: dict) -> None:
         if not is_distributed():
@@ -33,10 +33,10 @@ class CPURunner(Runner):
 
 
 def shut_down_distributed() -> None:
-    """End a distributed run in all processes at once: a gloo process aborts if a peer closes its connection early.
+    """End a distributed run in all processes at once, since a gloo process aborts if a peer disconnects early.
 
-    A gloo process exits here, without Python's shutdown, in which it rarely aborts because one of gloo's threads
-    releases a Python object.
+    A gloo process exits here without Python's shutdown, which sometimes aborts because a thread of gloo releases a
+    Python object.
     """
     if is_distributed():
         barrier()

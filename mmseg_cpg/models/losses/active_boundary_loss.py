@@ -16,22 +16,21 @@ from .precomputable import PrecomputableLoss, only
 class ActiveBoundaryLoss(PrecomputableLoss):
     """Active Boundary Loss (Wang et al., AAAI 2022, arXiv 2102.02696) for ``loss_decode``.
 
-    Use it as its paper does, with cross-entropy and the Lovász-softmax loss: ``loss_decode=[dict(
-    type='CrossEntropyLoss', ...), dict(type='LovaszLoss', reduction='none'), dict(type='ActiveBoundaryLoss')]``.
-    :func:`mmseg_cpg.ops.active_boundary_loss` has the equations, the choices where the paper is silent, and what void
-    pixels and images without boundary do.
+    Use it as in its paper, with cross-entropy and the Lovász-softmax loss: ``loss_decode=[dict(
+    type='CrossEntropyLoss', ...), dict(type='LovaszLoss', reduction='none'), dict(type='ActiveBoundaryLoss')]``. See
+    :func:`mmseg_cpg.ops.active_boundary_loss` for the equations, the choices where the paper is ambiguous, and the
+    handling of void pixels and images without boundary.
 
     ``BoundaryDistanceFromLabel`` and ``BoundaryTargetHook`` move its distance transform, which is slow and on CUDA
-    waits for the device, to the data loader; with ``preset='official'`` the loss does not use it.
+    waits for the device, to the data loader. ``preset='official'`` does not use it.
 
     Args:
         loss_weight (float): Factor of this loss, the paper's w_a. Defaults to 1.0.
-        boundary_ratio (float): Fewer than this share of an image's pixels are predicted boundary. Defaults to 0.01.
+        boundary_ratio (float): Upper bound of the share of predicted boundary pixels per image. Defaults to 0.01.
         max_distance (float): Distance to the label's boundary, in pixels, at which the weight saturates, the
             paper's theta. Defaults to 20.0.
-        label_smoothing (float): What the seven directions other than the target share. Defaults to 0.2.
-        preset (str): 'paper', or 'official' for the authors' published code, which differs from it. Defaults to
-            'paper'.
+        label_smoothing (float): Share of the target that the seven other directions split. Defaults to 0.2.
+        preset (str): 'paper', or 'official' for the authors' published code, which differs. Defaults to 'paper'.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
             Defaults to 'loss_abl'.
@@ -67,9 +66,9 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         return dict(ignore_index=only(values, 'ignore_index in all Active Boundary losses'))
 
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
-        made = None
+        targets = None
         if self.preset == 'paper':
-            made = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')
+            targets = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')
         return active_boundary_loss(
             logits,
             label,
@@ -77,7 +76,7 @@ class ActiveBoundaryLoss(PrecomputableLoss):
             boundary_ratio=self.boundary_ratio,
             max_distance=self.max_distance,
             label_smoothing=self.label_smoothing,
-            distance=None if made is None else made.distance,
+            distance=None if targets is None else targets.distance,
             preset=self.preset,
             **options,
         )

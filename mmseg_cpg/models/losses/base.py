@@ -16,17 +16,17 @@ from mmseg_cpg.ops._validation import check_label, check_logits, check_number, c
 
 
 class SegmentationLoss(nn.Module, ABC):
-    """Base class of all losses here: how a decode head calls them, and the name under which it logs and sums them.
+    """Base class of all losses in this package: the interface of MMSegmentation's decode heads.
 
-    A subclass checks and keeps its options, and passes them in :meth:`compute` to the function with the mathematics.
+    A subclass checks and stores its options and passes them to a function of :mod:`mmseg_cpg.ops` in :meth:`compute`.
 
     Args:
         loss_weight (float): Factor of this loss.
         loss_name (str): Name in the log; as in MMSegmentation it is part of the total only if it contains 'loss'.
         reduction (str): 'none', 'mean' or 'sum'.
         class_weight (list[float] | str, optional): Factor of each class, or a .json, .yaml or .npy file with them.
-            MMSegmentation's own losses also read pickles (.pkl) and YAML that builds objects. Those here do not,
-            because reading these can run code.
+            Unlike MMSegmentation's own losses, these do not read pickles (.pkl) or YAML that builds objects, because
+            loading them can run code.
 
     Raises:
         TypeError: ``loss_name`` is not a str.
@@ -44,7 +44,7 @@ class SegmentationLoss(nn.Module, ABC):
         check_reduction(reduction)
         self.loss_weight = loss_weight
         self.reduction = reduction
-        # No buffer: half precision would round it, and to_empty() would lose it, as no checkpoint has it.
+        # Not a buffer: half precision would round it, and to_empty() would lose it, as it is in no checkpoint.
         self.class_weight = _read_class_weight(class_weight)
         self._loss_name = loss_name
 
@@ -91,12 +91,12 @@ class SegmentationLoss(nn.Module, ABC):
         Args:
             logits (Tensor): (B, C, H, W).
             label (Tensor): (B, H, W).
-            options: ``ignore_index``, ``weight``, ``avg_factor`` and ``reduction``, as the head has them.
+            options: ``ignore_index``, ``weight``, ``avg_factor`` and ``reduction``, as passed by the head.
         """
 
-    @torch.inference_mode(False)  # or it could not be trained with afterwards
+    @torch.inference_mode(False)  # tensors created in inference mode cannot be used in training
     def _class_weight_for(self, logits: Tensor) -> Tensor | None:
-        """The class weights on the logits' device, where they stay, since copying them there waits for it."""
+        """Move the class weights to the logits' device, once, as copying waits for the device, and return them."""
         if self.class_weight is not None:
             self.class_weight = self.class_weight.to(logits.device)
         return self.class_weight

@@ -14,10 +14,10 @@ from .base import SegmentationLoss
 
 @MODELS.register_module()
 class BoundaryCrossEntropyLoss(SegmentationLoss):
-    """Cross-entropy near the boundaries of the label only, the plainest baseline for losses at boundaries.
+    """Cross-entropy near the boundaries of the label only, the simplest baseline for boundary losses.
 
-    Use it with a pixel-wise loss. :func:`mmseg_cpg.ops.boundary_cross_entropy_loss` says what is near, and what void
-    pixels do.
+    Use it together with a pixel-wise loss. See :func:`mmseg_cpg.ops.boundary_cross_entropy_loss` for the definition of
+    the band and the handling of void pixels.
 
     Args:
         width_px (int): Width of the band in pixels on each side of a boundary. Defaults to 3.

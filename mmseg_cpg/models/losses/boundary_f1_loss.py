@@ -13,10 +13,10 @@ from .base import SegmentationLoss
 class BoundaryF1Loss(SegmentationLoss):
     """Boundary F1 score as a loss (Bokhovkin & Burnaev, arXiv 1905.07852).
 
-    (MMSegmentation's own ``BoundaryLoss`` is something else, a loss for PIDNet's boundary branch.) Use it with a
-    pixel-wise loss. :func:`mmseg_cpg.ops.boundary_f1_loss` has the equations, and what void pixels and absent classes
-    do. Pixel weights, for example OHEM's, ``avg_factor`` and other reductions than 'mean' are refused: no term of a
-    score belongs to one pixel.
+    Use it together with a pixel-wise loss. (MMSegmentation's ``BoundaryLoss`` is unrelated, a loss for PIDNet's
+    boundary branch.) See :func:`mmseg_cpg.ops.boundary_f1_loss` for the equations and the handling of void pixels and
+    absent classes. Pixel weights, for example OHEM's, ``avg_factor`` and reductions other than 'mean' are not
+    supported: the F1 score is not a per-pixel loss.
 
     Args:
         theta0 (int): Odd size in pixels of the window that finds boundaries, at least 3. Defaults to 3.

@@ -17,7 +17,7 @@ from mmseg_cpg.ops.cpg.options import CPGOptions
 from .precomputable import PrecomputableLoss, only
 from .zero_streak import ZeroStreak
 
-# So many consecutive batches without any boundary entry are unlikely to be chance.
+# This many consecutive batches without a boundary entry are unlikely to be chance.
 _EMPTY_BATCHES_BEFORE_WARNING = 100
 
 
@@ -25,14 +25,15 @@ _EMPTY_BATCHES_BEFORE_WARNING = 100
 class CPGLoss(PrecomputableLoss):
     """Convolution-based Probability Gradient loss (Shan & Jia, arXiv 2404.06704) for ``loss_decode``.
 
-    Use it with a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', ...), dict(type='CPGLoss', ...)]``.
-    :func:`mmseg_cpg.ops.cpg_loss` has the equations and what void pixels, empty boundaries and NaN do.
+    Use it together with a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', ...), dict(type='CPGLoss',
+    ...)]``. See :func:`mmseg_cpg.ops.cpg_loss` for the equations and the handling of void pixels, empty boundaries and
+    NaN.
 
     Args:
         ksize (int): Odd kernel size in [3, 11]. Defaults to 3.
         loss_weight (float): Factor of this loss, the paper's lambda. Defaults to 1.0.
-        use_sigmoid (bool): Take the sigmoid instead of the softmax; logits with one channel always do. The paper
-            keeps the softmax here together with a main loss with ``use_sigmoid=True``. Defaults to False.
+        use_sigmoid (bool): Use the sigmoid instead of the softmax; always so for logits with one channel. The paper
+            uses the softmax here, even with a main loss with ``use_sigmoid=True``. Defaults to False.
         ignore_policy (str): ``'exclude'`` or ``'as_background'``. Defaults to 'exclude'.
         class_weight (list[float] | str, optional): Factor of each class, or a file with them.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
@@ -80,7 +81,7 @@ class CPGLoss(PrecomputableLoss):
 
     @classmethod
     def describe_targets(cls, targets: Sequence[BoundaryTargets]) -> str:
-        """What the log reports that these losses use."""
+        """Describe the targets for the log."""
         return f'{super().describe_targets(targets)}, of ksize {", ".join(map(str, sorted(t.ksize for t in targets)))}'
 
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:

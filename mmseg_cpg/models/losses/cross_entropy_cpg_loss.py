@@ -17,17 +17,17 @@ class CrossEntropyCPGLoss(nn.ModuleList):
     """``CrossEntropyLoss`` and ``CPGLoss`` in one pass over the logits: the same total and gradient.
 
     Use it as the only loss of a head: ``loss_decode=dict(type='CrossEntropyCPGLoss', cross_entropy=..., cpg=...)``.
-    MMSegmentation's heads log one value for each module of a list. That is why this is a list of two modules: both
-    parts keep their names in the log. The first one computes everything, and its value carries the gradient of both.
-    As one of several entries of ``loss_decode`` it is logged as a whole, as ``loss_ce_cpg``.
+    MMSegmentation's heads log one value for each module of a list, so this is a list of two modules, and both parts
+    keep their names in the log. The first one computes everything, and its value carries the gradient of both. As one
+    of several entries of ``loss_decode`` it is logged as a whole, as ``loss_ce_cpg``.
 
     Args:
-        cross_entropy (dict): Config of MMSegmentation's ``CrossEntropyLoss``, ``use_mask`` excepted.
-        cpg (dict): Config of :class:`CPGLoss`, ``use_sigmoid`` and ``implementation`` excepted.
+        cross_entropy (dict): Config of MMSegmentation's ``CrossEntropyLoss``, without ``use_mask``.
+        cpg (dict): Config of :class:`CPGLoss`, without ``use_sigmoid`` and ``implementation``.
 
     Raises:
-        TypeError: An option has the wrong type, or there is no such option.
-        ValueError: A config is of another loss, or has an option that this loss does not support.
+        TypeError: An option has the wrong type or is unknown.
+        ValueError: A config is of another loss or has an option that this loss does not support.
     """
 
     def __init__(self, cross_entropy: dict, cpg: dict) -> None:
@@ -38,14 +38,16 @@ class CrossEntropyCPGLoss(nn.ModuleList):
         if cpg_part.implementation != 'auto':
             raise ValueError(f"implementation of the CPG loss must be 'auto', got {cpg_part.implementation!r}")
         if ce_part.use_mask:
-            raise ValueError('use_mask must be False: mask cross-entropy has no pixels to find a boundary in')
+            raise ValueError('use_mask must be False: mask cross-entropy has no pixel-wise labels')
         if ce_part.reduction != cpg_part.reduction:
             raise ValueError(
-                f'both losses must have one reduction, got {ce_part.reduction!r} and {cpg_part.reduction!r}'
+                f'both losses must have the same reduction, got {ce_part.reduction!r} and {cpg_part.reduction!r}'
             )
         for loss in (ce_part, cpg_part):
             if 'loss' not in loss.loss_name:
-                raise ValueError(f"loss_name must contain 'loss', since both are trained with, got {loss.loss_name!r}")
+                raise ValueError(
+                    f"loss_name must contain 'loss', or it is not part of the total, got {loss.loss_name!r}"
+                )
         super().__init__([ce_part, cpg_part])
 
     @property
@@ -53,13 +55,13 @@ class CrossEntropyCPGLoss(nn.ModuleList):
         return 'loss_ce_cpg'
 
     def forward(self, *args: Any, **options: Any) -> Tensor:
-        """The total; arguments as :meth:`CPGLoss.forward` takes them."""
+        """The total. Arguments are those of :meth:`CPGLoss.forward`."""
         cross_entropy, cpg = self
         return cross_entropy(*args, **options) + cpg(*args, **options)
 
 
 class _CPGPart(CPGLoss):
-    """Has the options of the CPG loss, and returns the value that :class:`_CrossEntropyPart` computed."""
+    """Stores the options of the CPG loss and returns the value that :class:`_CrossEntropyPart` computed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -74,11 +76,11 @@ class _CPGPart(CPGLoss):
 
 
 class _CrossEntropyPart(CrossEntropyLoss):
-    """Computes both losses. The value is that of the cross-entropy, the gradient that of the total."""
+    """Computes both losses. Returns the value of the cross-entropy, with the gradient of the total."""
 
     def __init__(self, cpg: _CPGPart, **options: Any) -> None:
         super().__init__(**options)
-        self._cpg = [cpg]  # no submodule: it is already one of the list
+        self._cpg = [cpg]  # in a list, so that it is not registered as a submodule a second time
 
     def forward(
         self,

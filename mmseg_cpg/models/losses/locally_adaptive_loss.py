@@ -17,13 +17,13 @@ from .base import SegmentationLoss
 class LocallyAdaptiveLoss(SegmentationLoss):
     """Locally adaptive learning loss (Guo et al., arXiv 1802.08290) for ``loss_decode``.
 
-    It is pixel-wise and takes the place of cross-entropy: ``loss_decode=dict(type='LocallyAdaptiveLoss', ksize=5)``.
-    :func:`mmseg_cpg.ops.locally_adaptive_loss` has the equations, the choices made, what void pixels do and why three
-    classes are needed at least.
+    It is a pixel-wise loss and replaces cross-entropy: ``loss_decode=dict(type='LocallyAdaptiveLoss', ksize=5)``. See
+    :func:`mmseg_cpg.ops.locally_adaptive_loss` for the equations, the choices made, the handling of void pixels and why
+    at least three classes are required.
 
     Args:
         ksize (int): Odd window size in [3, 11]. Defaults to 5, the paper's best.
-        stride (int): Distance of the windows' centers. Defaults to 1.
+        stride (int): Distance of the window centers in pixels. Defaults to 1.
         power (float): Minkowski exponent, the paper's k. Defaults to 3.0.
         loss_weight (float): Factor of this loss. Defaults to 1.0.
         reduction (str): 'none', 'mean' or 'sum', the latter two over images. Defaults to 'mean'.

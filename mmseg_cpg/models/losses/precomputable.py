@@ -22,8 +22,7 @@ class PrecomputableLoss(SegmentationLoss):
         target_type: Class of the targets.
         stack_targets: Makes a batch's targets from those of its images.
         transform: The transform that computes them, as ``type`` in a config.
-        precomputed: Targets of the batch that the loss is called with next. ``BoundaryTargetHook`` sets and clears
-            them.
+        precomputed: Targets of the next batch. ``BoundaryTargetHook`` sets and clears them.
     """
 
     family: ClassVar[str]
@@ -41,10 +40,10 @@ class PrecomputableLoss(SegmentationLoss):
     @classmethod
     @abstractmethod
     def transform_options(cls, losses: Sequence[tuple[dict, int]]) -> dict[str, Any]:
-        """The arguments of the transform that serves some losses, other than those of padding.
+        """Arguments of the transform, without those of padding, for all losses of this family in a model.
 
         Args:
-            losses: The configs of a model's losses of this family, each with the ``ignore_index`` of its head.
+            losses: Configs of the losses, each with the ``ignore_index`` of its head.
 
         Raises:
             ValueError: One transform cannot serve all of them.
@@ -52,7 +51,7 @@ class PrecomputableLoss(SegmentationLoss):
 
     @classmethod
     def describe_targets(cls, targets: Sequence[Any]) -> str:
-        """What the log reports that these losses use."""
+        """Describe the targets for the log."""
         return 'precomputed boundaries'
 
     def _take_precomputed(self, needed: tuple, names: str) -> Any:
@@ -63,8 +62,8 @@ class PrecomputableLoss(SegmentationLoss):
         if self.precomputed and not self._warned_mismatch:
             self._warned_mismatch = True
             warnings.warn(
-                f'{type(self).__name__} computes its targets itself: it needs ({names}) = {needed}, '
-                f'{self.transform} was given {", ".join(str(each.made_with) for each in self.precomputed)}.',
+                f'{type(self).__name__} ignores its precomputed targets: it needs ({names}) = {needed}, but '
+                f'{self.transform} computed {", ".join(str(each.made_with) for each in self.precomputed)}.',
                 stacklevel=2,
             )
         return None

@@ -15,16 +15,16 @@ from .base import SegmentationLoss
 class RMILoss(SegmentationLoss):
     """Region Mutual Information loss (Zhao et al., NeurIPS 2019, arXiv 1910.12037) for ``loss_decode``.
 
-    Use it with a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True, ...),
-    dict(type='RMILoss', loss_weight=0.5)]``; the cross-entropy that the official code adds is not part of it.
-    :func:`mmseg_cpg.ops.rmi_loss` has the equations, what the presets set, and what void pixels and NaN do. Pixel
+    Use it together with a pixel-wise loss: ``loss_decode=[dict(type='CrossEntropyLoss', use_sigmoid=True, ...),
+    dict(type='RMILoss', loss_weight=0.5)]``; unlike the official code, it does not include cross-entropy. See
+    :func:`mmseg_cpg.ops.rmi_loss` for the equations, the presets, and the handling of void pixels and NaN. Pixel
     weights, for example OHEM's, and reduction 'none' are not supported: RMI is not a per-pixel loss.
 
     Args:
-        preset (str): ``'official'``, the defaults of the official code, or ``'paper'``, the paper's text. Defaults to
-            'official'.
+        preset (str): ``'official'``, the defaults of the official code, or ``'paper'``, as described in the paper.
+            Defaults to 'official'.
         radius (int): Side of the square regions, in pixels of the downsampled maps. Defaults to 3.
-        pool_size (int, optional): Factor of the downsampling in place of the preset's.
+        pool_size (int, optional): Downsampling factor in place of the preset's.
         loss_weight (float): Factor of this loss. Defaults to 1.0.
         class_weight (list[float] | str, optional): Factor of each class, or a file with them.
         reduction (str): 'mean' over the images or their 'sum'. Defaults to 'mean'.

@@ -17,25 +17,25 @@ from .base import SegmentationLoss
 class SEMEDALoss(SegmentationLoss):
     """Semantic edge aware loss for ``loss_decode``, reconstructed from the abstract of its paper alone.
 
-    The paper is Chen, Dapogny & Cord, Pattern Recognition 2020. Network, training, layers, distance and weight are
-    choices made here.
+    The paper is Chen, Dapogny & Cord, Pattern Recognition 2020. Network, training, layers, distance and weight are our
+    choices.
 
-    Use it with a pixel-wise loss, with an edge network that ``tools/train_edge_network.py`` has trained on the labels
-    of the same dataset. :func:`mmseg_cpg.ops.semeda_loss` has the definition, what void pixels do, and
-    what is known of the paper and what is chosen here.
+    Use it together with a pixel-wise loss, and with an edge network that ``tools/train_edge_network.py`` has trained on
+    the labels of the same dataset. See :func:`mmseg_cpg.ops.semeda_loss` for the definition, the handling of void
+    pixels, and what is taken from the abstract.
 
-    The edge network stays as it is: its weights are neither parameters, which an optimizer or ``init_weights`` would
-    change, nor buffers, which half precision would round. The ``state_dict`` does not have them, so that a segmentor's
-    checkpoints are those of its config without this loss. As MMSegmentation builds losses with the model, the file is
-    also needed where a segmentor is only tested; or take the loss out of the config there.
+    The edge network is frozen: its weights are neither parameters, which an optimizer or ``init_weights`` would change,
+    nor buffers, which half precision would round. They are not in the ``state_dict``, so checkpoints of a segmentor are
+    the same with and without this loss. MMSegmentation builds losses with the model, so testing a segmentor needs the
+    file too, or a config without this loss.
 
     Attributes:
-        network (list[tuple[Tensor, Tensor]]): (weight, bias) of the edge network's layers, float32, on the CPU until
-            the first logits come, then on their device.
+        network (list[tuple[Tensor, Tensor]]): (weight, bias) of the edge network's layers, float32, on the device of
+            the latest logits, initially on the CPU.
 
     Args:
-        checkpoint (str): The trained edge network, a file or an address.
-        layers (Sequence[int], optional): Which of its layers to compare, from 0 on. Defaults to None: all.
+        checkpoint (str): File or URL of the trained edge network.
+        layers (Sequence[int], optional): Indices of the layers to compare. Defaults to None: all.
         distance (str): 'l2' (squared) or 'l1'. Defaults to 'l2'.
         loss_weight (float): Factor of this loss. Defaults to 1.0.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
@@ -68,8 +68,8 @@ class SEMEDALoss(SegmentationLoss):
         network = self._network_for(logits)
         return semeda_loss(logits, label, network, layers=self.layers, distance=self.distance, **options)
 
-    @torch.inference_mode(False)  # or it could not be trained with afterwards
+    @torch.inference_mode(False)  # tensors created in inference mode cannot be used in training
     def _network_for(self, logits: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The network on the logits' device, where it stays."""
+        """Move the network to the logits' device and return it."""
         self.network = [(weight.to(logits.device), bias.to(logits.device)) for weight, bias in self.network]
         return self.network

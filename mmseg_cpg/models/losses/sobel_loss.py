@@ -15,7 +15,8 @@ from .base import SegmentationLoss
 class SobelLoss(SegmentationLoss):
     """Squared difference of the Sobel gradients of prediction and label at all pixels, a baseline for ``CPGLoss``.
 
-    Use it with a pixel-wise loss. :func:`mmseg_cpg.ops.sobel_loss` has the equations and what void pixels do.
+    Use it together with a pixel-wise loss. See :func:`mmseg_cpg.ops.sobel_loss` for the equations and the handling of
+    void pixels.
 
     Args:
         ksize (int): Odd kernel size in [3, 11]. Defaults to 3.

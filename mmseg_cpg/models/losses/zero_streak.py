@@ -11,12 +11,12 @@ class ZeroStreak:
         self._length = torch.zeros((), dtype=torch.int32, device='cpu')
         self._on_host = self._length
 
-    @torch.inference_mode(False)  # or the counter could not be written to in training
+    @torch.inference_mode(False)  # tensors created in inference mode cannot be written to in training
     def update(self, loss: Tensor) -> int:
         """Take the next loss, of any shape.
 
         Returns:
-            The length of the streak that ends here; for CUDA tensors of one that ended some calls ago.
+            The current length of the streak; for CUDA tensors, possibly that of a few calls ago.
         """
         is_zero = (loss.detach() == 0).all()
         if loss.device != self._length.device:

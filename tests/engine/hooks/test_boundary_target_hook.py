@@ -308,7 +308,7 @@ def test_two_losses_of_which_one_has_targets(on_the_fly):
     expected = losses_of(model, plain(data))
     on_the_fly.clear()
     attach(model)
-    with pytest.warns(UserWarning, match=r'needs .*\(\(2, 64, 64\), 7, 255, .*was given \(\(2, 64, 64\), 3, 255, '):
+    with pytest.warns(UserWarning, match=r'needs .*\(\(2, 64, 64\), 7, 255, .* computed \(\(2, 64, 64\), 3, 255, '):
         assert_same(losses_of(model, data), expected)
     assert on_the_fly == [((2, 64, 64), 7)]
     with no_warnings():
@@ -322,7 +322,7 @@ def test_targets_made_with_other_settings(transform, on_the_fly):
     data = loaded(**transform)
     expected = losses_of(model, plain(data))
     attach(model)
-    with pytest.warns(UserWarning, match='CPGLoss computes its targets itself'):
+    with pytest.warns(UserWarning, match='CPGLoss ignores its precomputed targets'):
         assert_same(losses_of(model, data), expected)
     assert len(on_the_fly) == 2
 

@@ -47,7 +47,7 @@ def test_a_precomputed_distance_is_used_where_it_fits():
     loss.precomputed = (BoundaryDistance(distance, 255),)
     assert torch.equal(loss(LOGITS, LABEL), active_boundary_loss(LOGITS, LABEL, distance=distance))
     label = LABEL.clamp(max=2)
-    with pytest.warns(UserWarning, match=r'needs \(label shape, ignore_index\) = .*, 7\), .* was given .*, 255\)'):
+    with pytest.warns(UserWarning, match=r'needs \(label shape, ignore_index\) = .*, 7\), .* computed .*, 255\)'):
         actual = loss(LOGITS, label, ignore_index=7)
     assert torch.equal(actual, active_boundary_loss(LOGITS, label, ignore_index=7))
 

@@ -170,7 +170,7 @@ def test_the_cpg_loss_needs_the_cross_entropy_first():
         ((CE, dict(ksize=3)), ValueError, "expected a config of type 'CPGLoss', got"),
         ((CE, dict(CPG, use_sigmoid=True)), ValueError, 'use_sigmoid of the CPG loss must be False'),
         ((dict(CE, use_mask=True), CPG), ValueError, 'use_mask must be False'),
-        ((dict(CE, reduction='sum'), CPG), ValueError, "must have one reduction, got 'sum' and 'mean'"),
+        ((dict(CE, reduction='sum'), CPG), ValueError, "must have the same reduction, got 'sum' and 'mean'"),
         ((CE, dict(CPG, loss_name='cpg')), ValueError, "loss_name must contain 'loss', .*, got 'cpg'"),
         ((CE, dict(CPG, ksize=4)), ValueError, 'ksize must be odd'),
         ((CE, dict(CPG, kernel=3)), TypeError, 'kernel'),
