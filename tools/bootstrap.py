@@ -1,7 +1,7 @@
-"""What a tool does before it imports the stack; import it first.
+"""Setup of the tools before they import the stack; import it first.
 
-It puts this repository first on ``sys.path``, so that the tools work from any folder, installed or not, silences what
-the stack's own imports print on every start, and names a dependency that is missing in one line.
+It puts this repository first on ``sys.path``, so that the tools work from any folder, installed or not, silences
+warnings of the stack's own imports, and reports a missing dependency in one line.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from types import TracebackType
 
-# In the order in which the stack imports them, with what brings them. mmcv.ops is what mmcv-lite lacks.
+# In the order in which the stack imports them, with the package that provides them. mmcv-lite lacks mmcv.ops.
 DEPENDENCIES = {
     'torch': 'torch',
     'cv2': 'opencv-python',
@@ -29,30 +29,30 @@ VERSIONS = 'requirements/stack.txt and stack-onedl.txt list the versions that wo
 NOISE = (
     r'pkg_resources is deprecated as an API',  # mmengine
     r'``build_loss`` would be deprecated soon',  # mmseg's own heads
-    r'The draw is False',  # SegVisualizationHook, whenever no pictures are asked for
+    r'The draw is False',  # SegVisualizationHook, whenever nothing is to be drawn
     r'`broadcast_buffers` is deprecated',  # mmengine, in distributed runs
     r'`reduce_zero_label` will be deprecated',  # mmseg's own ADE20K and COCO-Stuff configs
 )
 
 
 def check_dependencies() -> None:
-    """Import what the tools need.
+    """Import the dependencies of the tools.
 
     Raises:
-        SystemExit: If a package is missing, cannot be loaded, or does not fit the others; one line says which.
+        SystemExit: A package is missing, cannot be imported, or is incompatible; one line names it.
     """
     for module, package in DEPENDENCIES.items():
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # onedl-mmsegmentation prints what it lacks
+            with contextlib.redirect_stdout(io.StringIO()):  # onedl-mmsegmentation prints missing packages
                 importlib.import_module(module)
         except ImportError as error:
-            sys.exit(f'Error: {module} cannot be imported ({error}). It comes with {package}; {VERSIONS}')
-        except AssertionError as error:  # how mmseg refuses a version of mmcv or mmengine
+            sys.exit(f'Error: {module} cannot be imported ({error}). Install {package}; {VERSIONS}')
+        except AssertionError as error:  # mmseg rejects a version of mmcv or mmengine
             sys.exit(f'Error: {error} {VERSIONS}')
 
 
 def report_interruption(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show Ctrl-C as one line, also while the stack is imported, which takes seconds; other exceptions as usual.
+    """Show Ctrl-C as one line, even while the stack is being imported, and other exceptions as usual.
 
     A data loader's worker process that loses its main process shows nothing.
     """

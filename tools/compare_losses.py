@@ -1,11 +1,10 @@
 #!/usr/bin/env python
 """Train a config with several losses and seeds, and compare mIoU, boundary quality, step time and memory.
 
-Each training is a process of its own, in a folder of its own below the work dir. Run the same command again to
-resume: trainings that have ended are skipped, and one that was interrupted is resumed from its latest checkpoint; more
-losses and seeds may join. Tables (compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are written
-after each of them. With --csv every training is recorded in a file that needs no work dirs: what has a row there is
-skipped as well.
+Each training runs in its own process and its own folder in the work dir. Run the same command again to resume:
+finished trainings are skipped, and interrupted ones resume from their latest checkpoint. You can add losses and seeds.
+Tables (compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are updated after each training. --csv
+also records every training in a file that outlives the work dirs; trainings recorded there are skipped.
 """
 
 from __future__ import annotations
@@ -41,21 +40,22 @@ LETTERS_OF_FOLDER = 80
 WEIGHT = re.compile(r'((?:^|\+)[\w.]+):')  # what precedes a weight
 EPILOG = """\
 losses:
-  base                      those of the config's final head: the baseline, which is always trained
-  base+CPGLoss:1.5          one more in addition, with a weight
+  base                      the losses of the config's final head: the baseline, which is always trained
+  base+CPGLoss:1.5          an additional loss, with a weight
   base+CPGLoss:2,ksize=5    with options, separated by commas
-  TverskyLoss               this one alone, in their place
+  TverskyLoss               this loss alone, in place of the config's
 
-Every name in the MODELS registry will do; custom_imports in the config brings in your own. In a cascade the losses are
-those of the last head. Put losses with brackets or quotation marks between quotation marks.
+Any loss in the MODELS registry can be named; custom_imports in the config registers your own. In a cascade, the last
+head is changed. Quote losses with brackets or quotation marks.
 
-example:
+examples:
   python tools/compare_losses.py CONFIG --losses base+CPGLoss:1 base+DiceLoss:0.5 TverskyLoss --seeds 0 1 2
+  python tools/compare_losses.py CONFIG --losses base+CPGLoss:{0.1,0.3,1,3} --seeds 0    (several weights, in bash)
 """
 
 
 class Job(NamedTuple):
-    """A training to do: with which losses, their title, what they are called in the log, with which seed, and where."""
+    """A training: its losses, their title in tables, their names in the log, its seed and its work dir."""
 
     choice: LossChoice
     title: str
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument(
-        '--losses', nargs='+', required=True, metavar='LOSSES', help='losses to compare with those of the config'
+        '--losses', nargs='+', required=True, metavar='LOSSES', help="losses to compare with the config's, see below"
     )
     parser.add_argument(
         '--seeds',
@@ -77,15 +77,15 @@ def build_parser() -> argparse.ArgumentParser:
         type=random_seed,
         required=True,
         metavar='SEED',
-        help='each loss is trained with each seed',
+        help='random seeds; each loss is trained with each of them',
     )
     parser.add_argument(
         '--work-dir',
-        help='folder for the trainings, the tables and the plot (default: work_dirs/CONFIG_NAME_compare)',
+        help='folder for trainings, tables and plot (default: work_dirs/CONFIG_NAME_compare)',
     )
     parser.add_argument('--jobs', type=positive, default=1, help='number of trainings side by side (default: 1)')
     parser.add_argument(
-        '--csv', metavar='FILE', help='record of the trainings, one a row; several comparisons may share it'
+        '--csv', metavar='FILE', help='also record each training in a row of this file, which comparisons can share'
     )
     add_gpus(parser)
     return parser
@@ -108,10 +108,10 @@ def random_seed(text: str) -> int:
 
 
 def prepare(cfg: Any) -> tuple[list[Measure], str]:
-    """Make a config measure what is compared: boundaries in each validation, and memory on CPU as well.
+    """Add what is compared to a config: boundary scores in validation, and memory on CPU.
 
     Returns:
-        tuple[list[Measure], str]: The scores that its validation then gives, and what the boundary scores are.
+        The scores of its validation, and a note that defines the boundary scores.
     """
     evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, (list, tuple)) else [cfg.val_evaluator]
     boundary = next((each for each in evaluators if builds(each, 'BoundaryMetric')), None)
@@ -119,7 +119,7 @@ def prepare(cfg: Any) -> tuple[list[Measure], str]:
         ignore_index = next((each.ignore_index for each in evaluators if 'ignore_index' in each), 255)
         boundary = dict(type='mmseg_cpg.BoundaryMetric', ignore_index=ignore_index, trimap_widths_px=())
         cfg.val_evaluator = [*evaluators, boundary]
-    # A training that was stopped in its last validation is tested instead.
+    # A training that was interrupted in its last validation is tested instead.
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
     cfg.test_cfg = cfg.get('test_cfg') or dict(type='TestLoop')
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmseg_cpg.PeakMemoryHook')]
@@ -127,7 +127,7 @@ def prepare(cfg: Any) -> tuple[list[Measure], str]:
 
 
 def boundary_scores_of(metric: Any) -> tuple[list[Measure], str]:
-    """What to show for a BoundaryMetric (config): mIoU, Boundary IoU and the F-score of one tolerance."""
+    """The scores to show for a BoundaryMetric (config): mIoU, Boundary IoU and the F-score of one tolerance."""
     names = {field.name for field in fields(BoundarySettings)}
     settings = BoundarySettings(**{name: value for name, value in metric.items() if name in names})
     prefix = f'{metric["prefix"]}/' if metric.get('prefix') else ''
@@ -141,11 +141,11 @@ def boundary_scores_of(metric: Any) -> tuple[list[Measure], str]:
     width = (
         f'{100 * settings.width_ratio:g} % of the diagonal' if settings.width_px is None else f'{settings.width_px} px'
     )
-    return scores, f"Boundary IoU's bands are {width} wide; BoundaryMetric in the config's val_evaluator sets that."
+    return scores, f"Boundary IoU uses bands {width} wide, as set by BoundaryMetric in the config's val_evaluator."
 
 
 def plan(cfg: Any, texts: list[str], seeds: list[int], work_dir: Path) -> list[Job]:
-    """List the trainings (list[Job]): by seed, so that a comparison is there early, and the baseline first.
+    """List the trainings by seed, so that the first comparison is complete early, each with the baseline first.
 
     Raises:
         UserError: If the losses cannot be read or built.
@@ -161,7 +161,7 @@ def plan(cfg: Any, texts: list[str], seeds: list[int], work_dir: Path) -> list[J
 
 
 def folder_name(losses: str, seed: int) -> str:
-    """Name the folder of a training, without letters that shells or file systems have trouble with."""
+    """Name the folder of a training, without characters that are special in shells or file systems."""
     name = WEIGHT.sub(r'\1=', losses)
     plain = re.sub(r'[^\w.,=+-]', '_', name)[:LETTERS_OF_FOLDER]
     if plain != name:
@@ -179,12 +179,12 @@ def config_of(cfg: Any, job: Job) -> Any:
 
 
 class Results:
-    """How the trainings of a comparison stand, by what is in their folders and in the record.
+    """The states of the trainings of a comparison, from their folders and the record.
 
     Args:
-        config (str): Name of the config.
-        config_sha256 (str): Fingerprint of the config, since its name may be reused.
-        record (Record, optional): The record.
+        config: Name of the config.
+        config_sha256: Fingerprint of the config, since its name may be reused.
+        record: The record, if there is one.
 
     Raises:
         UserError: If the record contains trainings of another config of that name.
@@ -201,7 +201,7 @@ class Results:
             )
 
     def read(self, job: Job, fault: str | None = None) -> Training:
-        """Read how a training stands, or why it failed here, and what it gave if it is finished (Training)."""
+        """Read the state of a training, and its measures if it is finished. ``fault`` is why it failed just now."""
         row = self._record and self._record.find(self._config, job.choice.name, job.seed)
         if row:
             return read_row(row, job.folder.name)
@@ -228,12 +228,12 @@ class Results:
 
 
 def has_ended(training: Training) -> bool:
-    """Whether there is nothing left to train: it is finished, or diverged."""
+    """Whether a training is finished or has diverged."""
     return training.state.startswith((FINISHED, DIVERGED))
 
 
 def write_report(comparison: Comparison, work_dir: Path) -> None:
-    """Write the tables, and the plot as soon as a loss can be compared."""
+    """Write the tables, and the plot if a loss can be compared."""
     tables = [comparison.table(), comparison.list_of_trainings()]
     (work_dir / 'compare.md').write_text('\n'.join(table.markdown() for table in tables))
     for table in (comparison.numbers(), comparison.list_of_trainings()):
@@ -250,14 +250,14 @@ def compare(args: argparse.Namespace) -> None:
     head = final_head(cfg.model)
     if not losses_of(head):
         raise UserError(
-            f"The final head of config '{args.config}', {type_name(head)}, sets no loss_decode, which is what is "
-            'compared.'
+            f"The final head of config '{args.config}', {type_name(head)}, sets no loss_decode, so there is nothing to "
+            'compare.'
         )
     work_dir = Path(args.work_dir or f'{cfg.work_dir}_compare')
     jobs = plan(cfg, args.losses, args.seeds, work_dir)
     require_data(cfg, 'train_dataloader', 'val_dataloader')
     scores, band = prepare(cfg)
-    # The seed is that of --seeds.
+    # --seeds replaces the seed of the config.
     cfg.randomness = {key: value for key, value in (cfg.get('randomness') or {}).items() if key != 'seed'}
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
     name = Path(args.config).stem
@@ -268,7 +268,7 @@ def compare(args: argparse.Namespace) -> None:
         comparison = Comparison(name, trainings, scores, [band, own])
         left = [index for index, training in enumerate(trainings) if not has_ended(training)]
         for index, job in enumerate(jobs):
-            state = f'is left to train in {job.folder}' if index in left else trainings[index].state
+            state = f'to be trained in {job.folder}' if index in left else trainings[index].state
             print(f'{job.title}, seed {job.seed} ({index + 1} of {len(jobs)}): {state}.', flush=True)
 
         def on_end(place: int, fault: str | None) -> None:

@@ -26,15 +26,15 @@ def build_parser() -> ArgumentParser:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/CONFIG_NAME)')
     parser.add_argument('--out', metavar='DIR', help='save the predicted label maps in this folder')
-    parser.add_argument('--show-dir', metavar='DIR', help='save the painted predictions under this folder')
-    parser.add_argument('--show', action='store_true', help='show the painted predictions')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each one (default: 2)')
+    parser.add_argument('--show-dir', metavar='DIR', help='save prediction overlays in this folder')
+    parser.add_argument('--show', action='store_true', help='show prediction overlays')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each overlay (default: 2)')
     parser.add_argument('--tta', action='store_true', help="test with the config's test-time augmentation")
     return parser
 
 
 def draw_predictions(cfg: Config, show_dir: str | None, show: bool, wait_time: float) -> None:
-    """Make the visualization hook paint every image, unless the config says how often."""
+    """Enable the visualization hook for every image, unless the config sets its interval."""
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None or 'visualizer' not in cfg:
         raise UserError(
@@ -51,7 +51,7 @@ def draw_predictions(cfg: Config, show_dir: str | None, show: bool, wait_time: f
 
 
 def augment_tests(cfg: Config) -> None:
-    """Put the config's ``tta_model`` and ``tta_pipeline`` in place."""
+    """Replace model and pipeline by the config's ``tta_model`` and ``tta_pipeline``."""
     require_keys(cfg, 'tta_model', 'tta_pipeline')
     for dataset in datasets_of(cfg.test_dataloader.dataset):
         dataset.pipeline = cfg.tta_pipeline
@@ -60,7 +60,7 @@ def augment_tests(cfg: Config) -> None:
 
 
 def save_predictions(cfg: Config, out: str) -> None:
-    """Make the metrics that can save label maps do so."""
+    """Enable saving in the metrics that can save label maps."""
     metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     saved = False
     for metric in metrics:
@@ -73,7 +73,7 @@ def save_predictions(cfg: Config, out: str) -> None:
             metric.keep_results = True
     if not saved:
         raise UserError('--out needs a test_evaluator that saves label maps, such as IoUMetric.')
-    require_writable(out, '--out')  # in every process: IoUMetric makes it in one, for which the others do not wait
+    require_writable(out, '--out')  # in every process: IoUMetric creates it in one, without a barrier
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -37,12 +37,12 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         '--precompute-boundaries',
         action='store_true',
-        help="find the boundaries that CPG and Active Boundary losses need in the data loader's workers, same losses",
+        help='precompute boundary targets of CPG and Active Boundary losses in the data loader (losses unchanged)',
     )
     parser.add_argument(
         '--fuse-losses',
         action='store_true',
-        help='compute CrossEntropyLoss and CPGLoss in one pass over the logits: same losses, less time and memory',
+        help='compute CrossEntropyLoss and CPGLoss in one pass over the logits (losses unchanged)',
     )
     parser.add_argument(
         '--progress', action='store_true', help='show a progress bar; the log goes to WORK_DIR/train.log'
@@ -51,7 +51,7 @@ def build_parser() -> ArgumentParser:
 
 
 def enable_amp(cfg: Config) -> None:
-    """Switch ``cfg.optim_wrapper`` to ``AmpOptimWrapper``."""
+    """Change ``cfg.optim_wrapper`` to ``AmpOptimWrapper``."""
     wrapper = cfg.optim_wrapper
     wrapper.setdefault('type', 'OptimWrapper')
     if builds(wrapper, 'OptimWrapper'):
@@ -63,11 +63,11 @@ def enable_amp(cfg: Config) -> None:
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:
-    """Switch ``cfg.auto_scale_lr`` on."""
+    """Enable ``cfg.auto_scale_lr``."""
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise UserError(
-            '--auto-scale-lr needs the total batch size that the learning rate was chosen for; '
-            'add auto_scale_lr = dict(base_batch_size=16), say, to the config.'
+            '--auto-scale-lr needs the total batch size that the learning rate is for: add, for example, '
+            'auto_scale_lr = dict(base_batch_size=16) to the config.'
         )
     cfg.auto_scale_lr.enable = True
 

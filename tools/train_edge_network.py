@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the edge network of a SEMEDA loss on the labels that a segmentor's config names; no image is read."""
+"""Train the edge network of a SEMEDA loss on the labels of a segmentor's config, without reading images."""
 
 import bootstrap  # noqa: F401, I001  before everything that imports the stack
 
@@ -25,7 +25,7 @@ from mmseg_cpg.cli.running import RESUME, running
 from mmseg_cpg.engine.runner import shut_down_distributed
 from mmseg_cpg.models.edge_network import FILE_NAME, save_edge_network
 
-NUM_LABELS = 8  # that the scale of the features is taken from
+NUM_LABELS = 8  # to scale the features with
 
 
 def build_parser() -> ArgumentParser:
@@ -39,7 +39,7 @@ def build_parser() -> ArgumentParser:
 
 
 def some_labels(loader: DataLoader) -> Any:
-    """Return a batch of labels from all over a loader's dataset; its sampler may not start a second time."""
+    """Return a batch of labels spread over the dataset of a loader, whose sampler cannot be restarted."""
     dataset = loader.dataset
     return loader.collate_fn([dataset[index] for index in range(len(dataset))[:: math.ceil(len(dataset) / NUM_LABELS)]])
 

@@ -1,4 +1,4 @@
-"""What is missing, misplaced or wrong in the files of a dataset."""
+"""Finds missing, misplaced and invalid files of a dataset."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from mmseg_cpg.datasets.label_values import (
 )
 
 ERROR, WARNING = 'ERROR', 'WARNING'
-EXIF_ORIENTATION = 0x0112  # from 5 on, loading turns the image by 90 degrees
+EXIF_ORIENTATION = 0x0112  # values from 5 on mean that loading rotates the image by 90 degrees
 
 
 class Published(NamedTuple):
-    """How many images a split was published with, and how MMSegmentation makes its labels."""
+    """The number of images of a published split, and MMSegmentation's converter of its labels."""
 
     images: int
     converter: str = ''
@@ -42,7 +42,7 @@ class Published(NamedTuple):
 
 CITYSCAPES = dict(converter='cityscapes.py', needs='pip install cityscapesscripts; ')
 COCO_STUFF = dict(converter='coco_stuff10k.py')
-# By the dataset's class and the end of its image folder.
+# By dataset class and suffix of the image folder.
 PUBLISHED = {
     ('CityscapesDataset', 'leftImg8bit/train'): Published(2975, **CITYSCAPES),
     ('CityscapesDataset', 'leftImg8bit/val'): Published(500, **CITYSCAPES),
@@ -55,17 +55,17 @@ PUBLISHED = {
 
 
 def find_missing(dataset_cfg: Any) -> Path | None:
-    """The first folder that a dataset's config names and that is missing, None if there is none."""
+    """The first missing folder of a dataset's config, None if all exist."""
     root = Path(dataset_cfg.get('data_root') or '')
     folders = [root, *(root / prefix for prefix in (dataset_cfg.get('data_prefix') or {}).values() if prefix)]
     return next((folder for folder in folders if not folder.is_dir()), None)
 
 
 def find_misplaced(dataset_cfg: Any, missing: Path) -> Path | None:
-    """Look for a missing folder of a dataset a level or two from its place.
+    """Look for a missing folder of a dataset up to two levels away.
 
     Returns:
-        A folder in its place whose name differs in case or in [-_], else one of the same name, else None.
+        A folder at the same place whose name differs in case or in [-_], else one with the same name, else None.
     """
     root = Path(dataset_cfg.get('data_root') or '')
     bases = [parent for parent in missing.parents if parent.is_dir()][:2]
@@ -73,7 +73,7 @@ def find_misplaced(dataset_cfg: Any, missing: Path) -> Path | None:
     if alike is not None:
         return alike
     for base in bases:
-        # A data root may also lack the folder that it should be in.
+        # The parent folder of a data root may be missing too.
         for name in [missing.relative_to(base).as_posix(), *([root.name] if missing == root else [])]:
             for pattern in (name, f'*/{name}', f'*/*/{name}'):
                 found = next((path for path in sorted(base.glob(pattern)) if path.is_dir()), None)
@@ -83,7 +83,7 @@ def find_misplaced(dataset_cfg: Any, missing: Path) -> Path | None:
 
 
 def _follow(folder: Path, names: Iterable[str]) -> Path | None:
-    """Return the folder that a path leads to, ignoring case and [-_] in its parts; None if there is none."""
+    """Return the folder at a path, ignoring case and [-_] in its parts; None if there is none."""
     for name in names:
         alike = (path for path in sorted(folder.iterdir()) if _plain(path.name) == _plain(name) and path.is_dir())
         found = next(alike, None)
@@ -98,14 +98,14 @@ def _plain(name: str) -> str:
 
 
 def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tuple[str, str]]:
-    """Check the files of a dataset whose folders are there.
+    """Check the files of a dataset whose folders exist.
 
     Args:
         dataset: Built with ``lazy_init=True``.
-        num_labels: How many images and labels to read, evenly spread over the files; None for all.
+        num_labels: Number of images and labels to read, evenly spread over the files; None for all.
 
     Yields:
-        ``ERROR``, ``WARNING`` (it may be right) or '', and one line that describes what was found.
+        ``ERROR``, ``WARNING`` (possibly intended) or '', and the finding in one line.
     """
     published = _published(dataset)
     infos = dataset.load_data_list()
@@ -121,21 +121,21 @@ def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tup
         return
 
     hint = _converter_hint(dataset, published)
-    there = {osp.join(folder, name) for name in list_files(folder, dataset.seg_map_suffix)}
+    existing = {osp.join(folder, name) for name in list_files(folder, dataset.seg_map_suffix)}
     labels = [info['seg_map_path'] for info in infos]
-    # A dataset class may also look elsewhere than in its folder.
-    missing = [label for label in labels if label not in there and not osp.isfile(label)]
+    # A dataset class may have labels in other folders too.
+    missing = [label for label in labels if label not in existing and not osp.isfile(label)]
     absent = set(missing)
     pairs = [(info['img_path'], info['seg_map_path']) for info in infos if info['seg_map_path'] not in absent]
     yield '', f"{len(pairs):,} labels (*{dataset.seg_map_suffix}) for them in '{folder}'"
     if missing:
-        # Splits may have some names in common.
+        # Splits may have some file names in common.
         other = None if pairs else _other_split(folder, missing)
         advice = f". They are in '{other}': are folders of two splits swapped?" if other else hint
         yield ERROR, f'{_number(missing, "label")} missing, {_example(missing)}{advice}'
-    alone = [] if dataset.ann_file else sorted(there.difference(labels))
+    alone = [] if dataset.ann_file else sorted(existing.difference(labels))
     if alone:
-        # They are never loaded. They do mean that images are missing, unless the images are known to be complete.
+        # Never loaded, but a sign of missing images, unless the images are known to be complete.
         complete = published is not None and published.images == len(infos)
         yield '' if complete else ERROR, f'{_number(alone, "label")} without an image, {_example(alone)}'
     image_step = find_image_step(dataset)
@@ -148,14 +148,14 @@ def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tup
 
 
 def _other_split(folder: str, labels: Iterable[str]) -> Path | None:
-    """Return the folder next to a split's label folder that contains all of these labels, None if there is none."""
+    """Return a folder next to a split's label folder that contains all of these labels, None if there is none."""
     names = [osp.relpath(label, folder) for label in labels]
     others = sorted(path for path in Path(folder).parent.iterdir() if path.is_dir())
     return next((other for other in others if all((other / name).is_file() for name in names)), None)
 
 
 def _published(dataset: BaseSegDataset) -> Published | None:
-    """Return what is known of the split that a dataset loads as a whole, else None."""
+    """Return the published split that a dataset loads as a whole, None if there is none."""
     folder = '/' + osp.normpath(dataset.data_prefix['img_path']).replace(osp.sep, '/')
     for (name, end), published in PUBLISHED.items():
         if type(dataset).__name__ == name and folder.endswith(f'/{end}') and not dataset.ann_file:
@@ -167,7 +167,7 @@ def _converter_hint(dataset: BaseSegDataset, published: Published | None) -> str
     if published is None or not published.converter:
         return ''
     script = osp.join(osp.dirname(mmseg.__file__), '.mim', 'tools', 'dataset_converters', published.converter)
-    if not osp.isfile(script):  # installed from a checkout, where it is next to mmseg
+    if not osp.isfile(script):  # mmseg is installed from a checkout
         script = f'MMSEGMENTATION/tools/dataset_converters/{published.converter}'
     return f'. To make labels: {published.needs}python {script} {dataset.data_root} --nproc 8'
 
@@ -175,7 +175,7 @@ def _converter_hint(dataset: BaseSegDataset, published: Published | None) -> str
 def _compare_sizes(
     pairs: Sequence[tuple[str, str]], sizes: Sequence[list[tuple[int, int]] | str]
 ) -> Iterator[tuple[str, str]]:
-    """Compare what :func:`_sizes` returned for each pair."""
+    """Compare the results of :func:`_sizes`."""
     unreadable = [path for path in sizes if isinstance(path, str)]
     different = [
         ' and '.join(f"'{path}' {width}x{height}" for path, (width, height) in zip(pair, pair_sizes, strict=True))
@@ -193,7 +193,7 @@ def _compare_sizes(
 def _sizes(
     image_step: BaseTransform | None, label_step: LoadAnnotations, pair: tuple[str, str]
 ) -> list[tuple[int, int]] | str:
-    """Return (width, height) of image and label as they are loaded, or the path that cannot be read."""
+    """Return (width, height) of image and label as loaded, or the path that cannot be read."""
     sizes = []
     for path, read, step in zip(pair, (read_image, read_label), (image_step, label_step), strict=True):
         try:
@@ -208,12 +208,12 @@ def _sizes(
 
 
 def _reads_as_pillow_does(step: BaseTransform) -> bool:
-    """Whether a loading step sees the image that Pillow sees. To tifffile, bands are no pages."""
+    """Whether a loading step reads the same image as Pillow. tifffile does not treat bands as pages."""
     return getattr(step, 'imdecode_backend', 'tifffile') != 'tifffile'
 
 
 def _size_in_header(path: str) -> tuple[int, int] | None:
-    """The (width, height) that Pillow finds, None where it does not read the file."""
+    """The (width, height) in the header, None if Pillow cannot read the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -225,9 +225,9 @@ def _size_in_header(path: str) -> tuple[int, int] | None:
 
 
 def _check_images(step: BaseTransform | None, images: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Decode images, as a file may be damaged behind its header."""
+    """Decode images, since a file with an intact header may be damaged."""
     if step is None:
-        yield '', "images not read: the pipeline has no step 'Load...' for them"
+        yield '', "images not read: the pipeline has no 'Load...' step for them"
         return
     damaged = [error for error in map_with_progress(partial(_damage, step), images, 'Reading images') if error]
     yield '', f'{_number(images, "image")} read'
@@ -236,7 +236,7 @@ def _check_images(step: BaseTransform | None, images: Sequence[str]) -> Iterator
 
 
 def _damage(step: BaseTransform, path: str) -> str:
-    """Return what is wrong with an image file, '' if nothing is."""
+    """Describe the damage of an image file, '' if there is none."""
     try:
         read_image(path, step)
     except ValueError as error:
@@ -247,7 +247,7 @@ def _damage(step: BaseTransform, path: str) -> str:
             with Image.open(path) as image:
                 image.load()  # some versions of OpenCV fill the missing end of a JPEG file with gray
     except (UnidentifiedImageError, Image.DecompressionBombError):
-        pass  # the pipeline has read what Pillow does not
+        pass  # the pipeline has read it, but Pillow does not
     except (OSError, SyntaxError) as error:
         return f"image '{path}' cannot be read ({error})"
     return ''
@@ -256,7 +256,7 @@ def _damage(step: BaseTransform, path: str) -> str:
 def _check_values(
     dataset: BaseSegDataset, step: LoadAnnotations, labels: Sequence[str], hint: str
 ) -> Iterator[tuple[str, str]]:
-    """Look for values that are neither a class nor void for the model, and for classes that no label contains."""
+    """Look for values that are neither a class nor void, and for classes absent from all labels."""
     classes = dataset.metainfo.get('classes')
     if not classes:
         yield '', 'label values not checked: the dataset names no classes'
@@ -264,28 +264,28 @@ def _check_values(
     loaded = values_after_loading(dataset)
     wrong = (loaded >= len(classes)) & (loaded != dataset.ignore_index)
     unusable: list[str] = []
-    holders: dict[int, list[str]] = defaultdict(list)
-    held = np.zeros(256, bool)
+    files_by_value: dict[int, list[str]] = defaultdict(list)
+    found = np.zeros(256, bool)
     for label, values in zip(labels, map_with_progress(partial(_values, step), labels, 'Reading labels'), strict=True):
         if isinstance(values, str):
             unusable.append(values)
         else:
-            held |= values
+            found |= values
             for value in np.flatnonzero(values & wrong).tolist():
-                holders[value].append(label)
+                files_by_value[value].append(label)
     yield '', f'{_number(labels, "label")} read for {len(classes)} classes'
-    lacking = [name for index, name in enumerate(classes) if not (held & (loaded == index)).any()]
-    if lacking and held.any():
+    absent_names = [name for index, name in enumerate(classes) if not (found & (loaded == index)).any()]
+    if absent_names and found.any():
         yield (
             WARNING,
-            f'{len(lacking)} of {len(classes)} classes are absent from the {_number(labels, "label")} read, which '
-            f'contain {", ".join(_ranges(np.flatnonzero(held)))}: {", ".join(lacking)}',
+            f'{len(absent_names)} of {len(classes)} classes are absent from the {_number(labels, "label")} read, '
+            f'which contain {", ".join(_ranges(np.flatnonzero(found)))}: {", ".join(absent_names)}',
         )
     if unusable:
         yield ERROR, f'{_number(unusable, "label")} unusable, e.g. {unusable[0]}{hint}'
-    if holders:
-        files = sorted(set().union(*holders.values()))
-        values = ', '.join(map(str, sorted(holders)))
+    if files_by_value:
+        files = sorted(set().union(*files_by_value.values()))
+        values = ', '.join(map(str, sorted(files_by_value)))
         right = ', '.join(_ranges(np.flatnonzero(~wrong)))
         yield (
             ERROR,
@@ -294,7 +294,7 @@ def _check_values(
 
 
 def _values(step: LoadAnnotations, path: str) -> np.ndarray | str:
-    """Return which of the 256 values a label contains, or what is wrong with the file."""
+    """Return which of the 256 values a label contains, (256,) bool, or an error message."""
     try:
         return count_values(path, step) > 0
     except ValueError as error:
@@ -302,7 +302,7 @@ def _values(step: LoadAnnotations, path: str) -> np.ndarray | str:
 
 
 def _ranges(values: np.ndarray) -> Iterator[str]:
-    """Write sorted whole numbers as text: '0 to 18', '255'."""
+    """Format sorted integers as ranges: '0 to 18', '255'."""
     for run in np.split(values, np.flatnonzero(np.diff(values) > 1) + 1):
         yield str(run[0]) if len(run) == 1 else f'{run[0]} to {run[-1]}'
 

@@ -33,7 +33,7 @@ def test_plots_what_was_logged(work_dirs, run_tool, tmp_path, capsys):
 
 
 def test_mistakes_are_named(work_dirs, fails_with, tmp_path):
-    assert "No run has logged 'los'. In the logs are cpg_share, iter, loss, step." in fails_with(
+    assert "No run has logged 'los'. The logs contain cpg_share, iter, loss, step." in fails_with(
         'analysis/analyze_logs', work_dirs, '--keys', 'los'
     )
     message = fails_with('analysis/analyze_logs', work_dirs, '--legend', 'a')
@@ -49,4 +49,4 @@ def test_tests_are_no_training(work_dirs, fails_with):
         folder = work_dirs / name / '20260101_000000'
         (folder / 'vis_data' / 'scalars.json').unlink()
         (folder / '20260101_000000.json').write_text('{"mIoU": 41.5}\n')
-    assert 'There is no training in these work dirs, only tests.' in fails_with('analysis/analyze_logs', work_dirs)
+    assert 'These work dirs contain only tests, no training.' in fails_with('analysis/analyze_logs', work_dirs)

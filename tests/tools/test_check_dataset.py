@@ -90,7 +90,7 @@ def problems(fails_with, capsys):
         message = fails_with(TOOL, config, *options)
         lines = [line.strip() for line in capsys.readouterr().out.splitlines() if 'ERROR: ' in line]
         plural = 's' if len(lines) > 1 else ''
-        assert message == f"Error: The data of '{config}' have {len(lines)} problem{plural}, see above."
+        assert message == f"Error: {len(lines)} error{plural} in the data of '{config}', see above."
         return [line.removeprefix('ERROR: ') for line in lines]
 
     return run
@@ -118,7 +118,7 @@ def test_a_whole_dataset_is_in_its_place(tree, run_tool, capsys):
     assert f"5 images (*{tree.suffixes[0]}) in '{tree.root / tree.folders[0]}', 5 expected" in lines
     assert f"3 labels (*{tree.suffixes[1]}) for them in '{tree.root / tree.folders[3]}'" in lines
     assert '5 pairs compared in size' in lines
-    assert lines[-2] == 'the files of val_dataloader'  # test_dataloader's
+    assert lines[-2] == 'same files as val_dataloader'  # test_dataloader's
 
 
 @pytest.mark.parametrize('tree', DATASETS, indirect=True)

@@ -456,7 +456,7 @@ def test_validation_measures_boundaries(write_config, launched, run_tool, tmp_pa
     assert cfg.test_dataloader == cfg.val_dataloader
     assert cfg.test_evaluator == cfg.val_evaluator
     width = '5 px' if 'width_px=5' in evaluator else '2 % of the diagonal'
-    assert f"Boundary IoU's bands are {width} wide" in Path('compare/compare.md').read_text()
+    assert f'Boundary IoU uses bands {width} wide' in Path('compare/compare.md').read_text()
     (row,) = read_csv('compare.csv')
     assert [row[key] for key in row if key.endswith(', %')] == ['12.5000'] * len(keys)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Plot the training curves of one or several runs: losses, CPG loss's share, the boundary's share and mIoU."""
+"""Plot training curves of one or more runs: losses, the share of the CPG loss, the share of boundary pixels, mIoU."""
 
 import sys
 from pathlib import Path
@@ -19,26 +19,29 @@ from mmseg_cpg.experiments.work_dirs import Run, find_runs, read_scalars
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder with work dirs in it'
+        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder that contains work dirs'
     )
     parser.add_argument(
         '--keys',
         nargs='+',
         metavar='KEY',
-        help='names in the log to plot, e.g. loss decode.acc_seg mIoU (default: the above, as far as they are logged)',
+        help='names in the log to plot, e.g. loss decode.acc_seg mIoU (default: those above that are logged)',
     )
     parser.add_argument('--legend', nargs='+', metavar='NAME', help='names of the runs (default: their work dirs)')
     parser.add_argument(
-        '--out', default='work_dirs/curves.png', metavar='FILE', help='picture to write (default: %(default)s)'
+        '--out', default='work_dirs/curves.png', metavar='FILE', help='image file to write (default: %(default)s)'
     )
     return parser
 
 
 def name_runs(runs: list[Run], legend: list[str] | None) -> list[str]:
-    """Name the runs: as asked for, else by their work dirs, with the start's time where several share one's name."""
+    """Name the runs: as in ``legend``, else by their work dirs, with the start time if several have the same name."""
     if legend is None:
         counts = Counter(run.work_dir.name for run in runs)
-        legend = [run.work_dir.name + f', {run.started}' * (counts[run.work_dir.name] > 1) for run in runs]
+        legend = [
+            f'{run.work_dir.name}, {run.started}' if counts[run.work_dir.name] > 1 else run.work_dir.name
+            for run in runs
+        ]
     if len(legend) != len(runs):
         started = ', '.join(f'{run.work_dir.name}/{run.started}' for run in runs)
         raise UserError(f'--legend needs a name for each of {len(runs)} runs ({started}), but got {len(legend)}.')
@@ -46,13 +49,13 @@ def name_runs(runs: list[Run], legend: list[str] | None) -> list[str]:
 
 
 def choose_panels(curves: list[Curves], runs: list[Run], keys: list[str] | None) -> list[Panel]:
-    """The panels that are asked for, or else the ones that show CPG loss."""
+    """The requested panels, or else those that show the CPG loss."""
     if keys is None:
         return default_panels(curves, [run.cfg for run in runs])
     logged = sorted({key for curve in curves for key in curve.scalars})
     for key in keys:
         if key not in logged:
-            raise UserError(f"No run has logged '{key}'. In the logs are {', '.join(logged)}.")
+            raise UserError(f"No run has logged '{key}'. The logs contain {', '.join(logged)}.")
     return [Panel(key, [key]) for key in keys]
 
 
@@ -61,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         runs = [run for run in find_runs(args.work_dirs) if run.sessions]
         if not runs:
-            raise UserError('There is no training in these work dirs, only tests.')
+            raise UserError('These work dirs contain only tests, no training.')
         names = name_runs(runs, args.legend)
         curves = [Curves(name, read_scalars(run)) for name, run in zip(names, runs, strict=True)]
         panels = choose_panels(curves, runs, args.keys)
         if not panels:
-            raise UserError('The trainings in these work dirs have logged nothing to plot yet.')
+            raise UserError('The trainings in these work dirs have not logged anything to plot yet.')
         figure = plot_curves(curves, panels)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Boundary IoU, trimap IoU and boundary F-score of a folder of predicted label maps."""
+"""Evaluate a folder of predicted label maps with Boundary IoU, trimap IoU and boundary F-score."""
 
 import sys
 from pathlib import Path
@@ -26,36 +26,35 @@ from mmseg_cpg.evaluation.boundary_tables import boundary_tables
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('pred_dir', help='folder of predictions, such as test.py --out saves')
-    parser.add_argument('gt_dir', help='folder of labels, subfolders included')
+    parser.add_argument('pred_dir', help='folder of predictions, such as those saved by test.py --out')
+    parser.add_argument('gt_dir', help='folder of labels, including subfolders')
     parser.add_argument('--num-classes', type=int, required=True, help='number of classes')
-    parser.add_argument('--ignore-index', type=int, default=255, help='void in the labels (default: %(default)s)')
+    parser.add_argument('--ignore-index', type=int, default=255, help='id of void pixels (default: %(default)s)')
     parser.add_argument(
         '--reduce-zero-label',
         action='store_true',
-        help="classes start at 1 in the files and 0 is void: ADE20K's labels, and the predictions saved for them",
+        help='class ids in the files start at 1 and 0 is void, as in labels and saved predictions of ADE20K',
     )
     parser.add_argument(
         '--pred-suffix',
         default='.png',
         metavar='SUFFIX',
-        help='how the names of predictions end, e.g. _leftImg8bit.png (default: %(default)s)',
+        help='filename suffix of predictions, e.g. _leftImg8bit.png (default: %(default)s)',
     )
     parser.add_argument(
         '--gt-suffix',
         default='.png',
         metavar='SUFFIX',
-        help='how the names of labels end, e.g. _gtFine_labelTrainIds.png; other files are passed over '
-        '(default: %(default)s)',
+        help='filename suffix of labels, e.g. _gtFine_labelTrainIds.png; others are skipped (default: %(default)s)',
     )
     width = parser.add_mutually_exclusive_group()
-    width.add_argument('--width-px', type=int, metavar='D', help='width of the bands of Boundary IoU in pixels')
+    width.add_argument('--width-px', type=int, metavar='D', help='width of the Boundary IoU bands in pixels')
     width.add_argument(
         '--width-ratio',
         type=float,
         default=BoundarySettings.width_ratio,
         metavar='R',
-        help="the same as a share of the image's diagonal; 0.005 is usual for Cityscapes (default: %(default)s)",
+        help='the same as a fraction of the image diagonal; usually 0.005 for Cityscapes (default: %(default)s)',
     )
     parser.add_argument(
         '--trimap-widths-px',
@@ -63,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs='*',
         default=BoundarySettings.trimap_widths_px,
         metavar='W',
-        help='widths of the trimaps in pixels (default: %(default)s)',
+        help='trimap widths in pixels (default: %(default)s)',
     )
     parser.add_argument(
         '--tolerances-px',
@@ -77,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--average',
         choices=('dataset', 'image'),
         default=BoundarySettings.average,
-        help="sum over all images, as mIoU does, or take the mean of the images' scores (default: %(default)s)",
+        help='sum counts over all images, as for mIoU, or average the scores of the images (default: %(default)s)',
     )
     parser.add_argument('--json', metavar='OUT', help='file to write the scores to, in percent')
     return parser
@@ -97,13 +96,13 @@ def make_settings(args: argparse.Namespace) -> BoundarySettings:
 
 
 def find_pairs(pred_dir: Path, gt_dir: Path, pred_suffix: str, gt_suffix: str) -> list[tuple[Path, Path]]:
-    """List the predictions and labels that belong together.
+    """Match predictions and labels.
 
-    A label's prediction has its name, but for the suffixes, and is in the same subfolder or, as MMSegmentation saves
-    them, in no subfolder.
+    A prediction has the name of its label except for the suffix, and is in the same subfolder or, as MMSegmentation
+    saves them, directly in ``pred_dir``.
 
     Returns:
-        list[tuple[Path, Path]]: Prediction and label, sorted by label.
+        Prediction and label, sorted by label.
     """
     for folder in (pred_dir, gt_dir):
         if not folder.is_dir():
@@ -121,7 +120,7 @@ def find_pairs(pred_dir: Path, gt_dir: Path, pred_suffix: str, gt_suffix: str) -
         if pred is None:
             missing.append((label, places[0]))
         elif pred in label_of:
-            raise UserError(f"'{pred}' would be the prediction for two labels, '{label_of[pred]}' and '{label}'.")
+            raise UserError(f"'{pred}' matches two labels, '{label_of[pred]}' and '{label}'.")
         else:
             label_of[pred] = label
             pairs.append((pred, label))
@@ -135,19 +134,19 @@ def find_pairs(pred_dir: Path, gt_dir: Path, pred_suffix: str, gt_suffix: str) -
 
 
 def read_map(path: Path) -> np.ndarray:
-    """Read a label map of one channel, which may be a palette's indices."""
+    """Read a label map with one channel, which may contain palette indices."""
     try:
         with Image.open(path) as image:
             label_map = np.array(image)
-    except (OSError, SyntaxError) as error:  # the latter is Pillow's, for damaged PNG files
+    except (OSError, SyntaxError) as error:  # Pillow raises the latter for damaged PNG files
         raise UserError(f"'{path}' cannot be read: {error}.") from error
     if label_map.ndim != 2:
-        raise UserError(f"'{path}' has {label_map.shape[-1]} channels, but a label map has one.")
+        raise UserError(f"'{path}' has {label_map.shape[-1]} channels, expected a label map with one.")
     return label_map
 
 
 def count_pair(args: argparse.Namespace, settings: BoundarySettings, paths: tuple[Path, Path]) -> dict[str, np.ndarray]:
-    """Count on a prediction and its label what the scores need."""
+    """Count what the scores need on a prediction and its label."""
     pred, label = (read_map(path) for path in paths)
     if args.reduce_zero_label:
         pred, label = (reduce_zero_label(each, settings.ignore_index) for each in (pred, label))
@@ -156,13 +155,13 @@ def count_pair(args: argparse.Namespace, settings: BoundarySettings, paths: tupl
 
 
 def reduce_zero_label(label_map: np.ndarray, ignore_index: int) -> np.ndarray:
-    """Let classes start at 0 instead of 1, and void stay void."""
+    """Shift class ids to start at 0 instead of 1, and keep void."""
     void = (label_map == 0) | (label_map == ignore_index)
     return np.where(void, ignore_index, label_map.astype(np.result_type(label_map, np.int64)) - 1)
 
 
 def without_nan(scores: Any) -> Any:
-    """Turn scores into what JSON has: lists for arrays, null for NaN."""
+    """Convert scores for JSON: arrays to lists, NaN to null."""
     if isinstance(scores, dict):
         return {key: without_nan(value) for key, value in scores.items()}
     if isinstance(scores, np.ndarray):
@@ -172,7 +171,7 @@ def without_nan(scores: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    Image.MAX_IMAGE_PIXELS = None  # the maps are the user's own, however large
+    Image.MAX_IMAGE_PIXELS = None  # the files are the user's own, so large ones are no attack
     with one_line_errors():
         settings = make_settings(args)
         pairs = find_pairs(Path(args.pred_dir), Path(args.gt_dir), args.pred_suffix, args.gt_suffix)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print the paper's Tables 1 to 4 with the results of work dirs next to the paper's."""
+"""Print the paper's Tables 1 to 4 with your results next to the paper's."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ from mmseg_cpg.experiments.work_dirs import find_runs
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder with work dirs in it'
+        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder that contains work dirs'
     )
     parser.add_argument(
         '--out',

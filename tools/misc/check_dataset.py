@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Check the data of a config before training: what is missing or misplaced, and labels that do not fit."""
+"""Check the data of a config before training: missing and misplaced files, and invalid labels."""
 
 import argparse
 import sys
@@ -28,35 +28,35 @@ NUM_LABELS = 1000
 
 def build_parser() -> argparse.ArgumentParser:
     parser = make_config_parser(
-        'Check the data of a config: folders, numbers of files, pairs of image and label, their sizes, label values. '
-        'The exit status is 1 if something is wrong.'
+        'Check the data of a config: folders, numbers of files, pairs of image and label, image sizes, label values. '
+        'The exit status is 1 if there are errors.'
     )
     parser.add_argument(
         '--splits',
         nargs='+',
         choices=('train', 'val', 'test'),
         default=('train', 'val', 'test'),
-        help='whose data to check (default: all that the config has)',
+        help='splits to check (default: all in the config)',
     )
     parser.add_argument(
         '--all-labels',
         action='store_true',
-        help=f'read every image and label, not {NUM_LABELS:,} spread over each split',
+        help=f'read every image and label, not only {NUM_LABELS:,} of each split',
     )
     parser.set_defaults(launcher='none', local_rank=0, work_dir=None)
     return parser
 
 
 def build_datasets(dataset_cfg: Any, loader: str, missing: Path | None) -> list[Any]:
-    """Return the datasets with files of their own that a config builds, without listing their files.
+    """Build the datasets of a config, those inside ConcatDataset separately, without listing their files.
 
     Args:
-        dataset_cfg (ConfigDict): The config.
-        loader (str): Name of its data loader.
-        missing (Path, optional): The first folder that it lacks.
+        dataset_cfg: The config.
+        loader: Name of its data loader.
+        missing: The first missing folder.
 
     Raises:
-        UserError: If a folder is missing; the message names one that it might be.
+        UserError: A folder is missing; the message suggests a similar one.
     """
     try:
         require_data(ConfigDict({loader: dict(dataset=dataset_cfg)}), loader)
@@ -69,37 +69,37 @@ def build_datasets(dataset_cfg: Any, loader: str, missing: Path | None) -> list[
 
 
 def check_dataset(dataset: Any, loader: str, num_labels: int | None, checked: dict[Any, str]) -> Counter[str]:
-    """Print what the files of a dataset are like, and count the errors and warnings.
+    """Print the findings about the files of a dataset, and count errors and warnings.
 
     Args:
-        dataset (BaseDataset): Built without listing its files.
-        loader (str): Name of its data loader.
-        num_labels (int, optional): How many labels to read, None for all.
-        checked (dict): Loaders by the files that were checked for them, or by the missing folder; gets this one.
+        dataset: Built without listing its files.
+        loader: Name of its data loader.
+        num_labels: How many labels to read, None for all.
+        checked: Loaders by checked files or missing folder; this dataset is added.
     """
     print(f'{loader}: {type(dataset).__name__}')
     if not isinstance(dataset, BaseSegDataset) or (dataset.backend_args or {}).get('backend', 'local') != 'local':
-        print('  not checked, which takes a dataset that is derived from BaseSegDataset and on a local disk')
+        print('  not checked: only local datasets derived from BaseSegDataset are supported')
         return Counter()
     files = (*dataset.data_prefix.values(), dataset.ann_file, dataset.img_suffix, dataset.seg_map_suffix)
     if files in checked:
-        print(f'  the files of {checked[files]}')
+        print(f'  same files as {checked[files]}')
         return Counter()
     checked[files] = loader
     found: Counter[str] = Counter()
     for mark, line in check_files(dataset, num_labels):
-        print(f'  {mark}{": " * bool(mark)}{line}', flush=True)
+        print(f'  {mark}: {line}' if mark else f'  {line}', flush=True)
         found[mark] += 1
     return found
 
 
 def check_loader(cfg: Config, loader: str, num_labels: int | None, checked: dict[Any, str]) -> Counter[str]:
-    """Do :func:`check_dataset` for each dataset of a data loader."""
+    """Run :func:`check_dataset` for each dataset of a data loader."""
     found: Counter[str] = Counter()
     for dataset_cfg in datasets_of(cfg[loader].dataset):
         missing = find_missing(dataset_cfg)
         if missing in checked:
-            print(f"{loader}: {type_text(dataset_cfg)}\n  '{missing}' is missing, as said of {checked[missing]}")
+            print(f"{loader}: {type_text(dataset_cfg)}\n  '{missing}' is missing, see {checked[missing]}")
             continue
         try:
             datasets = build_datasets(dataset_cfg, loader, missing)
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found: Counter[str] = sum((check_loader(cfg, loader, num_labels, checked) for loader in loaders), Counter())
         problems, warnings = found[ERROR], found[WARNING]
         if problems:
-            raise UserError(f"The data of '{args.config}' have {problems} problem{'s' * (problems > 1)}, see above.")
+            raise UserError(f"{problems} error{'s' if problems > 1 else ''} in the data of '{args.config}', see above.")
         if warnings:
             print(f'No errors, {warnings} warning{"s" if warnings > 1 else ""}, see above.')
         else:
