@@ -25,9 +25,9 @@ def street_labels(
     labels = []
     for _ in range(batch):
         center = torch.rand(num_regions, 2, generator=generator)
-        category = torch.randint(num_classes, (num_regions,), generator=generator)
+        class_index = torch.randint(num_classes, (num_regions,), generator=generator)
         nearest, label = torch.full((height, width), torch.inf), torch.zeros(height, width, dtype=torch.int64)
-        for (center_y, center_x), region in zip(center * torch.tensor([height, width]), category, strict=True):
+        for (center_y, center_x), region in zip(center * torch.tensor([height, width]), class_index, strict=True):
             distance = (y - center_y + wave).square() + (x - center_x + wave).square()
             closer = distance < nearest
             nearest = torch.where(closer, distance, nearest)

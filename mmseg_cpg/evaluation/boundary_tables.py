@@ -20,7 +20,7 @@ def boundary_tables(scores: dict, class_names: Sequence[Any]) -> dict[str, str]:
     columns = {'BIoU': scores['BIoU']}
     columns.update((f'F {tolerance_px}px', values) for tolerance_px, values in scores['F_per_class'].items())
     boundaries = _table(columns, class_names)
-    boundaries.add_row(['dropped near void', *map(_text, (scores['BIoU_dropped'], *scores['F_dropped'].values()))])
+    boundaries.add_row(['excluded near void', *map(_text, (scores['BIoU_dropped'], *scores['F_dropped'].values()))])
     tables = {'per class results at boundaries:': boundaries.get_string()}
     columns = {f'IoU {width_px}px': values for width_px, values in scores['trimap_IoU'].items()}
     columns.update((f'Acc {width_px}px', values) for width_px, values in scores['trimap_Acc'].items())

@@ -129,9 +129,9 @@ def _differences(probability: Tensor, ids: Tensor, ksize: int) -> Iterator[tuple
         Slice of the classes, and two (classes, H, W) tensors that may be overwritten.
     """
     num_classes, first = len(probability), 1 if len(probability) == 1 else 0  # a single channel is class 1
-    category = torch.arange(first, first + num_classes, device=ids.device)[:, None, None]
+    class_index = torch.arange(first, first + num_classes, device=ids.device)[:, None, None]
     for classes in chunk_slices(num_classes, ids.numel(), ids.device):
-        difference = probability[classes] - (ids == category[classes]).to(probability.dtype)
+        difference = probability[classes] - (ids == class_index[classes]).to(probability.dtype)
         difference = F.pad(difference[None], [ksize // 2] * 4, mode='replicate')[0]
         x_gradient, y_gradient = torch.zeros_like(probability[classes]), torch.zeros_like(probability[classes])
         add_x_gradient(x_gradient.permute(1, 2, 0), difference.permute(1, 2, 0), ksize)

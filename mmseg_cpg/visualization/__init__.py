@@ -1,4 +1,4 @@
-"""Pictures of what a boundary loss does, as matplotlib figures; :func:`render` makes images of them."""
+"""Matplotlib figures of boundaries, errors and probabilities; :func:`render` turns them into images."""
 
 from .painting import paint_classes, paint_masks
 from .panels import render

@@ -1,4 +1,4 @@
-"""Colors: maps of classes and of right and wrong pixels as RGB images, (H, W, 3) of uint8."""
+"""Colors class maps and masks as RGB images, (H, W, 3) uint8."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def paint_classes(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.nda
 
 
 def paint_masks(image: np.ndarray, *masks: tuple[np.ndarray, Sequence[int]]) -> np.ndarray:
-    """Color masks, pairs of (H, W) of bool and a color, over a dark gray image; later ones lie on top."""
+    """Color masks, pairs of (H, W) bool and a color, on the image in dark gray; later masks are on top."""
     canvas = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2, cv2.COLOR_GRAY2RGB)
     for mask, color in masks:
         canvas[mask] = color

@@ -25,7 +25,7 @@ TITLE_LETTERS = 36
 
 
 class TextFigure(Figure):
-    """A figure that writes all text as it stands: names of classes and losses may contain dollar signs."""
+    """A figure without math text, since names of classes and losses may contain dollar signs."""
 
     def draw(self, renderer: RendererBase) -> None:
         """Draw the figure."""
@@ -37,13 +37,13 @@ class TextFigure(Figure):
 def make_panels(
     title: str, titles: Sequence[str], shape: tuple[int, int], close_ups: bool = False
 ) -> tuple[Figure, np.ndarray]:
-    """An empty figure for pictures of an image.
+    """Make an empty figure for several views of an image.
 
     Args:
         title (str): Title of the figure.
         titles (Sequence[str]): Titles of the panels.
         shape (tuple[int, int]): Height and width of the image, px.
-        close_ups (bool): Add a square panel below each one, instead of a new row where a row is full.
+        close_ups (bool): Put all panels into one row, with a square panel below each.
 
     Returns:
         tuple[Figure, np.ndarray]: The figure and its axes, (rows, columns).
@@ -71,7 +71,7 @@ def make_panels(
 
 
 def show(axis: Axes, picture: np.ndarray, part: tuple[slice, slice] | None = None, **options: Any) -> AxesImage:
-    """Show a picture (H, W[, 3]) or a part of it, with the pixel numbers of the whole."""
+    """Show a picture (H, W[, 3]) or a part of it, with pixel coordinates of the whole picture."""
     rows, columns = part or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))
     picture = picture[rows, columns]
     top, left = rows.start, columns.start
@@ -84,7 +84,7 @@ def show(axis: Axes, picture: np.ndarray, part: tuple[slice, slice] | None = Non
 
 
 def frame(axis: Axes, part: tuple[slice, slice]) -> None:
-    """Frame a part of the picture in an axis."""
+    """Draw a frame around a part of the picture."""
     rows, columns = part
     corner = (columns.start - 0.5, rows.start - 0.5)
     size = (columns.stop - columns.start, rows.stop - rows.start)
@@ -93,7 +93,7 @@ def frame(axis: Axes, part: tuple[slice, slice]) -> None:
 
 
 def add_legend(figure: Figure, entries: Iterable[tuple[str, Sequence[int]]]) -> None:
-    """Name colors, RGB in [0, 255], below the panels, where the figure gets room for it."""
+    """Add a legend of colors, RGB in [0, 255], below the panels, and enlarge the figure for it."""
     handles = [Patch(facecolor=tuple(np.array(color) / 255), edgecolor='gray', label=name) for name, color in entries]
     entry_inches = 0.7 + 0.08 * max(len(str(handle.get_label())) for handle in handles)
     num_rows = -(-len(handles) // max(1, int(figure.get_figwidth() / entry_inches)))
@@ -103,7 +103,7 @@ def add_legend(figure: Figure, entries: Iterable[tuple[str, Sequence[int]]]) -> 
 
 
 def render(figure: Figure) -> np.ndarray:
-    """The figure as an RGB image, (H, W, 3) of uint8."""
+    """The figure as an RGB image, (H, W, 3) uint8."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,4 +1,4 @@
-"""The pictures: boundaries, errors, probability gradients and profiles, and models side by side."""
+"""The figures: boundaries, errors, probability gradients, profiles, and comparisons of models."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ ERROR_ENTRIES = (('boundary, right class', RIGHT_COLOR), ('boundary, wrong class
 
 
 def draw_boundaries(scene: Scene, ksizes: Sequence[int], line: Line | None = None) -> Figure:
-    """Draw the boundary that CPG loss sees with each kernel size, on the whole image and in a close-up.
+    """Draw the boundary of the CPG loss for each kernel size, in the whole image and in a close-up.
 
     Args:
-        scene (Scene): The scene. Without a label it is the boundary of the first prediction.
+        scene (Scene): The scene. Without a label, the boundary is that of the first prediction.
         ksizes (Sequence[int]): Kernel sizes, odd, in [3, 11].
-        line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
+        line (Line, optional): Line to show in the close-up. Defaults to that of :func:`choose_line`.
     """
     source = 'label' if scene.label is not None else f'prediction of {scene.predictions[0].name}'
     part = _close_up(scene, line)
@@ -57,14 +57,14 @@ def draw_boundaries(scene: Scene, ksizes: Sequence[int], line: Line | None = Non
 
 
 def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX) -> Figure:
-    """Draw where the predictions are right and wrong within a band around the label's boundary, the trimap's.
+    """Draw correct and wrong pixels of the predictions in a trimap band around the label's boundary.
 
-    The share of the band that is wrong is 100 % minus BoundaryMetric's ``trimap_aAcc`` of that width.
+    The percentage of wrong pixels is 100 minus BoundaryMetric's ``trimap_aAcc`` for this width.
 
     Args:
         scene (Scene): The scene, with a label.
-        line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
-        width_px (int): Width of :func:`.trimap_band` on each side. Defaults to 3, one of BoundaryMetric's.
+        line (Line, optional): Line to show in the close-up. Defaults to that of :func:`choose_line`.
+        width_px (int): Width of :func:`.trimap_band` on each side. Defaults to 3.
     """
     titles, pictures = ['image', 'label'], [scene.image, paint_classes(scene.reference, scene.palette)]
     for prediction in scene.predictions:
@@ -78,25 +78,25 @@ def draw_errors(scene: Scene, line: Line | None = None, width_px: int = BAND_PX)
     return figure
 
 
-def draw_gradients(scene: Scene, category: int, ksize: int, line: Line | None = None) -> Figure:
+def draw_gradients(scene: Scene, class_index: int, ksize: int, line: Line | None = None) -> Figure:
     """Draw the probability of a class in the label and the predictions, and the magnitude of its gradient.
 
     Args:
         scene (Scene): The scene, with predictions.
-        category (int): The class.
+        class_index (int): The class.
         ksize (int): Kernel size, odd, in [3, 11].
-        line (Line, optional): Where the close-up is. Defaults to the one that :func:`choose_line` finds.
+        line (Line, optional): Line to show in the close-up. Defaults to that of :func:`choose_line`.
     """
     titles = [each.name for each in scene.predictions]
-    probabilities = [each.probability[category] for each in scene.predictions]
-    gradients = [each.gradient(category, ksize) for each in scene.predictions]
+    probabilities = [each.probability[class_index] for each in scene.predictions]
+    gradients = [each.gradient(class_index, ksize) for each in scene.predictions]
     if scene.label is not None:
         titles.insert(0, 'label')
-        probabilities.insert(0, (scene.label == category).astype(np.float32))
-        gradients.insert(0, scene.label_gradient(category, ksize))
-    title = f"Probability of '{scene.classes[category]}' and its gradient (Sobel-like kernels, ksize {ksize})"
+        probabilities.insert(0, (scene.label == class_index).astype(np.float32))
+        gradients.insert(0, scene.label_gradient(class_index, ksize))
+    title = f"Probability of '{scene.classes[class_index]}' and its gradient (Sobel-like kernels, ksize {ksize})"
     figure, axes = make_panels(title, ['image', *titles], (1, 1), close_ups=True)
-    part = _close_up(scene, line, category)
+    part = _close_up(scene, line, class_index)
     show(axes[0, 0], scene.image)
     frame(axes[0, 0], part)
     show(axes[1, 0], scene.image, part)
@@ -111,22 +111,22 @@ def draw_gradients(scene: Scene, category: int, ksize: int, line: Line | None = 
     return figure
 
 
-def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figure:
-    """Draw the probability of a class along a row or column, as the paper's Figures 2 and 6 do.
+def draw_profile(scene: Scene, class_index: int, line: Line | None = None) -> Figure:
+    """Draw the probability of a class along a row or column, as in Figures 2 and 6 of the paper.
 
-    The legend reports how steep the curves are at the label's edges: how much the probability changes there from one
-    pixel to the next, in the label's direction, on average. A label's own step is 1.
+    The legend reports the mean step at the label's edges: the change of the probability from one pixel to the next, in
+    the direction of the label's change. The label's own step is 1.
 
     Args:
         scene (Scene): The scene, with predictions.
-        category (int): The class.
-        line (Line, optional): The pixels. Defaults to those that :func:`choose_line` finds.
+        class_index (int): The class.
+        line (Line, optional): The pixels. Defaults to those of :func:`choose_line`.
     """
-    line = line or choose_line(scene.reference == category)
+    line = line or choose_line(scene.reference == class_index)
     part = line.close_up(scene.reference.shape)
     position = np.arange(line.start, line.stop)
     figure = TextFigure(figsize=(12.5, 4.9), dpi=100, layout='constrained')
-    figure.suptitle(f"Probability of '{scene.classes[category]}' along {line}", fontsize=14)
+    figure.suptitle(f"Probability of '{scene.classes[class_index]}' along {line}", fontsize=14)
     left, right = figure.subplots(1, 2, width_ratios=(1, 2.2))
     left.set_title('the pixels of the plot', fontsize=11)
     show(left, scene.image, part)
@@ -138,12 +138,12 @@ def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figur
     steps = None
     if scene.label is not None:
         ids = line.take(scene.label)
-        true = np.where(ids == scene.ignore_index, np.nan, ids == category)
+        true = np.where(ids == scene.ignore_index, np.nan, ids == class_index)
         steps = np.diff(true)
         right.step(position, true, where='mid', color=LABEL_LINE_COLOR, linewidth=2, label='label')
         right.fill_between(position, 0, true, step='mid', color=LABEL_LINE_COLOR, alpha=0.13)
     for prediction, color in zip(scene.predictions, LINE_COLORS * len(scene.predictions), strict=False):
-        probability = line.take(prediction.probability[category])
+        probability = line.take(prediction.probability[class_index])
         name = prediction.name
         if steps is not None and (abs(steps) == 1).any():
             name += f'\nmean step at edges {mean_step(probability, steps):.2f}'
@@ -160,18 +160,18 @@ def draw_profile(scene: Scene, category: int, line: Line | None = None) -> Figur
 
 
 def mean_step(probability: np.ndarray, steps: np.ndarray) -> float:
-    """How much a probability (n,) changes at a label's edges, in the label's direction, on average.
+    """Mean change of a probability at the label's edges, in the direction of the label's change.
 
     Args:
-        probability (np.ndarray): Of the pixels of a line, (n,).
-        steps (np.ndarray): Differences of the label's, (n - 1,): 1 and -1 at edges, 0 elsewhere, NaN next to void.
+        probability (np.ndarray): Probability along a line, (n,).
+        steps (np.ndarray): Differences of the one-hot label, (n - 1,): 1 and -1 at edges, 0 elsewhere, NaN at void.
     """
     edges = abs(steps) == 1
     return float((np.diff(probability) * steps)[edges].mean())
 
 
 def draw_comparison(scene: Scene) -> Figure:
-    """Draw the predictions side by side, and where each further one differs from the first.
+    """Draw the predictions side by side, and where the others differ from the first.
 
     Args:
         scene (Scene): The scene, with predictions.
@@ -199,10 +199,10 @@ def draw_comparison(scene: Scene) -> Figure:
 
 
 def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) -> Figure:
-    """Draw a row for each of several images: the label, its boundary, and the predictions with their error near it.
+    """Draw a row for each image: the label, its boundary, and the predictions with their errors near it.
 
     Args:
-        scenes (Sequence[Scene]): The scenes, with labels, and with predictions of the same models.
+        scenes (Sequence[Scene]): The scenes, with labels and with predictions of the same models.
         title (str): Title of the figure.
         headings (Sequence[str]): Text above the predictions of each model.
     """
@@ -232,7 +232,7 @@ def draw_overview(scenes: Sequence[Scene], title: str, headings: Sequence[str]) 
 
 
 def _paint_errors(scene: Scene, prediction: Prediction, width_px: int) -> tuple[np.ndarray, float | None]:
-    """A prediction's right and wrong pixels near the label's boundary, and the percentage of wrong ones or None."""
+    """Correct and wrong pixels near the label's boundary as a picture, and the percentage of wrong ones or None."""
     assert scene.label is not None, 'errors need a label'
     band = trimap_band(scene.label.astype(np.int32), width_px, scene.ignore_index)
     wrong = band & (prediction.label != scene.label)
@@ -243,7 +243,7 @@ def _paint_errors(scene: Scene, prediction: Prediction, width_px: int) -> tuple[
 def _differences(
     scene: Scene, first: Prediction, other: Prediction, other_name: str
 ) -> list[tuple[str, np.ndarray, Color]]:
-    """Where two predictions differ, or both are wrong: descriptions, masks and colors."""
+    """Where two predictions differ or both are wrong: names, masks and colors."""
     if scene.label is None:
         return [('different classes', first.label != other.label, BOUNDARY_COLOR)]
     labeled = scene.label != scene.ignore_index
@@ -263,14 +263,14 @@ def _with_accuracy(scene: Scene, prediction: Prediction) -> str:
     return f'{prediction.name}\n{100 * right:.1f} % of pixels right'
 
 
-def _close_up(scene: Scene, line: Line | None, category: int | None = None) -> tuple[slice, slice]:
+def _close_up(scene: Scene, line: Line | None, class_index: int | None = None) -> tuple[slice, slice]:
     if line is None:
-        line = choose_line(scene.reference == (scene.main_category() if category is None else category))
+        line = choose_line(scene.reference == (scene.main_class() if class_index is None else class_index))
     return line.close_up(scene.reference.shape)
 
 
 def _show_with_close_up(axes: np.ndarray, pictures: Sequence[np.ndarray], part: tuple[slice, slice]) -> None:
-    """Show pictures in the first row, and a part of each below."""
+    """Show pictures in the first row, and a part of each in the second."""
     for upper, lower, picture in zip(*axes, pictures, strict=True):
         show(upper, picture)
         frame(upper, part)
@@ -278,7 +278,7 @@ def _show_with_close_up(axes: np.ndarray, pictures: Sequence[np.ndarray], part: 
 
 
 def _show_strips(axis: Axes, scene: Scene, line: Line) -> None:
-    """Show the classes along the line below its plot, those of the label above those of each prediction."""
+    """Show strips of the classes along the line below its plot: the label, then each prediction."""
     sources = [('label', scene.reference, LABEL_LINE_COLOR)] if scene.label is not None else []
     for prediction, color in zip(scene.predictions, LINE_COLORS * len(scene.predictions), strict=False):
         sources.append((prediction.name, prediction.label, color))
@@ -294,7 +294,7 @@ def _show_strips(axis: Axes, scene: Scene, line: Line) -> None:
 
 
 def _class_entries(scene: Scene, *labels: np.ndarray) -> list[tuple[str, Sequence[int]]]:
-    """Names and colors of the classes that occur in label maps, void last."""
+    """Names and colors of the classes in label maps, void last."""
     ids = np.unique(np.concatenate([np.unique(label) for label in labels]))
     entries = [(scene.classes[each], scene.palette[each]) for each in ids if 0 <= each < len(scene.classes)]
     has_void = any(not 0 <= each < len(scene.classes) for each in ids)

@@ -18,9 +18,9 @@ def window(label_map, y, x, radius):
 def boundary_iou(pred, label, num_classes, d, void):
     """Per class [both bands, the prediction's, the label's], and the label's bands as if void were a class."""
 
-    def in_band(label_map, y, x, category):
+    def in_band(label_map, y, x, class_index):
         """In the class's mask and not in the mask's erosion, background being all outside the image."""
-        return label_map[y][x] == category and any(each != category for each in window(label_map, y, x, d))
+        return label_map[y][x] == class_index and any(each != class_index for each in window(label_map, y, x, d))
 
     counts = [[0] * num_classes for _ in range(3)]
     all_bands = 0
@@ -28,10 +28,10 @@ def boundary_iou(pred, label, num_classes, d, void):
         all_bands += label[y][x] != void and in_band(label, y, x, label[y][x])
         if void in window(label, y, x, d):
             continue
-        for category in range(num_classes):
-            of_pred, of_label = (in_band(each, y, x, category) for each in (pred, label))
+        for class_index in range(num_classes):
+            of_pred, of_label = (in_band(each, y, x, class_index) for each in (pred, label))
             for row, counted in zip(counts, (of_pred and of_label, of_pred, of_label), strict=True):
-                row[category] += counted
+                row[class_index] += counted
     return counts, all_bands
 
 
@@ -53,12 +53,12 @@ def fscore(pred, label, num_classes, tolerance, void):
     def neighbors(y, x):
         return [(v, u) for v, u in ((y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x)) if (v, u) in everywhere]
 
-    def boundary(label_map, category):
+    def boundary(label_map, class_index):
         return [
             (y, x)
             for y, x in known
-            if label_map[y][x] == category
-            and any(label_map[v][u] != category and (v, u) in known for v, u in neighbors(y, x))
+            if label_map[y][x] == class_index
+            and any(label_map[v][u] != class_index and (v, u) in known for v, u in neighbors(y, x))
         ]
 
     def near(pixel, others):
@@ -68,11 +68,11 @@ def fscore(pred, label, num_classes, tolerance, void):
     voids = {(y, x) for y, x in everywhere if label[y][x] == void}
     known = everywhere - voids
     counts = [[0] * num_classes for _ in range(4)]
-    for category in range(num_classes):
-        edges = [boundary(each, category) for each in (pred, label)]
+    for class_index in range(num_classes):
+        edges = [boundary(each, class_index) for each in (pred, label)]
         for place, (edge, other) in enumerate((edges, edges[::-1])):
             counted = [pixel for pixel in edge if not near(pixel, voids)]
-            counts[2 * place][category] = sum(near(pixel, other) for pixel in counted)
-            counts[2 * place + 1][category] = len(counted)
+            counts[2 * place][class_index] = sum(near(pixel, other) for pixel in counted)
+            counts[2 * place + 1][class_index] = len(counted)
     all_edges = sum(any(label[v][u] != label[y][x] for v, u in neighbors(y, x)) for y, x in known)
     return counts, all_edges

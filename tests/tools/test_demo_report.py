@@ -82,7 +82,7 @@ def test_the_numbers_are_those_of_the_metrics(page, trained):
     names = ['mIoU', 'mBIoU', *(f'mF_{size_px}px' for size_px in (1, 3, 5, 9)), 'trimap_aAcc_3px']
     dropped = ['BIoU_dropped', *(f'F_dropped_{size_px}px' for size_px in (1, 3, 5, 9))]
     dropped = ['–', *(f'{ce[name]:.2f}' for name in dropped), '–']
-    assert scores[0] == ['in percent', 'CE', 'CE + CPG', 'difference', 'dropped near void']
+    assert scores[0] == ['in percent', 'CE', 'CE + CPG', 'difference', 'excluded near void']
     for row, name, drop in zip(scores[1:], names, dropped, strict=True):
         expected = f'{ce[name]:.2f}', f'{cpg[name]:.2f}', f'{cpg[name] - ce[name]:+.2f}', drop
         assert tuple(row[1:]) == expected, name
@@ -132,7 +132,7 @@ def test_what_is_missing_is_named(trained, fails_with, tmp_path, missing):
             path.unlink()
     message = fails_with(REPORT, work_dir, trained.work_dirs[1], '--out', tmp_path / 'out')
     assert str(work_dir) in message
-    expected = dict(work_dir='last_checkpoint', config='one config (*.py), but has 0').get(missing, missing)
+    expected = dict(work_dir='last_checkpoint', config='one config (*.py), but contains 0').get(missing, missing)
     assert expected in message
     assert not (tmp_path / 'out').exists()
 

@@ -58,9 +58,9 @@ def scenes(monkeypatch):
     for name in ('draw_profile', 'draw_gradients'):
         draw = getattr(visualization, name)
 
-        def spy(scene, category, *rest, draw=draw):
-            calls.append((scene, category, rest[-1]))
-            return draw(scene, category, *rest)
+        def spy(scene, class_index, *rest, draw=draw):
+            calls.append((scene, class_index, rest[-1]))
+            return draw(scene, class_index, *rest)
 
         monkeypatch.setattr(visualization, name, spy)
     return calls
@@ -71,12 +71,12 @@ def test_two_models_beside_each_other(models, image, label, run_tool, scenes, tm
     paths = [str(tmp_path / f'{name}.png') for name in PICTURES]
     assert [line for line in capsys.readouterr().out.splitlines() if line.endswith('.png')] == paths
     assert all(cv2.imread(path).shape[0] > 300 for path in paths)
-    scene, category, line = scenes[0]
+    scene, class_index, line = scenes[0]
     assert [prediction.name for prediction in scene.predictions] == ['CE', 'CE + CPG']
     np.testing.assert_array_equal(scene.label, cv2.imread(label, cv2.IMREAD_UNCHANGED))
     np.testing.assert_array_equal(scene.image, cv2.imread(image)[..., ::-1])
-    assert category == scene.main_category()
-    assert scenes[1][1:] == (category, line)
+    assert class_index == scene.main_class()
+    assert scenes[1][1:] == (class_index, line)
     for (config, checkpoint), prediction in zip(models.pairs, scene.predictions, strict=True):
         logits = inference_model(init_model(config, checkpoint, 'cpu'), image).seg_logits.data
         np.testing.assert_allclose(prediction.probability, logits.softmax(0), rtol=1e-5)
@@ -86,8 +86,8 @@ def test_two_models_beside_each_other(models, image, label, run_tool, scenes, tm
 def test_one_model_without_a_label_and_a_line_of_ones_own(models, image, run_tool, scenes, tmp_path):
     run_tool(VISUALIZE, image, *models.one, '--class', 'c', '--column', 7, '--span', 3, 20, '--out', tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {*PICTURES} - {'errors'}
-    scene, category, line = scenes[0]
-    assert (scene.label, category, line) == (None, 2, (False, 7, 3, 21))
+    scene, class_index, line = scenes[0]
+    assert (scene.label, class_index, line) == (None, 2, (False, 7, 3, 21))
 
 
 def test_the_label_is_read_as_the_dataset_reads_it(models, image, label, run_tool, scenes, write_config, tmp_path):
@@ -117,7 +117,7 @@ def test_models_of_the_same_losses_are_named_by_their_configs(models, image, run
         (['--class', 'd'], "--class 'd' is not one of the model's classes: a, b, c."),
         (['--row', '32'], '--row must be in [0, 31], got 32.'),
         (['--row', '3', '--span', '5', '32'], '--span must be FIRST < LAST in [0, 31], got 5 32.'),
-        (['--span', '5', '7'], '--span is a part of --row or --column: give one of them.'),
+        (['--span', '5', '7'], '--span needs --row or --column.'),
         (['--ksize', '4'], '--ksize: ksize must be odd and in [3, 11], got 4.'),
         (['--names', 'a', 'b'], '--names needs one name for each of the 1 models, but got 2.'),
         (['--label', 'none.png'], "Label 'none.png' not found."),
@@ -138,6 +138,6 @@ def test_wrong_files_are_named(models, image, label, fails_with, tmp_path):
         VISUALIZE, image, *models.one, '--label', tmp_path / 'wrong.png'
     )
     cv2.imwrite(str(tmp_path / 'small.png'), wrong[:10])
-    assert 'has shape (10, 32), but the image is of (32, 32) pixels' in fails_with(
+    assert 'has shape (10, 32), but the image has shape (32, 32)' in fails_with(
         VISUALIZE, image, *models.one, '--label', tmp_path / 'small.png'
     )

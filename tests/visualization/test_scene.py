@@ -33,15 +33,15 @@ def test_label_gradient_is_the_oracles(scene, ksize, ignore_policy):
     scene = scene._replace(ignore_policy=ignore_policy)
     expected = np.zeros((2, *scene.label.shape))
     entries = oracle.boundary(scene.label[None], ksize, 3, ignore_policy=ignore_policy)
-    for (_, category, direction, row, column), gradient in entries.items():
-        if category == 1:
+    for (_, class_index, direction, row, column), gradient in entries.items():
+        if class_index == 1:
             expected[direction, row, column] = gradient
     np.testing.assert_allclose(scene.label_gradient(1, ksize), np.hypot(*expected), rtol=1e-6)
     assert scene.label_gradient(0, ksize)[20, 2:4].any() == (ignore_policy == 'as_background')
 
 
 def test_a_perfect_predictions_gradient_is_the_labels(label, scene):
-    perfect = np.stack([label == category for category in range(3)]).astype(np.float32)
+    perfect = np.stack([label == class_index for class_index in range(3)]).astype(np.float32)
     gradient = Prediction('a', label, perfect).gradient(1, 3)
     np.testing.assert_allclose(gradient, scene.label_gradient(1, 3), atol=1e-6)
     assert gradient[20, 29] == 2  # 1/2 + 1 + 1/2
@@ -53,12 +53,12 @@ def test_without_a_label_the_first_prediction_takes_its_place(scene):
     assert scene.boundary(3).mask()[10, 28]
 
 
-def test_main_category(scene):
-    assert scene.main_category() == 0
+def test_main_class(scene):
+    assert scene.main_class() == 0
     ids = np.full_like(scene.label, 2)
     ids[0] = 255
-    assert scene._replace(label=ids).main_category() == 2
-    assert scene._replace(label=np.full_like(ids, 255)).main_category() == 0
+    assert scene._replace(label=ids).main_class() == 2
+    assert scene._replace(label=np.full_like(ids, 255)).main_class() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Compare two trained runs on a page with scores and pictures, above all of the boundaries.
+"""Compare two trained runs on a page with scores and figures, with a focus on boundaries.
 
-Both are evaluated on the test data of their configs. IoU is IoUMetric's and everything about boundaries is
-BoundaryMetric's with its default settings. The labels alone choose what is shown.
+Both are evaluated on the test data of their configs, with IoUMetric and with BoundaryMetric's default settings. Images,
+class and line are chosen from the labels alone.
 """
 
 import sys
@@ -58,17 +58,16 @@ SETTINGS = BoundarySettings()
 CLASS_TOLERANCE_PX = 3
 KSIZES = (3, 5, 7)
 CAUTION = (
-    'This is one seed of a small network that was trained for minutes: it shows that everything works, and proves '
-    'nothing about CPG loss. With another seed, another number of threads or another machine the scores differ by '
-    'points.'
+    'This is one seed of a small network, trained for minutes: a smoke test, not evidence that CPG loss helps. With '
+    'another seed, number of threads or machine, scores vary by several points.'
 )
 
 
 @dataclass
 class Run:
-    """A trained run: its name, config and checkpoint, and by test image its path, label and prediction.
+    """A trained run: name, config and checkpoint, and path, label and prediction of each test image.
 
-    ``iou`` is that of each class, (C,), and ``scores`` is what :func:`boundary_scores` returns; both are in percent.
+    ``iou`` is the IoU of each class, (C,), and ``scores`` the result of :func:`boundary_scores`; both in percent.
     """
 
     name: str
@@ -86,33 +85,33 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs=2, metavar='WORK_DIR', help='work dirs of the two runs, the baseline first')
     parser.add_argument(
-        '-o', '--out', default='work_dirs/demo', help='folder for index.html and its pictures (default: %(default)s)'
+        '-o', '--out', default='work_dirs/demo', help='folder for index.html and its figures (default: %(default)s)'
     )
-    parser.add_argument('--num-tiles', type=int, default=5, help='how many images to show (default: %(default)s)')
+    parser.add_argument('--num-tiles', type=int, default=5, help='number of images to show (default: %(default)s)')
     return parser
 
 
 def find_checkpoint(work_dir: Path) -> Path:
-    """The latest checkpoint of a work dir, which may have been moved since it was trained."""
+    """The latest checkpoint of a work dir, which may have been moved since training."""
     record = work_dir / 'last_checkpoint'
     if not record.is_file():
-        raise UserError(f"'{work_dir}' is not a finished run: it has no file last_checkpoint, which training writes.")
+        raise UserError(f"'{work_dir}' is not a trained run: it contains no last_checkpoint.")
     checkpoint = work_dir / Path(record.read_text().strip()).name
     require_checkpoint(str(checkpoint))
     return checkpoint
 
 
 def load_run_config(work_dir: Path, checkpoint: Path) -> Config:
-    """Read the config that training left in a work dir, made to test a checkpoint."""
+    """Read the config in a work dir and prepare it for testing a checkpoint."""
     configs = sorted(work_dir.glob('*.py'))
     if len(configs) != 1:
-        raise UserError(f"'{work_dir}' must have one config (*.py), but has {len(configs)}.")
+        raise UserError(f"'{work_dir}' must contain one config (*.py), but contains {len(configs)}.")
     cfg = read_config(str(configs[0]))
     cfg.load_from = str(checkpoint)
     cfg.resume = False
     cfg.launcher = 'none'
     cfg.log_level = 'ERROR'
-    cfg.pop('visualizer', None)  # MMEngine makes one for the process, which would keep the first run's folder
+    cfg.pop('visualizer', None)  # a visualizer is global and would keep the first run's folder
     require_data(cfg, 'test_dataloader')
     return cfg
 
@@ -151,8 +150,8 @@ def evaluate(work_dir: Path) -> Run:
 
 
 def compare(runs: list[Run]) -> PrettyTable:
-    """The scores of two runs side by side, a row for each, with how much of the boundaries void drops."""
-    table = PrettyTable(['in percent', *(run.name for run in runs), 'difference', 'dropped near void'])
+    """A row for each score, with both runs, their difference, and the share of boundaries excluded near void."""
+    table = PrettyTable(['in percent', *(run.name for run in runs), 'difference', 'excluded near void'])
     table.align = 'r'
     table.align['in percent'] = 'l'
     rows: list[tuple[str, Callable[[Run], float], float | None]] = [('mIoU', lambda run: np.nanmean(run.iou), None)]
@@ -171,7 +170,7 @@ def _f_score(size_px: int, run: Run) -> float:
 
 
 def compare_classes(runs: list[Run]) -> PrettyTable:
-    """The scores of each class side by side."""
+    """The scores of each class, for both runs."""
     measures = {
         'IoU': lambda run: run.iou,
         'Boundary IoU': lambda run: run.scores['BIoU'],
@@ -191,7 +190,7 @@ def text_of(percent: float | None) -> str:
 
 
 def describe(runs: list[Run]) -> PrettyTable:
-    """How the two runs were trained and evaluated."""
+    """Training settings and checkpoints of the runs."""
     table = PrettyTable(['', *(run.name for run in runs)])
     for name, value_of in {
         'config': lambda run: Path(run.cfg.filename).stem,
@@ -205,7 +204,7 @@ def describe(runs: list[Run]) -> PrettyTable:
 
 
 def make_scenes(runs: list[Run]) -> list[Scene]:
-    """The test images with both predictions, those with the widest boundary bands in the label first."""
+    """The test images with both predictions, sorted by the number of pixels near boundaries, largest first."""
     metainfo = runs[0].metainfo
     sizes = [trimap_band(label, BAND_PX, SETTINGS.ignore_index).sum() for label in runs[0].labels]
     order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
@@ -223,52 +222,52 @@ def make_scenes(runs: list[Run]) -> list[Scene]:
 
 
 def draw(runs: list[Run], scenes: list[Scene], num_tiles: int) -> Iterator[tuple[str, Figure, str]]:
-    """Yield name, figure and caption of each picture.
+    """Yield name, figure and caption of each figure.
 
-    The first is of the ``num_tiles`` images with the most boundary, the others are of the one with the median amount.
+    The first shows the ``num_tiles`` images with the most boundary pixels, the others the median image.
     """
     median = scenes[len(scenes) // 2]
-    category = median.main_category()
-    line = choose_line(median.reference == category)
-    name = f"'{median.classes[category]}'"
+    class_index = median.main_class()
+    line = choose_line(median.reference == class_index)
+    name = f"'{median.classes[class_index]}'"
     shown = scenes[:num_tiles]
-    title = f'{runs[1].name} against {runs[0].name}: the {len(shown)} of {len(scenes)} images with the most boundary'
+    title = f'{runs[1].name} and {runs[0].name}: the {len(shown)} of {len(scenes)} images with most boundary pixels'
     headings = [f'{run.name}\nmIoU {np.nanmean(run.iou):.1f}, mBIoU {run.scores["mBIoU"]:.1f}' for run in runs]
     yield (
         'overview',
         draw_overview(shown, title, headings),
-        f'The label, its boundary, and both predictions, with their errors within {BAND_PX} px of a boundary.',
+        f'The label, its boundary, and both predictions with their errors within {BAND_PX} px of a boundary.',
     )
     yield (
         'comparison',
         draw_comparison(median),
-        'The image with the median amount of boundary, and where only one of the two is right.',
+        'The image with the median number of boundary pixels, and where only one prediction is right.',
     )
     yield (
         'errors',
         draw_errors(median, line),
-        f'Its right and wrong pixels within {BAND_PX} px of the boundaries; the close-up is the framed square.',
+        f'Right and wrong pixels within {BAND_PX} px of the boundaries; the close-up shows the framed square.',
     )
     yield (
         'gradients',
-        draw_gradients(median, category, KSIZES[0], line),
-        f'The probability of {name}, the class with the most boundary there, and the magnitude of its gradient, which '
-        'CPG loss compares with that of the label.',
+        draw_gradients(median, class_index, KSIZES[0], line),
+        f'The probability of {name}, the class with the most boundary pixels, and the magnitude of its gradient, which '
+        'CPG loss compares with the gradient of the label.',
     )
     yield (
         'profile',
-        draw_profile(median, category, line),
-        f'The probability of {name} along {line}: the steeper at the edges of the label, the sharper is the boundary.',
+        draw_profile(median, class_index, line),
+        f'The probability of {name} along {line}: the steeper at the edges of the label, the sharper the boundary.',
     )
     yield (
         'boundaries',
         draw_boundaries(median, KSIZES, line),
-        'The pixels that CPG loss looks at, by the size of its kernels; void and what is near it are left out.',
+        'The boundary pixels of CPG loss for each kernel size; void and pixels near void are excluded.',
     )
 
 
 def write_page(runs: list[Run], scores: PrettyTable, scenes: list[Scene], num_tiles: int, out: Path) -> None:
-    """Write index.html and its pictures to a folder."""
+    """Write index.html and its figures to a folder."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = []
     for name, figure, caption in draw(runs, scenes, num_tiles):
@@ -283,15 +282,15 @@ def write_page(runs: list[Run], scores: PrettyTable, scenes: list[Scene], num_ti
     page = template.substitute(
         title=escape(f'{runs[1].name} against {runs[0].name}'),
         data=f'Evaluated on the {len(scenes)} images in {escape(str(Path(runs[0].paths[0]).parent))} with '
-        f'{len(runs[0].iou)} classes; {100 * void:.1f} % of the pixels are void and count nowhere.',
+        f'{len(runs[0].iou)} classes; {100 * void:.1f} % of the pixels are void and excluded from all scores.',
         caution=CAUTION,
         scores=scores.get_html_string(),
-        explanation=f'Boundary IoU compares bands of {width_px} px ({100 * SETTINGS.width_ratio:g} % of the diagonal '
-        'of the image) inside each class; the F-score matches boundaries up to a tolerance. Boundaries that are '
-        'nearer to void than that are excluded, and the last column reports the excluded share of the label. '
-        f'Accuracy within {BAND_PX} px is that of the pixels with another label, or void, at most so far away.',
+        explanation=f'Boundary IoU compares bands of {width_px} px ({100 * SETTINGS.width_ratio:g} % of the image '
+        'diagonal) inside each class; the F-score matches boundaries up to a tolerance. Boundaries closer than that to '
+        "void are excluded, and the last column reports the excluded share of the label's boundary. "
+        f'Accuracy within {BAND_PX} px is that of pixels at most {BAND_PX} px away from another label or void.',
         class_scores=compare_classes(runs).get_html_string(),
-        choice='The labels alone choose images, class and line.',
+        choice='Images, class and line are chosen from the labels alone.',
         pictures='\n'.join(pictures),
         runs=describe(runs).get_html_string(),
         command=f'Trained by <code>bash tools/demo.sh</code>, evaluated and drawn by '
@@ -309,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(f'--num-tiles must be at least 1, got {args.num_tiles}.')
         runs = [evaluate(Path(work_dir)) for work_dir in args.work_dirs]
         if runs[0].paths != runs[1].paths:
-            raise UserError('The two runs are not tested on the same data, so they cannot be compared.')
+            raise UserError('The two runs have different test data, so they cannot be compared.')
     scores = compare(runs)
     print(scores)
     write_page(runs, scores, make_scenes(runs), args.num_tiles, Path(args.out))

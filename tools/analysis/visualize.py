@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw what models predict at the boundaries of an image: errors, probability gradients and profiles, side by side."""
+"""Draw predictions of one or more models at the boundaries of an image: errors, probability gradients and profiles."""
 
 import sys
 from pathlib import Path
@@ -53,16 +53,18 @@ def build_parser() -> argparse.ArgumentParser:
         action='append',
         default=[],
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='another model to compare with; may be given several times',
+        help='another model to compare with; can be repeated',
     )
     parser.add_argument('--names', nargs='+', metavar='NAME', help='names of the models (default: their losses)')
-    parser.add_argument('--label', help="label map of the image, read as the config's dataset reads its labels")
-    parser.add_argument('--class', dest='class_name', metavar='NAME', help='class to plot (default: most boundary)')
+    parser.add_argument('--label', help="label map of the image, loaded like the labels of the config's dataset")
+    parser.add_argument(
+        '--class', dest='class_name', metavar='NAME', help='class to plot (default: the one with most boundary pixels)'
+    )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument('--row', type=int, metavar='Y', help='row of the profile (default: one with some edges)')
+    where.add_argument('--row', type=int, metavar='Y', help='row of the profile (default: one that crosses edges)')
     where.add_argument('--column', type=int, metavar='X', help='column of the profile')
     parser.add_argument(
-        '--span', type=int, nargs=2, metavar=('FIRST', 'LAST'), help='pixels of that row or column (default: all)'
+        '--span', type=int, nargs=2, metavar=('FIRST', 'LAST'), help='pixels of the row or column (default: all)'
     )
     parser.add_argument(
         '--ksize',
@@ -77,10 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
         default='exclude',
         help='how void pixels are handled (default: exclude)',
     )
-    parser.add_argument(
-        '--out', metavar='DIR', help='folder for the pictures (default: work_dirs/visualize/IMAGE_NAME)'
-    )
-    parser.add_argument('--device', default=get_device(), help='where the models run (default: %(default)s)')
+    parser.add_argument('--out', metavar='DIR', help='folder for the figures (default: work_dirs/visualize/IMAGE_NAME)')
+    parser.add_argument('--device', default=get_device(), help='device of the models (default: %(default)s)')
     return parser
 
 
@@ -88,7 +88,7 @@ class Model:
     """A trained model with its config.
 
     Raises:
-        UserError: If the config or the checkpoint cannot be used.
+        UserError: The config or the checkpoint cannot be used.
     """
 
     def __init__(self, config: str, checkpoint: str, device: str) -> None:
@@ -96,7 +96,7 @@ class Model:
         self.cfg = load_config(argparse.Namespace(config=config, cfg_options=None, launcher='none', work_dir=None))
         require_keys(self.cfg, 'model', 'test_pipeline')
         require_checkpoint(checkpoint)
-        # MMSegmentation itself does this where the config names the class by text.
+        # MMSegmentation does this itself if the config names the class as a string.
         self.cfg.test_pipeline = [step for step in self.cfg.test_pipeline if not builds(step, 'LoadAnnotations')]
         with building():
             self.model = init_model(self.cfg, checkpoint, device)
@@ -111,7 +111,7 @@ class Model:
 
 
 def name_models(models: list[Model], names: list[str] | None) -> list[str]:
-    """Name the models: as asked for, else by their losses where these differ, else by their configs."""
+    """Name the models: as in ``names``, else by their losses if these differ, else by their configs."""
     if names is None:
         names = [name_losses(model.cfg.model) for model in models]
         names = names if len(set(names)) == len(models) else [Path(model.config).stem for model in models]
@@ -121,28 +121,28 @@ def name_models(models: list[Model], names: list[str] | None) -> list[str]:
 
 
 def read_image(path: str) -> np.ndarray:
-    """Read an image as RGB, (H, W, 3) of uint8."""
+    """Read an image as RGB, (H, W, 3) uint8."""
     try:
         image = mmcv.imread(path, channel_order='rgb')
     except cv2.error as error:
         raise UserError(f"Image '{path}' cannot be drawn ({str(error).strip()}).") from error
     if image is None:
-        raise UserError(f"Image '{path}' cannot be drawn: OpenCV does not read it.")
+        raise UserError(f"Image '{path}' cannot be drawn: OpenCV cannot decode it.")
     return image
 
 
 def read_label(path: str, model: Model, shape: tuple[int, int]) -> np.ndarray:
-    """Read a label map as the dataset of a model's config does.
+    """Read a label map like the dataset of a model's config.
 
     Raises:
-        UserError: If it cannot be read, or does not fit the image or the model.
+        UserError: It cannot be read, or does not fit the image or the model.
     """
     require_keys(model.cfg, 'test_dataloader')
     with building():
         dataset = DATASETS.build({**model.cfg.test_dataloader.dataset, 'lazy_init': True})
     step = find_loading_step(dataset)
     if step is None:
-        raise UserError(f"The test pipeline of '{model.config}' has no LoadAnnotations, which reads labels.")
+        raise UserError(f"The test pipeline of '{model.config}' has no LoadAnnotations to read labels with.")
     if not Path(path).is_file():
         raise UserError(f"Label '{path}' not found.")
     info = dict(
@@ -150,7 +150,7 @@ def read_label(path: str, model: Model, shape: tuple[int, int]) -> np.ndarray:
     )
     label = step(info)['gt_seg_map'].astype(int)
     if label.shape != shape:
-        raise UserError(f"Label '{path}' has shape {label.shape}, but the image is of {shape} pixels.")
+        raise UserError(f"Label '{path}' has shape {label.shape}, but the image has shape {shape}.")
     wrong = label[(label >= len(model.classes)) & (label != model.ignore_index)]
     if len(wrong):
         raise UserError(f"Label '{path}' has the value {wrong[0]}, but the model has {len(model.classes)} classes.")
@@ -158,21 +158,21 @@ def read_label(path: str, model: Model, shape: tuple[int, int]) -> np.ndarray:
 
 
 def choose_class(scene: Scene, name: str | None) -> int:
-    """The class to draw, by its name."""
+    """The index of the class to draw."""
     if name is None:
-        return scene.main_category()
+        return scene.main_class()
     if name not in scene.classes:
         raise UserError(f"--class '{name}' is not one of the model's classes: {', '.join(scene.classes)}.")
     return scene.classes.index(name)
 
 
-def choose_pixels(scene: Scene, category: int, row: int | None, column: int | None, span: list[int] | None) -> Line:
-    """The row or column to draw, as asked for or chosen by the label."""
+def choose_pixels(scene: Scene, class_index: int, row: int | None, column: int | None, span: list[int] | None) -> Line:
+    """The row or column to draw, as requested or chosen from the label."""
     is_row, index = row is not None, column if row is None else row
     if index is None:
         if span is not None:
-            raise UserError('--span is a part of --row or --column: give one of them.')
-        return choose_line(scene.reference == category)
+            raise UserError('--span needs --row or --column.')
+        return choose_line(scene.reference == class_index)
     height, width = scene.reference.shape
     length, across = (width, height) if is_row else (height, width)
     first, last = span or (0, length - 1)
@@ -183,13 +183,13 @@ def choose_pixels(scene: Scene, category: int, row: int | None, column: int | No
     return Line(is_row, index, first, last + 1)
 
 
-def draw_all(scene: Scene, category: int, line: Line, ksizes: list[int]) -> Iterator[tuple[str, Figure]]:
-    """Yield the name and the figure of every picture that the scene allows."""
+def draw_all(scene: Scene, class_index: int, line: Line, ksizes: list[int]) -> Iterator[tuple[str, Figure]]:
+    """Yield name and figure of all figures that the scene supports."""
     yield 'boundaries', draw_boundaries(scene, ksizes, line)
     if scene.label is not None:
         yield 'errors', draw_errors(scene, line)
-    yield 'gradients', draw_gradients(scene, category, ksizes[0], line)
-    yield 'profile', draw_profile(scene, category, line)
+    yield 'gradients', draw_gradients(scene, class_index, ksizes[0], line)
+    yield 'profile', draw_profile(scene, class_index, line)
     yield 'comparison', draw_comparison(scene)
 
 
@@ -215,11 +215,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictions = [model.predict(args.image, name) for model, name in zip(models, names, strict=True)]
         palette = models[0].model.dataset_meta['palette']
         scene = Scene(image, label, predictions, models[0].classes, palette, models[0].ignore_index, args.ignore_policy)
-        category = choose_class(scene, args.class_name)
-        line = choose_pixels(scene, category, args.row, args.column, args.span)
+        class_index = choose_class(scene, args.class_name)
+        line = choose_pixels(scene, class_index, args.row, args.column, args.span)
         out = Path(args.out or Path('work_dirs', 'visualize', Path(args.image).stem))
         out.mkdir(parents=True, exist_ok=True)
-        for name, figure in draw_all(scene, category, line, ksizes):
+        for name, figure in draw_all(scene, class_index, line, ksizes):
             figure.savefig(out / f'{name}.png')
             print(out / f'{name}.png')
 

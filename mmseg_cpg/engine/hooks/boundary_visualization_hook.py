@@ -98,10 +98,11 @@ class BoundaryVisualizationHook(Hook):
         prediction = Prediction.from_sample('prediction', sample)
         ignore_index = head_ignore_index(runner.model)
         scene = Scene(image, label, [prediction], meta['classes'], meta['palette'], ignore_index)
-        category = scene.main_category() if self.class_name is None else scene.classes.index(self.class_name)
-        line = choose_line(scene.reference == category)
+        class_index = scene.main_class() if self.class_name is None else scene.classes.index(self.class_name)
+        line = choose_line(scene.reference == class_index)
         figures = dict(
-            gradients=draw_gradients(scene, category, self.ksize, line), profile=draw_profile(scene, category, line)
+            gradients=draw_gradients(scene, class_index, self.ksize, line),
+            profile=draw_profile(scene, class_index, line),
         )
         if label is not None:
             figures['errors'] = draw_errors(scene, line)

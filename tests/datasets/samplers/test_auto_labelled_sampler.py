@@ -134,7 +134,7 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(dataset):
 def test_counts_are_those_of_the_labels(dataset):
     for part in dataset.datasets:
         labels = [part[index]['data_samples'].gt_sem_seg.data for index in range(len(part))]
-        expected = [[(label == category).sum().item() for category in range(19)] for label in labels]
+        expected = [[(label == class_index).sum().item() for class_index in range(19)] for label in labels]
         np.testing.assert_array_equal(pixel_counts(part), expected)
 
 

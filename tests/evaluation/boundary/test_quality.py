@@ -245,12 +245,12 @@ def test_same_as_an_erosion_of_each_mask_on_a_large_image(width_px):
     )
     counts = count_boundaries(pred, label, 6, BoundarySettings(width_px=width_px))['BIoU']
     square = np.ones((2 * width_px + 1, 2 * width_px + 1), np.uint8)
-    for category in range(6):
+    for class_index in range(6):
         in_label, in_pred = (
             cv2.morphologyEx(
-                np.pad(labels == category, width_px).astype(np.uint8), cv2.MORPH_ERODE, square
+                np.pad(labels == class_index, width_px).astype(np.uint8), cv2.MORPH_ERODE, square
             )[width_px:-width_px, width_px:-width_px]
-            < (labels == category)
+            < (labels == class_index)
             for labels in (label, pred)
         )  # fmt: skip
-        assert counts[:, category].tolist() == [(in_label & in_pred).sum(), in_pred.sum(), in_label.sum()]
+        assert counts[:, class_index].tolist() == [(in_label & in_pred).sum(), in_pred.sum(), in_label.sum()]

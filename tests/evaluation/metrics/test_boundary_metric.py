@@ -102,7 +102,7 @@ def test_tables_in_the_log(monkeypatch):
     assert titles == ['per class results at boundaries:', 'per class results in trimaps:']
     cells = [[[cell.strip() for cell in row.split('|')[1:-1]] for row in table if '|' in row] for table in tables]
     assert [[row[0] for row in rows] for rows in cells] == [
-        ['Class', 'road', 'pole', 'mean', 'dropped near void'],
+        ['Class', 'road', 'pole', 'mean', 'excluded near void'],
         ['Class', 'road', 'pole', 'mean'],
     ]
     assert cells[0][0][1:] == ['BIoU', 'F 3px']

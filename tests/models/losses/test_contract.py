@@ -191,11 +191,11 @@ def test_tiny_images(loss, shape, seed):
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize('category', [0, NUM_CLASSES - 1])
+@pytest.mark.parametrize('class_index', [0, NUM_CLASSES - 1])
 @pytest.mark.parametrize('scale', [0, 2, 1e4, 1e30])
-def test_one_class_and_logits_of_any_size_stay_finite(loss, category, scale):
+def test_one_class_and_logits_of_any_size_stay_finite(loss, class_index, scale):
     """Constant logits (scale 0) included; among the confident ones right and wrong ones."""
-    for label in (torch.full((2, 16, 20), category), label_of_blobs()):
+    for label in (torch.full((2, 16, 20), class_index), label_of_blobs()):
         value, gradient = value_and_gradient(loss, logits_for(label, scale), label)
         assert value.isfinite()
         assert gradient.isfinite().all()
