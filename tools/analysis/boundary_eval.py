@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         pairs = find_pairs(Path(args.pred_dir), Path(args.gt_dir), args.pred_suffix, args.gt_suffix)
         counts = list(map_with_progress(partial(count_pair, args, settings), pairs, 'Evaluating'))
     scores = boundary_scores(counts, settings)
-    for title, table in boundary_tables(scores, range(args.num_classes)).items():
+    for title, table in boundary_tables(scores, range(args.num_classes), settings).items():
         print(title, table, sep='\n')
     print(f'{len(pairs)} images, mBIoU {scores["mBIoU"]:.2f}')
     if args.json:

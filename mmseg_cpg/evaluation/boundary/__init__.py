@@ -1,6 +1,7 @@
-"""Boundary quality of label maps as pure functions of numpy arrays: nothing here needs MMSegmentation."""
+"""Boundary quality of label maps as pure functions of NumPy arrays, independent of MMSegmentation."""
 
-from .quality import BoundarySettings, boundary_scores, count_boundaries, width_in_px
+from .boundary_iou import width_in_px
+from .quality import BoundarySettings, boundary_scores, count_boundaries
 from .trimap import trimap_band
 
 __all__ = ['BoundarySettings', 'boundary_scores', 'count_boundaries', 'trimap_band', 'width_in_px']

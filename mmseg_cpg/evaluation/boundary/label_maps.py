@@ -1,4 +1,4 @@
-"""Label maps in the form that the measures work on."""
+"""Label maps in the form that the measures use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MAX_CLASSES = np.iinfo(np.uint16).max - 1
 
 
 class LabelMaps(NamedTuple):
-    """A prediction and its label, (H, W) of uint8, or uint16 where the ids need it.
+    """A prediction and its label, (H, W) uint8, or uint16 if the ids need it.
 
-    Where the label is void, both are ``void``, so that the prediction there has no influence.
+    Both are ``void`` where the label is void, so the prediction there has no effect.
     """
 
     pred: np.ndarray
@@ -25,26 +25,26 @@ class LabelMaps(NamedTuple):
 
     @property
     def outside(self) -> int:
-        """An id that no pixel has, for what lies outside the image."""
+        """An id that no pixel has, for everything outside the image."""
         return self.num_classes + 1
 
     def count(self, classes: np.ndarray) -> np.ndarray:
-        """Count each class among some pixels: (num_classes,) of int32. Void is left out."""
+        """Count the pixels of each class, without void: (num_classes,) int32."""
         return np.bincount(classes.ravel(), minlength=self.num_classes + 1)[: self.num_classes].astype(np.int32)
 
 
 def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_index: int) -> LabelMaps:
-    """Check a prediction and its label, and bring them into the form that the measures work on.
+    """Check a prediction and its label, and convert them for the measures.
 
     Raises:
-        TypeError: A map has no numbers.
-        ValueError: The shapes differ or are not (H, W), or a pixel whose label is not void has no class id. Whole
-            numbers in floating point are class ids.
+        TypeError: A map has a dtype that is not numeric.
+        ValueError: The shapes differ or are not (H, W), or a pixel whose label is not void has an invalid class id.
+            Floating-point maps must have integer values.
     """
     if not 1 <= num_classes <= MAX_CLASSES:
         raise ValueError(f'num_classes must be from 1 to {MAX_CLASSES}, got {num_classes}')
     if pred.shape != label.shape or label.ndim != 2 or label.size == 0:
-        raise ValueError(f'prediction and label must have one shape (H, W), got {pred.shape} and {label.shape}')
+        raise ValueError(f'prediction and label must have the same shape (H, W), got {pred.shape} and {label.shape}')
     for name, array in (('prediction', pred), ('label', label)):
         if array.dtype.kind not in 'buif':
             raise TypeError(f'the {name} must have an integer or floating point dtype, got {array.dtype}')
@@ -59,7 +59,7 @@ def prepare_maps(pred: np.ndarray, label: np.ndarray, num_classes: int, ignore_i
         if wrong.any():
             value = array[wrong][0].item()
             value = int(value) if float(value).is_integer() else value
-            expected = f'0 to {num_classes - 1}' + f' or {ignore_index} for void' * (name == 'label')
+            expected = f'0 to {num_classes - 1}' + (f' or {ignore_index} for void' if name == 'label' else '')
             raise ValueError(f'the {name} contains class id {value}, expected {expected}')
         narrow: np.ndarray = array.astype(dtype, order='C')
         narrow[void] = num_classes

@@ -14,39 +14,38 @@ from mmseg_cpg.evaluation.boundary_tables import boundary_tables
 
 @METRICS.register_module()
 class BoundaryMetric(BaseMetric):
-    """Quality at boundaries: Boundary IoU, trimap IoU and accuracy, boundary F-score. Use it with ``IoUMetric``.
+    """Boundary IoU, trimap IoU and accuracy, and boundary F-score. Use it together with ``IoUMetric``.
 
-    ``mmseg_cpg/evaluation/boundary`` defines each of them: see :func:`.boundary_iou.count_boundary_iou`,
-    :func:`.trimap.count_trimaps`, :func:`.boundary_fscore.count_boundary_fscore` and :func:`.quality.boundary_scores`.
-    Like IoUMetric it returns percentages, rounded to two digits, and logs those of each class as a table:
+    See :func:`.boundary_iou.count_boundary_iou`, :func:`.trimap.count_trimaps`,
+    :func:`.boundary_fscore.count_boundary_fscore` and :func:`.quality.boundary_scores` for the definitions. Like
+    IoUMetric, it returns percentages, rounded to two digits, and logs the scores of each class as a table:
 
-    - ``mBIoU``, and ``BIoU_dropped``, how much of the label's bands is left out because void is near;
+    - ``mBIoU``, and ``BIoU_dropped``, the share of the label's bands that is excluded near void;
     - ``trimap_mIoU_5px`` and ``trimap_aAcc_5px`` for each width;
     - ``mF_3px`` and ``F_dropped_3px`` for each tolerance.
 
-    A dataset with one class name is a binary task: its labels have the background, 0, and the class, 1.
+    A dataset with one class name is a binary task: its labels have the ids 0 for background and 1 for the class.
 
     To keep the checkpoint with the best Boundary IoU: ``CheckpointHook(save_best='mBIoU', rule='greater')``.
 
     Args:
-        ignore_index (int): Void in the label. Defaults to 255.
+        ignore_index (int): Id of void pixels in the label. Defaults to 255.
         width_px (int, optional): Width d of the bands of Boundary IoU in pixels. Defaults to None: ``width_ratio``.
-        width_ratio (float): d as a share of the image's diagonal, in (0, 1]. Cheng et al. use 0.005 for Cityscapes.
+        width_ratio (float): d as a fraction of the image diagonal, in (0, 1]. Cheng et al. use 0.005 for Cityscapes.
             Defaults to 0.02.
-        trimap_widths_px (Sequence[int]): Widths of the trimaps in pixels, none to leave them out.
+        trimap_widths_px (Sequence[int]): Widths of the trimaps in pixels; empty for no trimaps.
             Defaults to (1, 3, 5, 10, 20).
-        tolerances_px (Sequence[int]): Tolerances of the boundary F-score in pixels, none to leave it out.
+        tolerances_px (Sequence[int]): Tolerances of the boundary F-score in pixels; empty for no F-score.
             Defaults to (1, 3, 5, 9).
-        average (str): 'dataset' sums over all images, as IoUMetric does, 'image' takes the mean of the images' scores.
+        average (str): 'dataset' sums over all images, as in IoUMetric; 'image' averages the scores of the images.
             Defaults to 'dataset'.
-        collect_device (str): Where results of several processes are collected, 'cpu' or 'gpu'. Defaults to 'cpu'.
-        format_only (bool): Evaluate nothing, for test data without labels, of which IoUMetric saves the predictions.
-            Defaults to False.
-        prefix (str, optional): What precedes the names of the results, with a slash. Defaults to None.
+        collect_device (str): Device for collecting the results of several processes, 'cpu' or 'gpu'. Defaults to 'cpu'.
+        format_only (bool): Skip the evaluation, for test data without labels. Defaults to False.
+        prefix (str, optional): Prefix of the names of the results, followed by a slash. Defaults to None.
 
     Raises:
         TypeError, ValueError: An argument has a wrong type or value.
-        ValueError: While evaluating: an image's prediction and label differ in size or contain invalid class ids.
+        ValueError: During evaluation, the prediction and label of an image differ in size or contain invalid class ids.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class BoundaryMetric(BaseMetric):
         self.format_only = format_only
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count on each image of a batch what the scores need.
+        """Count what the scores need on each image of a batch.
 
         Args:
             data_batch (dict): Not used.
@@ -87,33 +86,34 @@ class BoundaryMetric(BaseMetric):
                 raise ValueError(f"image '{sample.get('img_path')}': {error}") from error
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Turn the counts of all images into scores, and log the table of the classes.
+        """Turn the counts of all images into scores, and log the scores of each class as tables.
 
         Args:
-            results (list): What :meth:`process` collected.
+            results (list): Counts collected by :meth:`process`.
 
         Returns:
-            dict[str, float]: The scores by name, as listed above.
+            dict[str, float]: Scores by name, as listed above.
         """
         if self.format_only:
             return {}
         scores = boundary_scores(results, self.settings)
         logger = MMLogger.get_current_instance()
-        for title, table in boundary_tables(scores, self._class_names()).items():
+        for title, table in boundary_tables(scores, self._class_names(), self.settings).items():
             print_log(title, logger)
             print_log(f'\n{table}', logger)
-        metrics = {name: scores[name] for name in ('mBIoU', 'BIoU_dropped')}
-        for name, logged in (('trimap_mIoU', None), ('trimap_aAcc', None), ('F', 'mF'), ('F_dropped', None)):
-            metrics.update((f'{logged or name}_{size_px}px', score) for size_px, score in scores[name].items())
-        return {name: round(score, 2) for name, score in metrics.items()}
+        return {
+            name: round(score, 2)
+            for measure in self.settings.measures
+            for name, score in measure.metrics(scores).items()
+        }
 
     def _class_names(self) -> Sequence[str]:
         classes = self.dataset_meta['classes']
-        # The one class of a binary task is class 1, as in its labels and in predictions of one channel.
+        # The class of a binary task is class 1, as in its labels and in predictions with one channel.
         return classes if len(classes) > 1 else ('background', *classes)
 
 
 def _to_map(tensor: torch.Tensor) -> np.ndarray:
     if tensor.is_floating_point():
-        tensor = tensor.float()  # numpy has no bfloat16
+        tensor = tensor.float()  # NumPy has no bfloat16
     return tensor.squeeze(0).cpu().numpy()

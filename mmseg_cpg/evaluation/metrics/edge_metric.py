@@ -11,16 +11,16 @@ from mmseg_cpg.ops.semantic_edges import semantic_edges
 
 @METRICS.register_module()
 class EdgeMetric(BaseMetric):
-    """How well an :class:`~mmseg_cpg.EdgeNetwork` finds the semantic edges of labels, in percent.
+    """Precision, recall and F-score of the semantic edges of an :class:`~mmseg_cpg.EdgeNetwork`, in percent.
 
-    ``edge_F`` is the F-score at the best threshold for the whole dataset (ODS, as is usual for edges), which
-    ``edge_threshold`` names, with ``edge_precision`` and ``edge_recall`` there; ``edge_mF`` the mean of the classes'
-    best F-scores, of those classes that have edges. Pixels match exactly, without a tolerance.
+    ``edge_F`` is the F-score at the best threshold for the whole dataset (ODS, as is usual for edges), which is
+    ``edge_threshold``, with ``edge_precision`` and ``edge_recall`` at this threshold; ``edge_mF`` is the mean of the
+    best F-scores of all classes with edges. Pixels match exactly, without a tolerance.
 
     Args:
-        ignore_index (int): Void in the label. Defaults to 255.
-        collect_device (str): Where results of several processes are collected, 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix (str, optional): What precedes the names of the results, with a slash. Defaults to None.
+        ignore_index (int): Id of void pixels in the label. Defaults to 255.
+        collect_device (str): Device for collecting the results of several processes, 'cpu' or 'gpu'. Defaults to 'cpu'.
+        prefix (str, optional): Prefix of the names of the results, followed by a slash. Defaults to None.
     """
 
     def __init__(self, ignore_index: int = 255, collect_device: str = 'cpu', prefix: str | None = None) -> None:
@@ -28,7 +28,7 @@ class EdgeMetric(BaseMetric):
         self.ignore_index = ignore_index
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count, for each class and percent of probability, the pixels that are edges and those that are not.
+        """Count edge pixels and other pixels for each class and each percent of probability.
 
         Args:
             data_batch (dict): Not used.
@@ -37,8 +37,8 @@ class EdgeMetric(BaseMetric):
         for sample in data_samples:
             percent = sample['pred_edge']['data']
             label = sample['gt_sem_seg']['data']
-            edges, counted = semantic_edges(label, len(percent), ignore_index=self.ignore_index)
-            edges, others = edges[0], counted & ~edges[0]
+            edges, valid = semantic_edges(label, len(percent), ignore_index=self.ignore_index)
+            edges, others = edges[0], valid & ~edges[0]
             counts = [
                 torch.stack([each[mask].bincount(minlength=100) for each, mask in zip(percent, masks, strict=True)])
                 for masks in (edges, others)
@@ -52,9 +52,9 @@ class EdgeMetric(BaseMetric):
             results (list): (2, C, 100) of each image: edges and other pixels by class and percent.
 
         Returns:
-            dict[str, float]: The scores by name, as listed above.
+            dict[str, float]: Scores by name, as listed above.
         """
-        # How many have at least this probability: found edges and false ones, for each class and threshold.
+        # Found and false edges by class and threshold: pixels with at least this probability.
         found, false = sum(results).double().flip(2).cumsum(2).flip(2)
         all_edges = found[:, :1]
         class_f = _f_score(found, false, all_edges)[all_edges[:, 0] > 0].amax(1)

@@ -127,8 +127,8 @@ def test_inputs_stay_as_they_are():
 @pytest.mark.parametrize(
     ('pred', 'label', 'num_classes', 'message'),
     [
-        (halves(3), halves(3, (6, 9)), 2, r'one shape \(H, W\), got \(6, 8\) and \(6, 9\)'),
-        (halves(3)[None], halves(3)[None], 2, r'one shape \(H, W\), got \(1, 6, 8\)'),
+        (halves(3), halves(3, (6, 9)), 2, r'the same shape \(H, W\), got \(6, 8\) and \(6, 9\)'),
+        (halves(3)[None], halves(3)[None], 2, r'the same shape \(H, W\), got \(1, 6, 8\)'),
         (halves(3)[:0], halves(3)[:0], 2, r'got \(0, 8\)'),
         (halves(3) * 2, halves(3), 2, 'the prediction contains class id 2, expected 0 to 1'),
         (halves(3), halves(3) * 7, 2, 'the label contains class id 7, expected 0 to 1 or 255 for void'),

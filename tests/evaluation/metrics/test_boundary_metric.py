@@ -168,7 +168,7 @@ def test_data_samples_stay_as_they_are_and_results_are_small():
     [
         (
             PREDS[0][:, 1:],
-            "image 'images/1.png': prediction and label must have one shape .* got .23, 32. and .24, 32.",
+            "image 'images/1.png': prediction and label must have the same shape .* got .23, 32. and .24, 32.",
         ),
         (PREDS[0] + 1, "image 'images/1.png': the prediction contains class id 2, expected 0 to 1"),
     ],
