@@ -10,17 +10,15 @@ On CUDA the CPU's counts stand beside those of all settings of cuDNN, with the c
 groups of one convolution; a range is over its benchmark mode and deterministic mode, each on and off.
 """
 
-import argparse
 from contextlib import nullcontext
 from itertools import product
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from mmseg_cpg.ops import cpg_loss, sobel_numerators
 
-from .common import environment, result_path, write_result
+from .common import environment, make_parser, result_path, write_result
 from .synthetic import street_labels
 
 NUM_CLASSES = 16
@@ -113,9 +111,8 @@ def span(rows, key, form):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     result = {
         'environment': environment(args.device),

@@ -1,18 +1,15 @@
-"""What BoundaryMetric costs for each image, against IoUMetric and against the same measures class by class.
+"""The cost of BoundaryMetric per image, relative to IoUMetric and to the same measures computed class by class.
 
     python -m benchmarks.boundary_metric
 
-One core, 1024 x 2048, a made-up label like those of street scenes and three predictions: the label with its boundaries
-displaced by up to 3 px, another label, and noise. The metrics get what the test loop gives them. The counts must be
-those of boundary_by_class.py before anything is timed; that reference is timed once for each case. All other times are
-taken in turn in one run: wall times in ms, median and 20 and 80 % percentiles.
+One core, 1024 x 2048, a synthetic street-scene label and three predictions: the label with its boundaries displaced by
+up to 3 px, another label, and noise. The metrics get the same input as in a test loop. Counts are first compared with
+those of boundary_by_class.py; this reference is timed once for each case. All others run in turn: wall times in ms,
+median and 20 and 80 % percentiles.
 """
 
-import argparse
 from functools import partial
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmseg.evaluation.metrics import IoUMetric
@@ -21,11 +18,11 @@ from mmseg_cpg import BoundaryMetric
 from mmseg_cpg.evaluation.boundary import width_in_px
 
 from . import boundary_by_class
-from .common import environment, result_path, summary, timed, write_result
+from .common import run_on_one_core, summary, timed
 from .synthetic import HEIGHT, WIDTH, street_labels
 
 NUM_CLASSES = (19, 150)
-# Boundary IoU may take this many times as long as IoUMetric.
+# Upper limit of the time of Boundary IoU, relative to IoUMetric.
 BAR = 3
 NOTHING = dict(trimap_widths_px=(), tolerances_px=())
 METRICS = {
@@ -39,7 +36,7 @@ METRICS = {
 
 
 def make_samples(num_classes):
-    """Data samples as the test loop makes them, by the name of the prediction."""
+    """Data samples as in a test loop, by name of the prediction."""
     label, other = (street_labels(1, num_classes, HEIGHT, WIDTH, seed=seed)[0] for seed in (0, 1))
     noise = torch.randint(num_classes, label.shape, generator=torch.Generator().manual_seed(0))
     y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing='ij')
@@ -61,7 +58,7 @@ def count(metric, sample):
 
 
 def check(sample, num_classes):
-    """BoundaryMetric must count what the reference counts, before it is timed. Returns the reference's times in ms."""
+    """Compare the counts of BoundaryMetric with the reference, and return the reference's times in ms."""
     metric = METRICS['biou_0.005_trimaps_fscore']
     maps = [sample[field]['data'][0].numpy().astype(np.uint8) for field in ('pred_sem_seg', 'gt_sem_seg')]
     cases = {
@@ -116,18 +113,11 @@ def markdown(result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--repeats', type=int, default=15, help='counted runs of each case (default: 15)')
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    result = {'environment': environment('cpu'), **measure(args.repeats)}
-    write_result(result, args.out or result_path('boundary_metric', 'cpu'), markdown(result))
+    result = run_on_one_core('boundary_metric', __doc__, measure, markdown, repeats=15)
     for row in result['per_image']:
         for key in ('biou_0.005', 'biou_0.02'):
             if row[key]['over_iou_metric'] > BAR:
-                print(f'{key} misses its bar of {BAR} times IoUMetric: {row["classes"]} classes, {row["prediction"]}')
+                print(f'{key} exceeds {BAR} times IoUMetric: {row["classes"]} classes, {row["prediction"]}')
 
 
 if __name__ == '__main__':

@@ -1,14 +1,13 @@
-"""What the boundary transforms cost a data loader's worker, against the stock Cityscapes training pipeline.
+"""The cost of the boundary transforms in a data loader's worker, relative to the stock Cityscapes training pipeline.
 
     python -m benchmarks.boundary_transform
 
-One core, as in a worker. The pipeline is MMSegmentation's own for Cityscapes, on a made-up 1024 x 2048 PNG and its
-label; the transforms run on that whole label and on the 512 x 1024 crop that the pipeline hands over. All in turn in
-one run; correctness is checked first. Times are wall times in ms: median and 20 and 80 % percentiles. Bytes are those
-of the pickled field of a data sample, as the main process gets it.
+One core, as in a worker. The pipeline is MMSegmentation's own for Cityscapes, on a synthetic 1024 x 2048 PNG and its
+label; the transforms run on the whole label and on the 512 x 1024 crop of the pipeline. All run in turn; correctness is
+checked first. Times are wall times in ms: median and 20 and 80 % percentiles. Bytes are those of the pickled field of a
+data sample, as sent to the main process.
 """
 
-import argparse
 import pickle
 import tempfile
 from functools import partial
@@ -27,10 +26,10 @@ from mmseg_cpg import BoundaryDistanceFromLabel, BoundaryMaskFromLabel
 from mmseg_cpg.ops import BoundaryDistance, boundary_distance, boundary_targets
 from mmseg_cpg.structures import unpack_boundary
 
-from .common import environment, result_path, summary, timed, write_result
+from .common import run_on_one_core, summary, timed
 from .scene import write_scene
 
-# Each with what the loss would find by itself.
+# Each with the function of the loss that computes the same.
 TRANSFORMS = {
     **{
         f'BoundaryMaskFromLabel, ksize {ksize}': (BoundaryMaskFromLabel(ksize), partial(boundary_targets, ksize=ksize))
@@ -41,12 +40,12 @@ TRANSFORMS = {
         lambda label: BoundaryDistance(boundary_distance(label), ignore_index=255),
     ),
 }
-# Percent of the pipeline's time that the whole label may take.
+# Upper limits for the whole label, in percent of the time of the pipeline.
 BARS = {'BoundaryMaskFromLabel, ksize 3': 25, 'BoundaryMaskFromLabel, ksize 7': 50}
 
 
 def load_results(image, label):
-    """What a dataset gives to its pipeline."""
+    """The input of a pipeline."""
     return dict(img_path=image, seg_map_path=label, label_map=None, reduce_zero_label=False, seg_fields=[])
 
 
@@ -54,13 +53,13 @@ def sample_of(label):
     return SegDataSample(gt_sem_seg=PixelData(data=label))
 
 
-def check(transform, find, label):
-    """The transform must give what the loss would find, before it is timed."""
+def check(transform, compute, label):
+    """Check that the transform returns what the loss would compute."""
     sample = transform(dict(data_samples=sample_of(label)))['data_samples']
-    (actual,), expected = unpack_boundary(sample.gt_boundary).values(), find(label[0])
+    (actual,), expected = unpack_boundary(sample.gt_boundary).values(), compute(label[0])
     tensors = {name: value for name, value in vars(expected).items() if isinstance(value, torch.Tensor)}
     if not all(torch.equal(getattr(actual, name), tensor) for name, tensor in tensors.items()):
-        raise SystemExit(f'{transform} does not give what the loss finds')
+        raise SystemExit(f'{transform} differs from the computation of the loss')
     return sample
 
 
@@ -117,24 +116,13 @@ def markdown(result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--repeats', type=int, default=25, help='counted runs of each case (default: 25)')
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
     register_all_modules(init_default_scope=True)
-    result = {'environment': environment('cpu'), **measure(args.repeats)}
-    write_result(
-        result,
-        args.out or result_path('boundary_transform', 'cpu'),
-        f'pipeline: {result["pipeline"]["ms"]:.0f} ms',
-        markdown(result),
-    )
+    result = run_on_one_core('boundary_transform', __doc__, measure, markdown, repeats=25)
+    print(f'pipeline: {result["pipeline"]["ms"]:.0f} ms')
     for row in result['transforms']:
         bar = row['bar_percent']
         if bar is not None and row['whole_percent_of_pipeline'] > bar:
-            print(f'{row["transform"]} misses its bar of {bar} %')
+            print(f'{row["transform"]} exceeds its limit of {bar} %')
 
 
 if __name__ == '__main__':

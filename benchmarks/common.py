@@ -1,9 +1,10 @@
-"""What the benchmarks share: time and memory of losses, forward and backward, and the environment.
+"""Shared code of the benchmarks: command line, time and memory of losses, environment, results.
 
-On CUDA the device is kept busy until the host has launched what is timed, so that times are the device's own, as in a
-training step, where the host is ahead; a loss that waits for the device shows it.
+On CUDA the device is kept busy until the host has launched the timed operations, so that times are those of the device,
+as in a training step, where the host is ahead. A loss that waits for the device shows it.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -30,8 +31,37 @@ NOT_MEASURED = 'not measured'
 _HEAD_START_CYCLES = 10_000_000
 
 
+def make_parser(description):
+    """A parser with the option that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, help='result file (default: in results/, named by version and machine)')
+    return parser
+
+
+def run_on_one_core(name, description, measure, markdown, repeats):
+    """Run a benchmark on one CPU core, from its command line to its result, and return the result.
+
+    Args:
+        name: Name of the benchmark.
+        description: Its docstring.
+        measure: Returns the result for a number of repeats.
+        markdown: Returns the report of a result.
+        repeats: Default number of repeats.
+    """
+    import cv2  # not installed on every GPU machine
+
+    parser = make_parser(description)
+    parser.add_argument('--repeats', type=int, default=repeats, help='timed runs of each case (default: %(default)s)')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    result = {'environment': environment('cpu'), **measure(args.repeats)}
+    write_result(result, args.out or result_path(name, 'cpu'), markdown(result))
+    return result
+
+
 def setup(shape, device, **options):
-    """Logits of a shape, normally distributed, and a label like those of street scenes."""
+    """Normally distributed logits of a shape, and a synthetic street-scene label."""
     batch, num_classes, height, width = shape
     label = street_labels(batch, num_classes, height, width, **options).to(device)
     generator = torch.Generator().manual_seed(0)
@@ -51,7 +81,7 @@ def run(loss, logits):
 
 
 def clock(tensor=None, now=time.perf_counter):
-    """What marks a point in time on a tensor's device, and what returns the ms between two of them.
+    """A function that marks a point in time on the device of a tensor, and one that returns the ms between two marks.
 
     Without a tensor, or on CPU, ``now`` is the clock.
     """
@@ -63,7 +93,7 @@ def clock(tensor=None, now=time.perf_counter):
 
 
 def timed(function, tensor=None, now=time.perf_counter):
-    """Call a function: (its result, ms that it took on the device of a tensor)."""
+    """Call a function: (its result, its time in ms on the device of a tensor)."""
     mark, elapsed_ms = clock(tensor, now)
     start = mark()
     result = function()
@@ -82,7 +112,7 @@ def _between_events_ms(start, end):
 
 
 def peak_memory(loss, logits):
-    """Most bytes held in addition to the logits during one forward and backward, over the logits' bytes."""
+    """Peak memory of one forward and backward in addition to the logits, relative to that of the logits."""
     logits.grad = None
     if logits.is_cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -90,7 +120,7 @@ def peak_memory(loss, logits):
         loss(logits).backward()
         peak = torch.cuda.max_memory_allocated() - before
     else:
-        # The profiler sees neither the memory of other threads nor numpy's, which takes torch's place below.
+        # The profiler sees neither memory of other threads nor of NumPy, so torch allocates in place of NumPy here.
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         zeros = lambda shape, dtype, device: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
@@ -106,9 +136,9 @@ def peak_memory(loss, logits):
 
 
 def measure(losses, logits, repeats, limit_s=inf):
-    """Interleave the losses, so that a change of the machine's speed meets all of them.
+    """Interleave the losses, so that a change of the machine's speed affects all of them.
 
-    A loss is run no more once its counted runs, at least four, have taken longer than the limit.
+    A loss is no longer run once its timed runs, at least four, have taken longer than the limit.
     """
     times = {name: [] for name in losses}
     for repeat in range(repeats + 1):
@@ -140,13 +170,13 @@ def percentiles(values):
 
 
 def summary(values, unit='ms'):
-    """Median and 20 and 80 % percentiles of some values of a unit, which is part of their names."""
+    """Median and 20 and 80 % percentiles of values, with the unit in their names."""
     low, high = percentiles(values)
     return {unit: round(statistics.median(values), 3), f'p20_{unit}': round(low, 3), f'p80_{unit}': round(high, 3)}
 
 
 def kernels(loss, logits):
-    """Time in µs of each of the kernels that one forward and backward runs on the device, by name; none on CPU."""
+    """Time in µs of each kernel of one forward and backward on the device, by name; none on CPU."""
     logits.grad = None
     with torch.profiler.profile() as profile:
         loss(logits).backward()
@@ -170,7 +200,7 @@ def copy_bandwidth(tensor, repeats=20):
 
 
 def environment(device, *modules):
-    """Date, commit, hardware and versions, those of further modules included."""
+    """Date, commit, hardware and versions, including those of further modules."""
 
     def first_line(command):
         if shutil.which(command[0]) is None:
@@ -202,13 +232,13 @@ def environment(device, *modules):
 
 
 def result_path(name, device):
-    """Where a result of this machine is stored: results/VERSION/NAME--MACHINE.json."""
+    """Result file of this machine: results/VERSION/NAME--MACHINE.json."""
     machine = re.sub('[^a-z0-9]+', '-', environment(device)['device'].lower()).strip('-')
     return RESULTS / __version__ / f'{name}--{machine}.json'
 
 
 def read_result(name, machine='amd-epyc-2-cores', version=__version__):
-    """A stored result; by default of the machine whose results the documentation shows."""
+    """A stored result, by default of the machine used in the documentation."""
     return json.loads((RESULTS / version / f'{name}--{machine}.json').read_text('utf-8'))
 
 
@@ -220,7 +250,7 @@ def write_result(result, out, *tables):
 
 
 def against(value, bar):
-    """What a bar, the most that a value may be, says to it; both may be None."""
+    """Describe whether a value meets its upper limit; both may be None."""
     if bar is None:
         return ''
     if value is None:

@@ -12,8 +12,6 @@ move there, and the share of the device's copy bandwidth (bytes read and written
 run) that moving so many in the measured time comes to.
 """
 
-import argparse
-from pathlib import Path
 from unittest import mock
 
 import torch
@@ -22,7 +20,7 @@ import torch.nn.functional as F
 from mmseg_cpg.ops import boundary_targets, cpg_loss
 from mmseg_cpg.ops.cpg import dense
 
-from .common import environment, measure, peak_memory, result_path, setup, size, write_result
+from .common import environment, make_parser, measure, peak_memory, result_path, setup, size, write_result
 from .cpg_loss_on_gpu import markdown as markdown_on_gpu
 from .cpg_loss_on_gpu import measure_all as measure_on_gpu
 
@@ -162,13 +160,12 @@ def markdown(result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--repeats', type=int, help='counted runs of each case (default: 9, for growth 45; on CUDA 30)')
     parser.add_argument(
         '--quick', action='store_true', help='the cases of CUDA, tiny and on any device, to see that it works'
     )
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     on_gpu = args.device != 'cpu' or args.quick
     result = {'environment': environment(args.device)}

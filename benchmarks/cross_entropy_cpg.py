@@ -10,10 +10,8 @@ thread. ``separate`` is cross-entropy followed by cpg_loss, as ``loss_decode=[Cr
 Under load the same runs beside a process that keeps one core busy: median and maximum over the quiet median.
 """
 
-import argparse
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +19,7 @@ import torch.nn.functional as F
 
 from mmseg_cpg.ops import boundary_targets, cpg_loss, cross_entropy_cpg_loss
 
-from .common import environment, peak_memory, result_path, run, setup, size, write_result
+from .common import environment, make_parser, peak_memory, result_path, run, setup, size, write_result
 
 STREET, ADE = (2, 19, 512, 1024), (1, 150, 512, 512)
 CASES = [(STREET, False), (ADE, False), (STREET, True)]
@@ -153,9 +151,8 @@ def markdown(result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--repeats', type=int, default=25, help='counted turns of each case')
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     result = {'environment': environment('cpu'), 'repeats': args.repeats}
     result['against_stock'] = against_stock(args.repeats)

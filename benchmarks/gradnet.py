@@ -9,7 +9,6 @@ the machine hardly changes; on CUDA those of the device. In ms: median and 20 an
 bytes) are those of weights and buffers in float32.
 """
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from mmseg.registry import MODELS
 
 from mmseg_cpg.ops import gradient_layer
 
-from .common import environment, result_path, summary, timed, write_result
+from .common import environment, make_parser, result_path, summary, timed, write_result
 
 ROOT = Path(__file__).parents[1]
 CROP_PX = 500
@@ -93,10 +92,9 @@ def markdown(result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--repeats', type=int, default=20, help='counted runs (default: 20; U-Net: a quarter)')
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     init_default_scope('mmseg')
     torch.set_num_threads(1)

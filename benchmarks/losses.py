@@ -10,7 +10,6 @@ units of the logits' bytes, the gradient (1.0) included; scipy's, which Huasdorf
 loss that fails on an input, or takes longer than the limit for one run, is published as such.
 """
 
-import argparse
 import signal
 import tempfile
 import warnings
@@ -33,7 +32,7 @@ from mmseg.utils import register_all_modules
 from mmseg_cpg.models.edge_network import EdgeNetwork, save_edge_network
 from mmseg_cpg.models.losses.base import SegmentationLoss
 
-from .common import environment, measure, result_path, run, setup, size, write_result
+from .common import environment, make_parser, measure, result_path, run, setup, size, write_result
 
 CASES = [(1, 19, 512, 1024), (1, 150, 512, 512), (1, 171, 512, 512)]
 QUICK_CASES = [(1, num_classes, 96, 128) for _, num_classes, _, _ in CASES]
@@ -259,7 +258,7 @@ def draw_bars(axes, rows, values, start):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--repeats', type=int, default=9, help='counted runs of each loss (default: 9)')
     parser.add_argument(
@@ -269,7 +268,6 @@ def main():
         help='seconds for a run; and for the counted runs of a loss, four of which are made anyway (default: 10)',
     )
     parser.add_argument('--quick', action='store_true', help='small inputs, four runs; writes only where it is told to')
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     parser.add_argument('--figure', type=Path, help='default: docs/assets/losses.png')
     args = parser.parse_args()
     if not args.quick:

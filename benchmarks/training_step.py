@@ -12,7 +12,6 @@ On CUDA the paper's own DeepLabv3-R50 is trained (crop 1024 x 2048), with AMP of
 and RMI; overheads are the medians of what a step takes longer than the step with cross-entropy alone in the same round.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from mmseg.utils import register_all_modules
 
 from mmseg_cpg import CPGLoss, precompute_boundaries
 
-from .common import environment, result_path, summary, write_result
+from .common import environment, make_parser, result_path, summary, write_result
 from .scene import write_scene
 from .training_step_on_gpu import markdown as markdown_on_gpu
 from .training_step_on_gpu import measure_all as measure_on_gpu
@@ -138,7 +137,7 @@ def markdown(result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--threads', type=int, default=1, help="the training process's threads on CPU (default: 1)")
     parser.add_argument('--workers', type=int, default=1, help='on CPU: processes that load data (default: 1)')
@@ -152,7 +151,6 @@ def main():
     parser.add_argument(
         '--quick', action='store_true', help='the cases of CUDA, tiny and on any device, to see that it works'
     )
-    parser.add_argument('--out', type=Path, help='default: a file of results/ named by version and machine')
     args = parser.parse_args()
     on_gpu = args.device != 'cpu' or args.quick
     torch.set_num_threads(args.threads)

@@ -219,7 +219,7 @@ def test_files_that_do_not_fit(folders, fails_with, tmp_path):
     (pred / '1.png').unlink()
     assert f"1 of 2 labels have no prediction: '{gt}/1.png' needs '{pred}/1.png'" in message()
     write(pred / '1.png', np.zeros((9, 10)))
-    fault = "prediction and label must have the same shape (H, W), got (9, 10)"
+    fault = 'prediction and label must have the same shape (H, W), got (9, 10)'
     assert f"'{pred}/1.png' and '{gt}/1.png': {fault}" in message()
     write(pred / '1.png', np.zeros((10, 10, 3)))
     assert f"'{pred}/1.png' has 3 channels, expected a label map with one." in message()
