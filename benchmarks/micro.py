@@ -2,8 +2,8 @@
 
     python -m benchmarks.micro
 
-One core, on sizes of one 1024 x 2048 label. Both forms run in turn, after their results are compared. The ratio is plain
-over used, per repeat: median and 20 and 80 % percentiles. If it is near 1, the plain form can replace the other.
+One core, on sizes of one 1024 x 2048 label. Both forms run in turn, after their results are compared. The ratio is
+plain over used, per repeat: median and 20 and 80 % percentiles. If it is near 1, the plain form can replace the other.
 """
 
 from functools import partial

@@ -17,8 +17,7 @@ from ._common import chunk_slices, compute_dtype, reduce_error, refuse_second_de
 from ._morphology import dilate
 from ._probability import probability_backward_, probability_of_image
 from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
-from .cpg.sobel import check_ksize, sobel_numerators
-from .cpg.tiles import add_x_gradient
+from .cpg.sobel import add_x_adjoint, add_x_gradient, check_ksize, sobel_numerators
 
 
 @torch.compiler.disable
@@ -123,10 +122,10 @@ class _SquaredDifference(torch.autograd.Function):
 
 
 def _differences(probability: Tensor, ids: Tensor, ksize: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """A few classes at a time, the x and the y gradient of P - T, times the kernels' denominator.
+    """Yield the x and the y gradient of P - T for a few classes at a time, times the kernels' denominator.
 
     Yields:
-        Slice of the classes, and two (classes, H, W) tensors that may be overwritten.
+        Slice of the classes, and two (classes, H, W) tensors, which the caller may overwrite.
     """
     num_classes, first = len(probability), 1 if len(probability) == 1 else 0  # a single channel is class 1
     class_index = torch.arange(first, first + num_classes, device=ids.device)[:, None, None]
@@ -143,15 +142,15 @@ def _adjoint(x_gradient: Tensor, y_gradient: Tensor, ksize: int) -> Tensor:
     """The transpose of padding and correlation: from gradients, (n, H, W) each, back to the image."""
     radius, (count, height, width) = ksize // 2, x_gradient.shape
     padded = x_gradient.new_zeros(count, height + 2 * radius, width + 2 * radius)
-    # The kernels are antisymmetric: the transposed correlation is the correlation with the sign changed.
-    add_x_gradient(padded.permute(1, 2, 0), F.pad(x_gradient, [2 * radius] * 4).permute(1, 2, 0), ksize)
-    add_x_gradient(padded.permute(2, 1, 0), F.pad(y_gradient, [2 * radius] * 4).permute(2, 1, 0), ksize)
+    add_x_adjoint(padded.permute(1, 2, 0), x_gradient.permute(1, 2, 0), ksize)
+    add_x_adjoint(padded.permute(2, 1, 0), y_gradient.permute(2, 1, 0), ksize)
     for dim, length in ((1, height), (2, width)):
+        # Replicate padding copies the first and the last row and column, whose gradients add up.
         inner = padded.narrow(dim, radius, length)
         inner.narrow(dim, 0, 1).add_(padded.narrow(dim, 0, radius).sum(dim, keepdim=True))
         inner.narrow(dim, length - 1, 1).add_(padded.narrow(dim, radius + length, radius).sum(dim, keepdim=True))
         padded = inner
-    return padded.neg_()
+    return padded
 
 
 def _denominator(ksize: int) -> int:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .._common import flat_nonzero
-from .sobel import sobel_numerators
+from .sobel import correlate, correlate_adjoint, sobel_numerators
 from .targets import BoundaryTargets
-from .tiles import TILE_PX, correlate, correlate_adjoint, tile_grid, tile_of_pixel, tile_pixels
+from .tiles import TILE_PX, tile_grid, tile_of_pixel, tile_pixels
 
 # Their pairs, some hundreds, are what a thread works on at a time.
 _ENTRIES_OF_PART = 2**14

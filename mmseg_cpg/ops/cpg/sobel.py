@@ -1,6 +1,9 @@
-"""Sobel-like kernels (CPG paper, Eq. 8 and 9) as exact rational numbers.
+"""Sobel-like kernels (CPG paper, Eq. 8 and 9) as exact rational numbers, and the correlation with them.
 
-S_x, S_y: k x k kernels; u, v: column and row offset from the center, in [-r, r] with r = (k - 1) / 2.
+S_x, S_y: k x k kernels; u, v: column and row offset from the center, in [-r, r] with r = (k - 1) / 2. Correlations use
+the numerators of the kernels, so results are multiplied by the kernels' denominator and exact for integers. Their
+tensors are (H, W, n): n patches side by side. S_y is the transpose of S_x, so y gradients are x gradients of transposed
+patches.
 """
 
 from __future__ import annotations
@@ -8,6 +11,9 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import cache
 from math import lcm
+
+import torch
+from torch import Tensor
 
 from .._validation import check_int
 
@@ -52,3 +58,70 @@ def sobel_numerators(ksize: int) -> tuple[tuple[tuple[int, ...], ...], int]:
     kernel = [[Fraction(u, u * u + v * v) if u else Fraction(0) for u in offsets] for v in offsets]
     denominator = lcm(*(element.denominator for row in kernel for element in row))
     return tuple(tuple(int(element * denominator) for element in row) for row in kernel), denominator
+
+
+def correlate(patch: Tensor, ksize: int) -> Tensor:
+    """x and y gradients of patches with a halo (Eq. 5).
+
+    Args:
+        patch: (H + k - 1, W + k - 1, n), integer (exact if the result fits the dtype, even if intermediate sums
+            overflow) or floating point.
+        ksize: Odd kernel size in [3, 11].
+
+    Returns:
+        (2, H, W, n) in the dtype of ``patch``.
+    """
+    height, width = (length - ksize + 1 for length in patch.shape[:2])
+    gradient = patch.new_zeros(2, height, width, patch.shape[2])
+    for each, values in ((gradient[0], patch), (gradient[1].transpose(0, 1), patch.transpose(0, 1))):
+        add_x_gradient(each, values, ksize)
+        if patch.is_floating_point() and patch.sum().isnan():
+            # A NaN anywhere in the k x k window reaches the gradient, as in a convolution.
+            center = values.narrow(1, ksize // 2, each.shape[1])
+            for y in range(ksize):
+                each.add_(center.narrow(0, y, each.shape[0]), alpha=0)
+    return gradient
+
+
+def add_x_gradient(gradient: Tensor, patch: Tensor, ksize: int) -> None:
+    """Add the x gradient of patches to ``gradient`` in place.
+
+    S_x is antisymmetric in its columns and symmetric in its rows, which halves the number of products.
+
+    Args:
+        gradient: (H, W, n).
+        patch: (H + k - 1, W + k - 1, n), of the same dtype.
+        ksize: Odd kernel size in [3, 11].
+    """
+    rows, _ = sobel_numerators(ksize)
+    radius = ksize // 2
+
+    def shifted(values: Tensor, dim: int, offset: int) -> Tensor:
+        return values.narrow(dim, radius + offset, gradient.shape[dim])
+
+    for x in range(1, radius + 1):
+        difference = shifted(patch, 1, x) - shifted(patch, 1, -x)
+        gradient.add_(shifted(difference, 0, 0), alpha=rows[radius][radius + x])
+        for y in range(1, radius + 1):
+            gradient.add_(shifted(difference, 0, y) + shifted(difference, 0, -y), alpha=rows[radius + y][radius + x])
+
+
+def correlate_adjoint(gradient: Tensor, ksize: int) -> Tensor:
+    """The transpose of :func:`correlate`: from (2, H, W, n) to (H + k - 1, W + k - 1, n)."""
+    height, width, count = gradient.shape[1:]
+    patch = gradient.new_zeros(height + ksize - 1, width + ksize - 1, count)
+    add_x_adjoint(patch, gradient[0], ksize)
+    add_x_adjoint(patch.transpose(0, 1), gradient[1].transpose(0, 1), ksize)
+    return patch
+
+
+def add_x_adjoint(patch: Tensor, gradient: Tensor, ksize: int) -> None:
+    """The transpose of :func:`add_x_gradient`: add to ``patch`` in place what ``gradient`` contributes to it."""
+    rows, _ = sobel_numerators(ksize)
+    radius, (height, width, _) = ksize // 2, gradient.shape
+    for x in range(1, radius + 1):
+        column = torch.zeros_like(patch.narrow(1, 0, width))
+        for y in range(ksize):
+            column.narrow(0, y, height).add_(gradient, alpha=rows[y][radius + x])
+        patch.narrow(1, radius + x, width).add_(column)
+        patch.narrow(1, radius - x, width).sub_(column)

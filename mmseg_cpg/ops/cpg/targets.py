@@ -22,7 +22,8 @@ from .._morphology import window_extremum
 from .._threads import num_threads, parallel_map
 from .._validation import check_ids, check_label, void_mask
 from .options import CPGOptions
-from .tiles import TILE_PX, correlate, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
+from .sobel import correlate
+from .tiles import TILE_PX, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
 
 MAX_CLASSES = torch.iinfo(torch.int32).max
 

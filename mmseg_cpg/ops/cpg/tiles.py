@@ -1,15 +1,13 @@
-"""Square tiles of an image batch, and the k x k correlation on them.
+"""Square tiles of a batch of images.
 
 Boundaries are thin and patchy. Cut out as small tiles with a halo, they become dense blocks on which the correlation is
-a handful of vector operations, far faster than gathering k x k neighbors for every boundary pixel.
+a few vector operations, far faster than gathering k x k neighbors for every boundary pixel.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from .sobel import sobel_numerators
 
 TILE_PX = 8
 _TILE_BITS = 3
@@ -103,61 +101,3 @@ def tile_patches(padded: Tensor, tile: Tensor, halo_px: int) -> Tensor:
     patch = padded.view(torch.int64).view(-1).index_select(0, word.view(-1)).view(padded.dtype)
     patch = patch.view(len(y), len(tile), 3 * TILE_PX)[..., TILE_PX - halo_px : 2 * TILE_PX + halo_px]
     return patch.transpose(1, 2).contiguous()
-
-
-def correlate(patch: Tensor, ksize: int) -> Tensor:
-    """x and y gradients of tiles with a halo, times the kernels' denominator (Eq. 5 with the numerators of Eq. 8, 9).
-
-    Args:
-        patch: (TILE_PX + ksize - 1, TILE_PX + ksize - 1, n), integer (exact as long as the result fits the dtype: sums
-            of integers that overflow on the way come back) or floating point.
-
-    Returns:
-        (2, TILE_PX, TILE_PX, n) in the dtype of ``patch``.
-    """
-    gradient = patch.new_zeros(2, TILE_PX, TILE_PX, patch.shape[2])
-    for each, values in ((gradient[0], patch), (gradient[1].transpose(0, 1), patch.transpose(0, 1))):
-        add_x_gradient(each, values, ksize)
-        if patch.is_floating_point() and patch.sum().isnan():
-            # A NaN anywhere in the k x k window reaches the gradient, as it does in a convolution.
-            center = values.narrow(1, ksize // 2, TILE_PX)
-            for y in range(ksize):
-                each.add_(center.narrow(0, y, TILE_PX), alpha=0)
-    return gradient
-
-
-def add_x_gradient(gradient: Tensor, patch: Tensor, ksize: int) -> None:
-    """Add the x gradient of a patch of any size, times the kernels' denominator (Eq. 5 with Eq. 8), to ``gradient``.
-
-    S_x is antisymmetric in its columns and symmetric in its rows, so that half of the products will do.
-
-    Args:
-        gradient: (H, W, n), changed in place.
-        patch: (H + ksize - 1, W + ksize - 1, n), of the same dtype.
-    """
-    rows, _ = sobel_numerators(ksize)
-    radius = ksize // 2
-
-    def shifted(values: Tensor, dim: int, offset: int) -> Tensor:
-        return values.narrow(dim, radius + offset, gradient.shape[dim])
-
-    for x in range(1, radius + 1):
-        difference = shifted(patch, 1, x) - shifted(patch, 1, -x)
-        gradient.add_(shifted(difference, 0, 0), alpha=rows[radius][radius + x])
-        for y in range(1, radius + 1):
-            gradient.add_(shifted(difference, 0, y) + shifted(difference, 0, -y), alpha=rows[radius + y][radius + x])
-
-
-def correlate_adjoint(gradient: Tensor, ksize: int) -> Tensor:
-    """The transpose of :func:`correlate`: from (2, TILE_PX, TILE_PX, n) back to tiles with a halo."""
-    rows, _ = sobel_numerators(ksize)
-    radius, patch_px = ksize // 2, TILE_PX + ksize - 1
-    patch = gradient.new_zeros(patch_px, patch_px, gradient.shape[3])
-    for each, values in ((gradient[0], patch), (gradient[1].transpose(0, 1), patch.transpose(0, 1))):
-        for x in range(1, radius + 1):
-            column = each.new_zeros(patch_px, TILE_PX, each.shape[2])
-            for y in range(ksize):
-                column[y : y + TILE_PX].add_(each, alpha=rows[y][radius + x])
-            values[:, radius + x : radius + x + TILE_PX].add_(column)
-            values[:, radius - x : radius - x + TILE_PX].sub_(column)
-    return patch
