@@ -16,7 +16,7 @@ STATE_LETTERS = 120
 
 
 class Measure(NamedTuple):
-    """What a loss is judged by: its name in :class:`Training`, its title, its unit, and how many digits are shown."""
+    """A quantity to compare: its key in ``Training.values``, title, unit, and number of digits to show."""
 
     key: str
     title: str
@@ -30,8 +30,12 @@ COSTS = (Measure('step_ms', 'step', 'ms', 1), Measure('memory_mib', 'memory', 'M
 class Training(NamedTuple):
     """A training of a comparison.
 
-    ``losses`` is what its final head was trained with, ``state`` how it stands, ``folder`` its work dir. ``values`` are
-    its measures by name, empty unless it is finished.
+    Attributes:
+        losses: Losses of its final head, as in tables.
+        seed: Its seed.
+        state: ``FINISHED``, or why it has no result.
+        folder: Name of its work dir.
+        values: Measures by key, empty unless it is finished.
     """
 
     losses: str
@@ -42,23 +46,23 @@ class Training(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What a comparison found.
+    """The results of a comparison.
 
-    Args:
-        name (str): Name of the config.
-        trainings (list[Training]): The trainings, those of the baseline first.
-        scores (list[Measure]): What the losses are judged by besides their costs.
-        notes (list[str]): What to know of this comparison.
+    Attributes:
+        name: Name of the config.
+        trainings: The trainings, the baseline's first.
+        scores: Measures to compare in addition to costs.
+        notes: Notes below the table.
     """
 
     name: str
-    trainings: list
-    scores: list
-    notes: list
+    trainings: list[Training]
+    scores: list[Measure]
+    notes: list[str]
 
     @property
     def baseline(self) -> str:
-        """The losses that the others are compared with."""
+        """The losses that all others are compared with."""
         return self.trainings[0].losses
 
     @property
@@ -77,40 +81,42 @@ class Comparison(NamedTuple):
         return [*self.scores, *COSTS]
 
     def values(self, losses: str, measure: Measure) -> dict[int, float]:
-        """A measure of the finished trainings with some losses, by seed (dict[int, float])."""
+        """A measure of the finished trainings with these losses, by seed."""
         found = {each.seed: each.values.get(measure.key) for each in self.trainings if each.losses == losses}
         return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
     def mean(self, losses: str, measure: Measure) -> Estimate | None:
-        """The mean over the seeds (Estimate), None without a finished training."""
+        """The mean over seeds, None without a finished training."""
         return estimate([*self.values(losses, measure).values()])
 
     def differences(self, losses: str, measure: Measure) -> dict[int, float]:
-        """What the losses change, seed by seed: their measure minus the baseline's (dict[int, float])."""
-        theirs = self.values(self.baseline, measure)
-        return {seed: value - theirs[seed] for seed, value in self.values(losses, measure).items() if seed in theirs}
+        """Paired differences by seed: the measure of these losses minus that of the baseline."""
+        baseline = self.values(self.baseline, measure)
+        values = self.values(losses, measure)
+        return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
 
     def difference(self, losses: str, measure: Measure) -> Estimate | None:
-        """The mean of the differences (Estimate), None for the baseline itself and without a pair of equal seed."""
+        """The mean of the paired differences, None for the baseline and without a pair of equal seeds."""
         return None if losses == self.baseline else estimate([*self.differences(losses, measure).values()])
 
     def extra_cost(self, losses: str, measure: Measure) -> Estimate | None:
-        """The difference of a cost in percent of the baseline's mean (Estimate), None where there is none."""
-        found, theirs = self.difference(losses, measure), self.mean(self.baseline, measure)
-        if found is None or theirs.mean <= 0:
+        """The difference of a cost in percent of the baseline's mean, None if there is none."""
+        found, baseline = self.difference(losses, measure), self.mean(self.baseline, measure)
+        if found is None or baseline is None or baseline.mean <= 0:
             return None
-        factor = 100 / theirs.mean
-        return Estimate(factor * found.mean, found.margin and factor * found.margin, found.count)
+        factor = 100 / baseline.mean
+        margin = None if found.margin is None else factor * found.margin
+        return Estimate(factor * found.mean, margin, found.count)
 
     def table(self) -> Table:
-        """The losses as a table to read."""
+        """A table of the losses for reading."""
         columns = ['losses', 'seeds']
         for measure in self.scores:
             columns += [f'{measure.title}, {measure.unit}', f'Δ {measure.title}']
         columns += [f'{measure.title}, {measure.unit}' for measure in COSTS]
         rows = []
         for losses in self.losses:
-            row = [losses + ' (baseline)' * (losses == self.baseline), self._count(losses)]
+            row = [f'{losses} (baseline)' if losses == self.baseline else losses, self._count(losses)]
             for measure in self.scores:
                 row.append(_text(self.mean(losses, measure), measure.digits))
                 row.append(_text(self.difference(losses, measure), measure.digits, '+'))
@@ -123,7 +129,7 @@ class Comparison(NamedTuple):
         return Table('compare', f'{self.name}: losses compared', columns, rows, notes)
 
     def numbers(self) -> Table:
-        """The same with a number in each cell, for CSV."""
+        """The same table with one number per cell, for CSV."""
         columns = ['losses', 'seeds']
         for measure in self.measures:
             name = f'{measure.title}, {measure.unit}'
@@ -133,19 +139,19 @@ class Comparison(NamedTuple):
             row = [losses, str(self._num_finished(losses))]
             for measure in self.measures:
                 for found in (self.mean(losses, measure), self.difference(losses, measure)):
-                    row += [_number(found and found.mean), _number(found and found.margin)]
+                    row += [_number(found.mean), _number(found.margin)] if found else ['', '']
             rows.append(row)
         return Table('compare', '', columns, rows, [])
 
     def list_of_trainings(self) -> Table:
-        """Each training as a row."""
+        """A table with a row for each training."""
         columns = ['losses', 'seed', 'state', *(f'{each.title}, {each.unit}' for each in self.measures)]
         columns += ['wait for data, ms', 'work dir']
         rows = [
             [
                 each.losses,
                 str(each.seed),
-                shorten(each.state.replace('|', '/'), STATE_LETTERS),  # a message may hold what ends a cell
+                shorten(each.state.replace('|', '/'), STATE_LETTERS),  # '|' would end the cell
                 *(_number(each.values.get(measure.key), measure.digits) for measure in self.measures),
                 _number(each.values.get('data_ms'), 1),
                 each.folder,
@@ -162,22 +168,22 @@ class Comparison(NamedTuple):
         return str(finished) if finished == total else f'{finished} of {total}'
 
     def _explain(self) -> Iterator[str]:
-        """What the numbers are."""
+        """Yield notes that define the numbers."""
         yield (
             'mIoU, Boundary IoU and F-score are those of the validation at the end of training; ± is half the width of '
-            "the 95 % interval of their mean over seeds (Student's t). Δ is the mean of the differences to the "
-            'baseline with the same seed, ± its own interval. Each interval stands for itself: of 20 losses without '
-            'any effect about one leaves out 0 by chance.'
+            "the 95 % confidence interval of their mean over seeds (Student's t). Δ is the mean of the paired "
+            'differences from the baseline with the same seed, ± its interval. Intervals are not corrected for '
+            'multiple comparisons: among 20 losses without any effect, about one interval excludes 0 by chance.'
         )
         if len(self.seeds) == 1:
-            yield 'One seed does not tell how much seeds vary, so there is no interval: give more --seeds.'
+            yield 'A confidence interval needs at least two seeds: add --seeds.'
         elif len(self.seeds) == 2:
-            yield 'Two seeds make wide intervals (± 9 standard deviations; three ± 2.5, five ± 1.2): give more --seeds.'
+            yield 'Intervals of two seeds are wide (± 9 standard deviations; three ± 2.5, five ± 1.2): add --seeds.'
         yield (
-            'step is the time of a training step without the wait for data, the median of what was logged after the '
-            f'first {WARM_UP_ITERS} iterations (of all in a shorter training); what else the machine did at the time '
-            'is in it. memory is the highest that was logged before the first validation: on '
-            'a GPU what PyTorch allocated, on CPU the peak resident memory of the process, Python included.'
+            'step is the time of a training step without waiting for data: the median of the logged values after the '
+            f'first {WARM_UP_ITERS} iterations (of all in a shorter training). It includes the effect of other load on '
+            'the machine. memory is the maximum logged before the first validation: on a GPU the memory allocated by '
+            'PyTorch, on a CPU the peak resident memory of the process, including Python.'
         )
 
 

@@ -1,4 +1,4 @@
-"""The plot of a comparison of losses: what each of them changes."""
+"""The plot of a comparison of losses: differences from the baseline."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LABEL_LETTERS = 34
 
 
 def draw_comparison(comparison: Comparison) -> Figure | None:
-    """Draw the difference of each loss to the baseline, a panel for each score, all of which are better if higher.
+    """Draw the difference of each loss from the baseline, in a panel for each score (higher is better).
 
     Args:
-        comparison (Comparison): The comparison.
+        comparison: The comparison.
 
     Returns:
-        Figure | None: Dots for the means of the differences, bars for their intervals and ticks for single seeds; None
-            as long as no loss has a training to compare. A loss without one has a row that says so.
+        A figure with dots for the mean differences, bars for their intervals and ticks for single seeds; None if there
+        is nothing to compare yet. A loss without a result has a row without a dot.
     """
     shown = [losses for losses in comparison.losses if losses != comparison.baseline]
     scores = [
@@ -38,8 +38,8 @@ def draw_comparison(comparison: Comparison) -> Figure | None:
         _draw_panel(axes, comparison, shown, measure)
     panels[0].set_yticks(range(len(shown)), [_label(comparison, losses) for losses in shown], fontsize=9)
     panels[0].set_ylim(len(shown) - 0.4, -0.6)
-    seeds = f'{len(comparison.seeds)} seed{"s" * (len(comparison.seeds) > 1)}'
-    figure.suptitle(f'What each loss changes against {comparison.baseline}\n{comparison.name}, {seeds}', fontsize=11)
+    seeds = f'{len(comparison.seeds)} seed{"s" if len(comparison.seeds) > 1 else ""}'
+    figure.suptitle(f'Differences from {comparison.baseline}\n{comparison.name}, {seeds}', fontsize=11)
     figure.legend(handles=_legend(comparison), loc='outside lower center', ncols=4, frameon=False, fontsize=8)
     return figure
 
@@ -66,9 +66,10 @@ def _draw_panel(axes: Axes, comparison: Comparison, shown: list[str], measure: M
             fontweight='bold',
             bbox=dict(facecolor='white', edgecolor='none', pad=0.5),
         )
-    theirs = comparison.mean(comparison.baseline, measure)
+    baseline = comparison.mean(comparison.baseline, measure)
+    assert baseline is not None, 'there is a difference from it'
     axes.set_title(
-        f'{measure.title}\n{comparison.baseline}: {theirs.mean:.{measure.digits}f} {measure.unit}', fontsize=10
+        f'{measure.title}\n{comparison.baseline}: {baseline.mean:.{measure.digits}f} {measure.unit}', fontsize=10
     )
     axes.set_xlabel('← worse   points   better →', fontsize=9)
     axes.tick_params(axis='y', length=0)
@@ -80,7 +81,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, shown: list[str], measure: M
 
 
 def _label(comparison: Comparison, losses: str) -> str:
-    """The losses, and in a last line what they cost."""
+    """The losses, with their extra cost in the last line."""
     extra = {measure.title: comparison.extra_cost(losses, measure) for measure in COSTS}
     costs = ', '.join(f'{title} {percent.text(0, "+")} %' for title, percent in extra.items() if percent)
     return '\n'.join([*textwrap.wrap(losses.replace(',', ', '), LABEL_LETTERS), *filter(None, [costs])])
@@ -93,7 +94,7 @@ def _legend(comparison: Comparison) -> list[Line2D]:
         Line2D([], [], color=color, marker='o', linewidth=2.5, label=label)
         for color, label in (
             (BETTER, 'better: 95 % interval above 0'),
-            (UNCLEAR, 'undecided: interval holds 0'),
+            (UNCLEAR, 'undecided: interval contains 0'),
             (WORSE, 'worse: interval below 0'),
         )
     ]

@@ -1,4 +1,4 @@
-"""What a training step cost, from the log of a training."""
+"""The cost of a training step, from the log of a training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ WARM_UP_ITERS = 20
 
 
 class Costs(NamedTuple):
-    """What a step of a training cost; None where the log does not tell.
+    """The cost of a training step; None if it is not in the log.
 
-    ``step_ms`` is the time of a step without the wait for its data, ``data_ms`` that wait: medians of what was logged
-    after the first ``WARM_UP_ITERS`` iterations, or, in a shorter training, of all. ``memory_mib`` is the highest
-    ``memory`` that was logged before the first validation, from which on it would count as well.
+    Attributes:
+        step_ms: Time of a step without waiting for data: the median after the first ``WARM_UP_ITERS`` iterations, or
+            of all in a shorter training.
+        data_ms: Time of waiting for data, likewise.
+        memory_mib: Maximum ``memory`` logged before the first validation, which would otherwise be included.
     """
 
     step_ms: float | None
@@ -25,14 +27,7 @@ class Costs(NamedTuple):
 
 
 def read_costs(run: Run) -> Costs:
-    """Read the costs of a run.
-
-    Args:
-        run (Run): The run.
-
-    Returns:
-        Costs: Its costs.
-    """
+    """Read the costs of a run from its log."""
     scalars = read_scalars(run)
     data = scalars.get('data_time', {})
     steps = {at: time - data[at] for at, time in scalars.get('time', {}).items() if at in data}
@@ -42,6 +37,6 @@ def read_costs(run: Run) -> Costs:
 
 
 def _median_ms(seconds: dict[int, float]) -> float | None:
-    """The median of seconds by iteration, in milliseconds."""
+    """The median in milliseconds of seconds by iteration."""
     warm = [value for at, value in seconds.items() if at > WARM_UP_ITERS] or list(seconds.values())
     return 1000 * median(warm) if warm else None

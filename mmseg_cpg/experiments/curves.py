@@ -1,4 +1,4 @@
-"""The training curves of several runs: losses, what CPG loss has to do with them, and validation."""
+"""Training curves of several runs: losses, the share of the CPG loss, and validation."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ STYLES = ('-', '--', ':', '-.')
 
 
 class Curves(NamedTuple):
-    """What a run logged.
+    """The log of a run.
 
-    Args:
-        name (str): Name of the run in the legend.
-        scalars (dict[str, dict[int, float]]): Its values by iteration, see :func:`read_scalars`.
+    Attributes:
+        name: Name of the run in the legend.
+        scalars: Logged values by iteration, see :func:`.work_dirs.read_scalars`.
     """
 
     name: str
-    scalars: dict
+    scalars: dict[str, dict[int, float]]
 
 
 class Panel(NamedTuple):
-    """What stands in one panel of the plot: its title, the names in the log, and whether 1 is shown as 100 %."""
+    """A panel of the plot: its title, the names in the log, and whether values are multiplied by 100."""
 
     title: str
-    keys: list
+    keys: list[str]
     in_percent: bool = False
 
 
 def default_panels(curves: list[Curves], cfgs: list[Any]) -> list[Panel]:
-    """What a training with CPG loss is judged by.
+    """The panels for trainings with CPG loss.
 
     Args:
-        curves (list[Curves]): The runs.
-        cfgs (list[Config]): Their configs.
+        curves: The runs.
+        cfgs: Their configs.
 
     Returns:
-        list[Panel]: Total loss, weighted CPG losses, their share of the total, the boundary's share of the pixels, and
-            mIoU; those that no run has logged are left out.
+        Total loss, weighted CPG losses, their share of the total, the share of boundary pixels, and mIoU, without
+        panels that no run has logged.
     """
     logged = sorted({key for curve in curves for key in curve.scalars})
     names = {loss.get('loss_name', 'loss_cpg') for cfg in cfgs for loss, _ in cpg_losses(cfg.model)}
@@ -57,15 +57,7 @@ def default_panels(curves: list[Curves], cfgs: list[Any]) -> list[Panel]:
 
 
 def plot_curves(curves: list[Curves], panels: list[Panel]) -> Figure:
-    """Plot the runs, a panel beside the other, each run in its color.
-
-    Args:
-        curves (list[Curves]): The runs.
-        panels (list[Panel]): The panels.
-
-    Returns:
-        Figure: The plot (matplotlib).
-    """
+    """Plot runs in side-by-side panels, each run in its own color."""
     num_columns = min(len(panels), 3)
     num_rows = -(-len(panels) // num_columns)
     size = (max(4.6 * num_columns, 7), 3.4 * num_rows + 0.3 + 0.25 * len(curves))

@@ -1,4 +1,4 @@
-"""Telling from a config which of the paper's experiments a run is, and what it does differently."""
+"""Matches configs with the paper's experiments and lists deviations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from . import paper
 from .work_dirs import length_of
 
 DATASETS = {'CityscapesDataset': paper.CITYSCAPES, 'ADE20KDataset': paper.ADE20K, 'COCOStuffDataset': paper.COCO_STUFF}
-# Parts of a config that make one training comparable to another.
+# Parts of a config that determine the result of training.
 TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
 TRAINING += ('custom_hooks', 'val_dataloader', 'val_evaluator')
-# Hooks that watch a training and change nothing in it.
+# Hooks that do not affect training.
 OBSERVERS = {'CPGLogHook', 'BoundaryVisualizationHook'}
-# Where the data are and how fast they come changes no result.
+# Settings of data loading that do not affect results.
 LOADING = {'data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'val_interval'}
 
 
@@ -36,16 +36,10 @@ class Experiment(NamedTuple):
 
 
 def identify(cfg: Any) -> Experiment:
-    """Tell which experiment a config is.
-
-    Args:
-        cfg (Config): A whole config.
-
-    Returns:
-        Experiment: The experiment.
+    """Find the experiment of a config.
 
     Raises:
-        ValueError: If the paper has nothing like it; the message says what is different.
+        ValueError: The paper has no such experiment; the message names the difference.
     """
     if 'model' not in cfg or cfg.get('val_dataloader') is None:
         raise ValueError('no model or no validation data')
@@ -86,16 +80,16 @@ def _dataset(dataset: Any) -> str:
 
 
 def deviations(cfg: Any, experiment: Experiment, num_gpus: int | None) -> list[str]:
-    """Say in which fields a config differs from the paper's recipe.
+    """List the fields in which a config differs from the paper's recipe.
 
     Args:
-        cfg (Config): A whole config.
-        experiment (Experiment): What it is.
-        num_gpus (int, optional): Number of processes; if None the total batch is not compared.
+        cfg: A complete config.
+        experiment: Its experiment.
+        num_gpus: Number of processes; None to skip the total batch size.
 
     Returns:
-        list[str]: E.g. ``['40 epochs (recipe: 175 epochs)']``; empty if it differs in none. Compared are length,
-            learning rate, crop, total batch, main loss, void policy, and RMI's weight and preset.
+        For example ``['40 epochs (recipe: 175 epochs)']``. Compares length, learning rate, crop, total batch size, main
+        loss, void policy, and weight and preset of RMI.
     """
     recipe = paper.RECIPES[experiment.network, experiment.dataset]
     unit, total = length_of(cfg)
@@ -127,14 +121,14 @@ def _size(crop: Any) -> str:
 
 
 def training_part(cfg: Any) -> dict[str, Any]:
-    """The part of a config that decides what training gives: plain dicts, lists and numbers."""
+    """The part of a config that determines the result of training, as plain dicts, lists and numbers."""
     part = {key: plain(cfg.get(key), LOADING) for key in TRAINING}
     part['custom_hooks'] = [hook for hook in part['custom_hooks'] or [] if type_name(hook) not in OBSERVERS]
     return part
 
 
 def plain(node, without=()):
-    """Turn a part of a config into what JSON can hold, without the dict keys named, at any depth."""
+    """Convert a part of a config for JSON, without the given keys at any depth."""
     if isinstance(node, dict):
         return {str(key): plain(child, without) for key, child in node.items() if key not in without}
     if isinstance(node, (list, tuple)):
@@ -143,7 +137,7 @@ def plain(node, without=()):
 
 
 def differences(first: Any, second: Any, path: str = '') -> Iterator[str]:
-    """Yield each key at which two nested plain values differ, with both, e.g. ``'train_cfg.max_epochs: 175, 40'``."""
+    """Yield each difference of two nested plain values, e.g. ``'train_cfg.max_epochs: 175, 40'``."""
     if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         first, second = dict(enumerate(first)), dict(enumerate(second))
     if isinstance(first, dict) and isinstance(second, dict):

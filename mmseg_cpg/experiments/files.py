@@ -1,4 +1,4 @@
-"""Files that several processes write, and that a crash or a full disk must not break."""
+"""Files that several processes write and that must survive crashes and full disks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there whole, or, if that fails, as it was before."""
+    """Write a file completely, or if that fails leave it unchanged."""
     partial = path.with_name(f'.{path.name}.partial')
     try:
         partial.write_text(text)
@@ -20,17 +20,17 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def wait_for_lock(file: Any) -> None:
-    """Wait until no other process has an open file locked, and lock it. Some file systems of clusters have no locks."""
+    """Lock an open file, waiting for other processes. Does nothing on file systems without locks."""
     with contextlib.suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def try_lock(file: Any) -> bool:
-    """Lock an open file unless another process has it locked, and return whether it is free."""
+    """Lock an open file and return True, or return False if another process has locked it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass  # some file systems of clusters have no locks
+        pass  # some cluster file systems have no locks
     return True

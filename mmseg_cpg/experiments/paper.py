@@ -1,7 +1,7 @@
 """The paper's Tables 1 to 4 and its recipe; IoU in percent, times in seconds.
 
 Source: G. Shan and S. Jia, "Convolution-based Probability Gradient Loss for Semantic Segmentation", arXiv 2404.06704,
-sections 4.3 to 4.7. Tables 1, 2 and 4 are DeepLabv3-R50 on Cityscapes. Kernel size 0 stands for no CPG loss.
+sections 4.3 to 4.7. Tables 1, 2 and 4 are DeepLabv3-R50 on Cityscapes. Kernel size 0 means no CPG loss.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TABLE_1 = {
     ),
 }
 
-# mIoU by kernel size and lambda; without CPG it is BASELINE, which the table repeats as lambda 0 for each size.
+# mIoU by kernel size and lambda; without CPG it is BASELINE, listed in the table as lambda 0 for each size.
 BASELINE = 76.75
 TABLE_2 = {
     3: {
@@ -63,8 +63,8 @@ TABLE_2 = {
     },
 }
 BEST_LOSS_WEIGHTS = {ksize: max(sweep, key=sweep.get) for ksize, sweep in TABLE_2.items()}
-# The lambda that corresponds to Table 2's best one where the boundary is exact: that one over the factor by which
-# rounding errors dilute the loss of a floating-point boundary.
+# The lambda for an exact boundary that corresponds to Table 2's best: divided by the factor by which rounding errors
+# reduce the loss with a floating-point boundary.
 LOSS_WEIGHTS = {3: 1.0, 5: 2.0, 7: 1.5}
 
 # mIoU without and with CPG, by dataset and network.
@@ -79,12 +79,12 @@ TABLE_3 = {
     (COCO_STUFF, DEEPLABV3): (32.95, 33.50),
     (COCO_STUFF, LRASPP): (29.25, 29.45),
 }
-# Table 3 does not say with which kernel; this cell's number is Table 2's.
+# Table 3 does not state the kernel sizes; the number in this cell is that of Table 2.
 TABLE_3_KSIZES = {(CITYSCAPES, DEEPLABV3): 3}
 
 
 class Cost(NamedTuple):
-    """A row of Table 4: mIoU, and seconds on an A100-40GB; the rows after the first say what they add to its times."""
+    """A row of Table 4: mIoU, and seconds on an A100-40GB, which rows after the first add to those of the first."""
 
     miou: float
     forward_s: float

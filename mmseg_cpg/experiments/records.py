@@ -1,4 +1,4 @@
-"""A CSV file with a row for each training, from which tables and plots are made without the work dirs."""
+"""A CSV record of trainings, from which tables and plots are made without the work dirs."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from .experiments import training_part
 from .files import wait_for_lock, write_atomically
 from .work_dirs import FINISHED, Run, read_scalars
 
-# Identifies a training.
+# Columns that identify a training.
 KEY = ('config', 'losses', 'seed')
-# The columns before the scores.
+# Columns before the scores.
 ABOUT = (*KEY, 'title', 'state', 'iterations', 'validations', 'config_sha256', 'started', 'commit', 'device')
 PACKAGES = ('torch', 'numpy', 'mmcv', 'mmengine', 'mmsegmentation')
 PACKAGES += ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmsegmentation')
-# Scores of classes that are not recorded: a trimap's are five widths times IoU and accuracy.
+# Scores by class that are not recorded: those of trimaps, for five widths.
 TRIMAP = ('IoU ', 'Acc ')
-# The share of the CPG loss in the total is recorded as its mean over this last part of the training.
+# The recorded share of the CPG loss is the mean over this last part of the training.
 LAST = 1 / 3
 
 
 class Record:
-    """A CSV file with a row for each training that ended. Several processes may write to one.
+    """A CSV file with a row for each training that ended. Several processes can write to it.
 
     Args:
-        path (str | Path): The file; it is made with the first row.
+        path: The file, created with the first row.
     """
 
-    def __init__(self, path: Any) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def rows(self) -> list[dict[str, str]]:
-        """The rows, as text by column (list[dict[str, str]]).
+        """The rows, as text by column.
 
         Raises:
-            UserError: If the file is not such a record.
+            UserError: The file is not a record of trainings.
         """
         if not self.path.exists():
             return []
@@ -61,15 +61,11 @@ class Record:
             return [{name: text or '' for name, text in row.items()} for row in reader]
 
     def find(self, config: str, losses: str, seed: int) -> dict[str, str] | None:
-        """The row of a training, None if there is none."""
+        """The row of a training, or None."""
         return next((row for row in self.rows() if _key(row) == (config, losses, str(seed))), None)
 
-    def add(self, row: Any) -> None:
-        """Add the row of a training, or replace it.
-
-        Args:
-            row (dict): As :func:`make_row` returns it.
-        """
+    def add(self, row: dict[str, Any]) -> None:
+        """Add or replace the row of a training, from :func:`make_row`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_name(f'.{self.path.name}.lock').open('a') as lock:
             wait_for_lock(lock)
@@ -87,15 +83,15 @@ def make_row(config: str, losses: str, seed: int, title: str, config_sha256: str
     """Make the row of a training that ended.
 
     Args:
-        config (str): Name of the config.
-        losses (str): Its losses as on the command line.
-        seed (int): Its seed.
-        title (str): Its losses in tables.
-        config_sha256 (str): :func:`fingerprint` of its config.
-        run (Run): What it left.
+        config: Name of the config.
+        losses: Its losses as on the command line.
+        seed: Its seed.
+        title: Its losses in tables.
+        config_sha256: :func:`fingerprint` of its config.
+        run: The run read from its work dir.
 
     Returns:
-        dict: Values by column: what the training was, its costs, and, unless it diverged, its scores.
+        Values by column: settings, costs and, unless it diverged, scores.
     """
     return {
         **dict(zip(KEY, (config, losses, seed), strict=True)),
@@ -123,20 +119,20 @@ def _scores(result: Any) -> dict[str, Any]:
 
 
 def _last(values: Any) -> Any:
-    """The mean of what was logged in the last part of a training, None if nothing was."""
+    """The mean of the values logged in the last part of a training, None without values."""
     end = max(values, default=0)
     return fmean(value for at, value in values.items() if at > (1 - LAST) * end) if values else None
 
 
 def read_row(row: Any, folder: str) -> Training:
-    """The training that a row is of, with its scores and costs (Training)."""
+    """The training recorded in a row, with its scores and costs."""
     values = {name: _number(text) for name, text in row.items() if name not in ABOUT and row['state'] == FINISHED}
     values = {name: value for name, value in values.items() if value is not None}
     return Training(row['title'], int(row['seed']), row['state'], folder, values)
 
 
 def fingerprint(cfg: Any) -> str:
-    """Identify the training of a config, regardless of its losses, its seed and the location of its data (str)."""
+    """Identify a config by its training settings, regardless of losses, seed and location of the data."""
     part = training_part(cfg)
     part['model'] = {**part['model'], 'decode_head': _without_losses(part['model'].get('decode_head'))}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
@@ -150,14 +146,14 @@ def _without_losses(head: Any) -> Any:
 
 @cache
 def provenance() -> dict[str, Any]:
-    """What a training runs on: the commit of this project, the versions of what it uses, the device."""
+    """Commit of this project, device, and versions of Python and packages."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
     versions = {name: found for name in PACKAGES if (found := _version(name))}
     return dict(commit=_commit(), device=device, python=platform.python_version(), **versions)
 
 
 def _commit() -> str:
-    """The commit, with '-dirty' if files other than records differ from it; empty outside of a repository."""
+    """The commit, with '-dirty' if files other than CSV records differ from it; empty outside a repository."""
     commit = _git('rev-parse', '--short=12', 'HEAD')
     changed = _git('status', '--porcelain', '--untracked-files=no', '--', ':/', ':(exclude,top)*.csv')
     return f'{commit}-dirty' if commit and changed else commit

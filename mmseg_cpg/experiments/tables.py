@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4 with the numbers of runs beside the paper's, as Markdown and CSV."""
+"""The paper's Tables 1 to 4 with results of runs next to the paper's, as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ THEIRS, OURS = (
     ', '.join(f'{weight} for k = {ksize}' for ksize, weight in weights.items())
     for weights in (paper.BEST_LOSS_WEIGHTS, paper.LOSS_WEIGHTS)
 )
-THEIRS_AND_OURS = f"The paper's best λ is {THEIRS}; what corresponds to it here is {OURS}."
-EXACT = f'The boundary is exact here and in floating point in the paper. {THEIRS_AND_OURS} The runs shown have that.'
-DIFFERS = "\\* differs from the paper's recipe; the list of runs says in what."
+THEIRS_AND_OURS = f"The paper's best λ is {THEIRS}; the corresponding λ here is {OURS}."
+EXACT = (
+    f'The boundary is exact here and in floating point in the paper. {THEIRS_AND_OURS} The runs shown use the latter.'
+)
+DIFFERS = "\\* differs from the paper's recipe, see the list of runs."
 
 
 class Measured(NamedTuple):
-    """The mean of some runs in percent, their number, and whether they differ from the paper's recipe."""
+    """The mean of several runs in percent, their number, and whether they differ from the paper's recipe."""
 
     mean: float
     count: int
@@ -45,14 +47,14 @@ class Table(NamedTuple):
     notes: list
 
     def markdown(self) -> str:
-        """The table under its title and above its notes."""
+        """The title, the table and its notes."""
         grid = PrettyTable(self.columns)
         grid.set_style(TableStyle.MARKDOWN)
         grid.add_rows([[str(cell) for cell in row] for row in self.rows])
         return '\n\n'.join([f'## {self.title}', grid.get_string(), *self.notes]) + '\n'
 
     def csv(self) -> str:
-        """The table; beside each column for results of runs stands one with their number."""
+        """The table, with a column for the number of runs after each column of results."""
         grid = PrettyTable()
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self.rows]
@@ -64,27 +66,23 @@ class Table(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A run, its experiment (None if none of the paper's), its deviations, and why it is left out ('' if it is not)."""
+    """A run, its experiment (None if not in the paper), its deviations, and why it is excluded ('' if it is not)."""
 
     run: Run
     experiment: Experiment | None
-    deviations: list
-    left_out: str
+    deviations: list[str]
+    excluded: str
 
 
 def make_tables(runs: list[Run]) -> list[Table]:
     """Make Tables 1 to 4 and the list of the runs.
 
-    Args:
-        runs (list[Run]): The runs.
-
-    Returns:
-        list[Table]: Five tables. Runs of one experiment are averaged if nothing but the seed and the place of their
-            data differs; of those that differ in more the ones closest to the paper's recipe are taken.
+    Runs of an experiment are averaged if only the seed and the location of the data differ. Of runs with other
+    differences, those closest to the paper's recipe are used.
     """
     entries = [_enter(run) for run in runs]
     cells = {cell: min(group, key=lambda entry: len(entry.deviations)) for cell, group in _group(entries).items()}
-    entries = [entry if entry.left_out else _compare(entry, cells[entry.experiment]) for entry in entries]
+    entries = [entry if entry.excluded else _compare(entry, cells[entry.experiment]) for entry in entries]
     cells = _group(entries)
     return [_table_1(cells), _table_2(cells), _table_3(cells), _table_4(cells), _list_of_runs(entries)]
 
@@ -93,21 +91,21 @@ def _enter(run: Run) -> Any:
     try:
         experiment = identify(run.cfg)
     except ValueError as error:
-        return Entry(run, None, [], f"none of the paper's: {error}")
+        return Entry(run, None, [], f'not in the paper: {error}')
     return Entry(run, experiment, deviations(run.cfg, experiment, run.num_gpus), '' if run.result else run.state)
 
 
 def _group(entries: Any) -> Any:
-    """Gather the entries that are not left out by experiment."""
+    """Group the entries that are not excluded by experiment."""
     cells = {}
     for entry in entries:
-        if not entry.left_out:
+        if not entry.excluded:
             cells.setdefault(entry.experiment, []).append(entry)
     return cells
 
 
 def _compare(entry: Any, chosen: Any) -> Any:
-    """Leave an entry out if it was not trained like the one chosen for its cell."""
+    """Exclude an entry if it was not trained like the one chosen for its cell."""
     parts = [training_part(other.run.cfg) for other in (chosen, entry)]
     if None not in (chosen.run.num_gpus, entry.run.num_gpus):
         for part, other in zip(parts, (chosen, entry), strict=True):
@@ -116,12 +114,12 @@ def _compare(entry: Any, chosen: Any) -> Any:
     if found is None:
         return entry
     return entry._replace(
-        left_out=f'not trained like {chosen.run.work_dir.name}/{chosen.run.started}, which is in its place ({found})'
+        excluded=f'not trained like {chosen.run.work_dir.name}/{chosen.run.started}, which is used instead ({found})'
     )
 
 
 def _mean(cells: Any, value: Any, network: str, dataset: str, ksize: int, loss_weight: float, rmi: bool = False) -> Any:
-    """Average ``value`` of the runs of an experiment, leaving out those that give None."""
+    """Average ``value`` over the runs of an experiment, without None."""
     entries = cells.get(Experiment(network, dataset, ksize, loss_weight, rmi), [])
     values = [value(entry.run.result) for entry in entries]
     values = [number for number in values if number is not None]
@@ -152,7 +150,7 @@ def _table_1(cells: Any) -> Table:
         best = max(paper.TABLE_2[ksize].values()) if ksize else paper.BASELINE
         total += [f'{best:.2f}', _miou(cells, paper.DEEPLABV3, paper.CITYSCAPES, ksize)]
     notes = [
-        "The paper's mIoU is Table 2's. 'not in the log': the class table was not found there; "
+        "The paper's mIoU is that of Table 2. 'not in the log': the class table is missing; "
         '`tools/test.py CONFIG LAST_CHECKPOINT --work-dir WORK_DIR` writes it.',
         EXACT,
         DIFFERS,
@@ -172,7 +170,7 @@ def _table_2(cells: Any) -> Table:
             ours = _mean(cells, lambda result: result.miou, *where, ksize, weight)
             rows.append([str(ksize), f'{weight:g}', theirs, ours])
     notes = [
-        'The same λ is not the same loss in both columns: rounding errors dilute that of a floating-point boundary. '
+        'Equal λ do not mean equal losses: rounding errors reduce the loss with a floating-point boundary. '
         f'{THEIRS_AND_OURS}',
         DIFFERS,
     ]
@@ -202,8 +200,8 @@ def _table_4(cells: Any) -> Table:
         miou = _miou(cells, paper.DEEPLABV3, paper.CITYSCAPES, ksize, rmi)
         rows.append([losses, f'{cost.miou:.3f}', miou, *times, 'not measured'])
     notes = [
-        "The paper's times are those of a batch on A100-40GB GPUs, and from the second row on what is added to the "
-        "first row's. A work dir holds no such measurement.",
+        "The paper's times are per batch on A100-40GB GPUs; from the second row on they are added to those of the "
+        'first. Work dirs contain no such measurement.',
         EXACT,
         DIFFERS,
     ]
@@ -213,27 +211,26 @@ def _table_4(cells: Any) -> Table:
 def _list_of_runs(entries: Any) -> Table:
     columns = ['work dir', 'started', 'experiment', 'mIoU, %', 'in the tables', "differs from the paper's recipe in"]
     rows = []
-    for run, experiment, differing, left_out in entries:
+    for run, experiment, differing, excluded in entries:
         rows.append(
             [
                 osp.relpath(run.work_dir),
                 run.started,
                 str(experiment or 'none'),
                 f'{run.result.miou:.2f}' if run.result else run.state,
-                f'no, {left_out}' if left_out else _place(experiment),
+                f'no, {excluded}' if excluded else _place(experiment),
                 ', '.join(differing) or '-',
             ]
         )
     notes = [
-        'mIoU is that of the end of training. Compared with the recipe are length, learning rate, crop, total batch, '
-        "main loss, void policy, and RMI's weight and preset; what differs in every run stands in the header of its "
-        'config.'
+        'mIoU is that of the end of training. Length, learning rate, crop, total batch size, main loss, void policy, '
+        'and weight and preset of RMI are compared with the recipe; the header of each config lists further deviations.'
     ]
     return Table('runs', 'The runs', columns, rows, notes)
 
 
 def _place(experiment: Experiment) -> str:
-    """Which tables an experiment stands in."""
+    """The tables that contain an experiment."""
     deeplabv3 = experiment[:2] == (paper.DEEPLABV3, paper.CITYSCAPES)
     usual_weight = experiment.loss_weight == paper.LOSS_WEIGHTS.get(experiment.ksize, 0.0)
     tables = {
@@ -242,4 +239,4 @@ def _place(experiment: Experiment) -> str:
         '3': usual_weight and not experiment.rmi,
         '4': deeplabv3 and usual_weight,
     }
-    return ', '.join(number for number, holds_it in tables.items() if holds_it) or 'no, no cell has its losses'
+    return ', '.join(number for number, is_in_it in tables.items() if is_in_it) or 'no, no cell has its losses'

@@ -1,4 +1,4 @@
-"""Trainings that a tool starts and resumes, one or several at a time, each in processes and a folder of its own."""
+"""Starting and resuming trainings, one or several at a time, each in its own processes and folder."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .experiments import differences, plain
 from .files import try_lock, write_atomically
 from .work_dirs import CONFIG_LOCK, read_runs
 
-# Settings that may change between two starts, since they change no result.
+# Settings that may change between two starts, since they do not affect results.
 FREE = {'work_dir', 'launcher', 'resume', 'experiment_name', 'visualizer', 'vis_backends'}
 FREE |= {'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'}
-# How a process that fails ends on stderr: our own line, or the last one of a traceback, under torchrun with its rank.
+# Last line on stderr of a failed process: our own error, or that of a traceback, with its rank under torchrun.
 REASON = re.compile(r'(?:\[rank\d+\]: *)?(?:Error: (.+)|((?:\w+\.)*\w+(?:Error|Exception|Interrupt)\b.*))')
 LINES_KEPT = 1000
 FIRST_PORT = 29500  # that of tools/dist_run.sh
@@ -40,14 +40,14 @@ class Launcher:
     """Starts trainings.
 
     Args:
-        tools (Path): The folder with ``train.py``, ``test.py`` and the scripts that start them on several GPUs.
-        num_gpus (int): Number of GPUs that each training takes.
-        lock (TextIO): A locked file; who inherits it holds the lock as well.
-        jobs (int): Number of trainings side by side in :meth:`train_all`. Each has GPUs of its own, or on a CPU its
-            share of the cores, unless ``OMP_NUM_THREADS`` is set. Defaults to 1.
+        tools: Folder with ``train.py``, ``test.py`` and the scripts that start them on several GPUs.
+        num_gpus: Number of GPUs of each training.
+        lock: A locked file, which the trainings inherit.
+        jobs: Number of trainings side by side in :meth:`train_all`. Each has its own GPUs or, on a CPU, its share of
+            the cores, unless ``OMP_NUM_THREADS`` is set.
 
     Raises:
-        UserError: If there are fewer GPUs than ``jobs`` trainings take.
+        UserError: There are fewer GPUs than ``jobs`` trainings need.
     """
 
     def __init__(self, tools: Path, num_gpus: int, lock: TextIO, jobs: int = 1) -> None:
@@ -63,12 +63,11 @@ class Launcher:
         self._guard = Lock()  # of the last two
 
     def train_all(self, trainings: Any, on_end: Callable[[int, str | None], None]) -> None:
-        """Start or resume several trainings, as many at a time as there are jobs.
+        """Start or resume several trainings, ``jobs`` at a time.
 
         Args:
-            trainings (list[tuple[Config, Path]]): Config and work dir of each.
-            on_end (Callable[[int, str | None], None]): Called as each ends, with its index and what :meth:`train`
-                returned, in the caller's thread.
+            trainings: Config and work dir of each.
+            on_end: Called in the caller's thread when a training ends, with its index and the result of :meth:`train`.
         """
         with ThreadPoolExecutor(self._jobs) as pool:
             try:
@@ -84,18 +83,18 @@ class Launcher:
         """Start or resume a training.
 
         Args:
-            cfg (Config): Its config, which is written to the folder.
-            folder (Path): Its work dir.
+            cfg: Its config, which is written to the folder.
+            folder: Its work dir.
 
         Returns:
-            str | None: Why it has not ended then, in one line; None if it is finished or diverged.
+            None if the training is finished or has diverged, else the reason in one line.
         """
         folder.mkdir(exist_ok=True)
         config = folder / osp.basename(cfg.filename)
         with CONFIG_LOCK:
             try:
                 cfg.dump(config)
-            except SyntaxError as error:  # what MMEngine makes of a Ctrl-C that meets it here
+            except SyntaxError as error:  # MMEngine turns Ctrl-C into this one here
                 if isinstance(error.__context__, KeyboardInterrupt):
                     raise error.__context__ from None
                 raise
@@ -103,19 +102,19 @@ class Launcher:
         try:
             fault = self._launch('train', [config], ['--progress', '--resume', '--work-dir', folder], place)
             if fault is None and not has_ended(folder):
-                # It was interrupted in its last validation, which comes after the last checkpoint and is not resumed.
+                # Interrupted in its last validation, which follows the last checkpoint and cannot be resumed.
                 checkpoint = find_latest_checkpoint(folder)
                 if checkpoint is not None:
                     fault = self._launch('test', [config, checkpoint], ['--work-dir', folder], place)
         except BaseException:
-            self._stopped = True  # before the next one starts in this place
+            self._stopped = True  # before the next training starts in this place
             raise
         finally:
             self._places.put(place)
         return None if has_ended(folder) else fault or 'it ended without a result'
 
     def _launch(self, tool: str, files: Any, options: Any, place: Any) -> str | None:
-        """Run a tool in a process of its own, or in one per GPU, and return why it failed, None if it did not."""
+        """Run a tool in its own process, or one per GPU, and return why it failed, None if it succeeded."""
         if self._num_gpus == 1:
             command = [sys.executable, self._tools / f'{tool}.py', *files, *options]
         else:
@@ -128,9 +127,9 @@ class Launcher:
             started = subprocess.Popen(
                 [str(part) for part in command],
                 env={**os.environ, **place, 'PATH': path},
-                # Should this process be killed, the one that it leaves behind still holds the lock.
+                # If this process is killed, the training left behind keeps the lock.
                 pass_fds=[self._lock.fileno()],
-                # The work dir has the whole log. The progress of several trainings would not fit into one terminal.
+                # Logs are in the work dir. The progress of several trainings would not fit into one terminal.
                 stdout=None if tool == 'train' and self._jobs == 1 else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -145,7 +144,7 @@ class Launcher:
                     lines.append(line)
                 status = process.wait()
             except KeyboardInterrupt:
-                process.terminate()  # torchrun then ends its own processes, which it cannot if it is killed
+                process.terminate()  # not kill(), so that torchrun can end its own processes
                 process.wait()
                 raise
             finally:
@@ -153,7 +152,7 @@ class Launcher:
         return None if status == 0 else _reason(lines, status)
 
     def _stop(self) -> None:
-        """End the trainings that run, and start no more."""
+        """End the running trainings, and start no more."""
         with self._guard:
             self._stopped = True
             for process in self._processes:
@@ -161,7 +160,7 @@ class Launcher:
 
 
 def _places(jobs: int, num_gpus: int) -> Any:
-    """The environment variables that give each of several jobs a place of its own (list[dict])."""
+    """Environment variables that assign GPUs or CPU threads to each of several jobs."""
     if jobs == 1:
         return [{}]
     gpus = os.environ.get('CUDA_VISIBLE_DEVICES')
@@ -181,9 +180,9 @@ def _places(jobs: int, num_gpus: int) -> Any:
 
 
 def _reason(lines: Iterable[str], status: int) -> str:
-    """Say in one line why a process failed, by what it wrote to stderr and its exit status."""
+    """Find in one line why a process failed, from its stderr and exit status."""
     found = [match for match in map(REASON.fullmatch, map(str.strip, lines)) if match]
-    # The line that is meant for the user counts more than torchrun's own error, which comes after it.
+    # A line for the user takes precedence over torchrun's own error, which follows it.
     own = [match[1] for match in found if match[1]]
     raised = [match[2] for match in found if match[2] and 'ChildFailedError' not in match[2]]
     if own or raised:
@@ -199,10 +198,10 @@ def has_ended(folder: Path) -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM stop trainings as Ctrl-C does, which ends the one that runs, and explain how to resume.
+    """Handle SIGTERM like Ctrl-C: stop the running trainings, and explain how to resume.
 
     Raises:
-        UserError: If they are stopped.
+        UserError: The trainings were stopped.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -228,7 +227,7 @@ def claim(work_dir: Path, cfg: Config, num_gpus: int) -> Iterator[TextIO]:
             ``num_gpus`` is less than 1.
     """
     if num_gpus < 1:
-        raise UserError(f'--gpus is the number of GPUs of a training, at least 1, but got {num_gpus}.')
+        raise UserError(f'--gpus, the number of GPUs of each training, must be at least 1, but got {num_gpus}.')
     record, lock = work_dir / 'comparison.json', work_dir / 'comparison.lock'
     asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': num_gpus}))
     if not record.exists() and any(work_dir.glob('*_seed_*')):
@@ -257,4 +256,4 @@ def _read_record(record: Path) -> Any:
     try:
         return json.loads(record.read_text())
     except ValueError as error:
-        raise UserError(f"'{record}' cannot be read ({error}). Choose another --work-dir.") from error
+        raise UserError(f"'{record}' is damaged ({error}). Choose another --work-dir.") from error

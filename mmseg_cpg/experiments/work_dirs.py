@@ -1,8 +1,8 @@
-"""Reading what MMEngine leaves in a work dir.
+"""Reads the work dirs of MMEngine.
 
-Each start of a tool is a session with a folder of its own, named by its time. Training appends its losses and
-validations to ``vis_data/scalars.json`` there; a test writes ``TIME.json``. Scores of each class stand only in the
-tables that the metrics print to the log, ``TIME.log``.
+Each start of a tool is a session with its own folder, named by its start time. Training appends losses and validations
+to ``vis_data/scalars.json`` in it; a test writes ``TIME.json``. Scores of each class are only in the tables that
+metrics print to the log, ``TIME.log``.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from ..config_nodes import builds
 TIME = '[0-9]' * 8 + '_' + '[0-9]' * 6
 FINISHED = 'finished'
 DIVERGED = 'diverged'
-# mIoU and the class IoU that it is the mean of are both rounded to two digits.
+# mIoU and class IoU, of which it is the mean, are both rounded to two digits.
 ROUNDING = 0.0101
 # Held while MMEngine reads or writes a config: neither is safe in several threads (Python's parser up to 3.11.4).
 CONFIG_LOCK = Lock()
-# What stands beside the metrics of an evaluation in the log.
+# Names in the log of an evaluation that are not metrics.
 NO_METRICS = {'time', 'data_time', 'step'}
 
 
 class Result(NamedTuple):
-    """What an evaluation found, IoU in percent.
+    """The result of an evaluation, in percent.
 
-    ``progress`` counts the epochs or iterations trained before, None where nothing says how many. ``class_scores`` are
-    dicts by class name of each score that the metrics print for classes ('IoU', 'Acc', 'BIoU', 'F 3px', ...), and empty
-    where the log has no tables. ``metrics`` are all that the evaluators returned, by name.
+    Attributes:
+        progress: Number of epochs or iterations trained before, None if unknown.
+        miou: mIoU.
+        class_scores: Scores by class name, for each column of the metrics' tables ('IoU', 'Acc', 'BIoU', 'F 3px', ...);
+            empty without tables in the log.
+        metrics: All results of the evaluators by name.
     """
 
     progress: int | None
@@ -49,18 +52,23 @@ class Result(NamedTuple):
 
     @property
     def class_iou(self) -> dict[str, float]:
-        """IoU by class name, empty where the log has no table."""
+        """IoU by class name, empty without a table in the log."""
         return self.class_scores.get('IoU', {})
 
 
 class Run(NamedTuple):
     """A training and its resumptions, or a test of weights trained elsewhere.
 
-    ``result`` is that of the end of training. ``state`` is ``FINISHED`` if there is one, and otherwise says why not:
-    that of a training whose loss became infinite or no number starts with ``DIVERGED``, and it has no result.
-    ``num_gpus`` is the number of processes that trained, None where no log tells it. ``started`` names the first
-    session's folder. ``sessions`` are the folders of the sessions that trained, by time. ``validations`` are the
-    results of all validations, in their order.
+    Attributes:
+        work_dir: Its work dir.
+        started: Name of the first session's folder.
+        cfg: Its config.
+        num_gpus: Number of training processes, None if no log has it.
+        result: Result at the end of training, if there is one.
+        state: ``FINISHED``, or the reason why there is no result; starts with ``DIVERGED`` if the loss became infinite
+            or NaN.
+        sessions: Folders of the training sessions, by time.
+        validations: Results of all validations, in order.
     """
 
     work_dir: Path
@@ -74,7 +82,7 @@ class Run(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Whether training it further makes no sense: it is finished, or it diverged."""
+        """Whether it is finished or has diverged, so that there is nothing left to train."""
         return self.state == FINISHED or self.state.startswith(DIVERGED)
 
 
@@ -87,21 +95,18 @@ class _Session(NamedTuple):
 
 
 def find_work_dirs(folder: Any) -> list[Path]:
-    """The work dirs at and below a folder (list[Path]), sorted."""
+    """The work dirs in a folder and its subfolders, the folder itself included, sorted."""
     return sorted({path.parent.resolve() for path in Path(folder).rglob(TIME) if path.is_dir()})
 
 
 def find_runs(folders: Any) -> list[Run]:
-    """Read the runs in some folders, each work dir once; those that hold none are named on stderr.
+    """Read the runs in folders, each work dir once. Work dirs without runs are reported on stderr.
 
     Args:
-        folders (list[str | Path]): Work dirs, or folders with work dirs in them.
-
-    Returns:
-        list[Run]: The runs.
+        folders: Work dirs, or folders that contain work dirs.
 
     Raises:
-        UserError: If there is no work dir in one of the folders.
+        UserError: A folder contains no work dir.
     """
     work_dirs = {}
     for folder in folders:
@@ -123,12 +128,8 @@ def find_runs(folders: Any) -> list[Run]:
 def read_runs(work_dir: Any) -> list[Run]:
     """Read the runs in a work dir, by time.
 
-    Args:
-        work_dir (str | Path): The work dir.
-
-    Returns:
-        list[Run]: Several if training started there more than once without resuming; none without any result file or
-            readable config.
+    There are several if training was started more than once without resuming, and none without a result file or a
+    readable config.
     """
     runs = []
     for session in filter(None, map(_read_session, sorted(Path(work_dir).glob(TIME)))):
@@ -140,15 +141,12 @@ def read_runs(work_dir: Any) -> list[Run]:
 
 
 def read_scalars(run: Run) -> dict[str, dict[int, float]]:
-    """Read what the training of a run logged.
-
-    Args:
-        run (Run): The run.
+    """Read the training log of a run.
 
     Returns:
-        dict[str, dict[int, float]]: For each name in the log its values by the iteration after which they were logged.
-            Of an iteration that was trained again after a resumption, the last one counts. Names that training and
-            validation share (``time``) are those of training.
+        For each name, its values by the iteration after which they were logged. If an iteration was trained again
+        after resuming, the last value is used. Names that training and validation share (``time``) are those of
+        training.
     """
     rows = []
     for folder in run.sessions:
@@ -165,7 +163,7 @@ def read_scalars(run: Run) -> dict[str, dict[int, float]]:
 
 
 def _rows_by_iteration(rows: Any, cfg: Any) -> Iterator[tuple[int, Any]]:
-    """Yield the number of trained iterations and the row, of validations that of the last row before unless it says."""
+    """Yield the number of trained iterations and the row; a validation without one has that of the row before."""
     logger = (cfg.get('default_hooks') or {}).get('logger') or {}
     by_iteration = not logger.get('log_metric_by_epoch', True)
     trained = None
@@ -181,7 +179,7 @@ def _join(work_dir: Any, sessions: Any) -> Run:
     unit, total = length_of(cfg)
     results = [(result, session.trains) for session in sessions for result in session.results]
     finals = [(result, trains) for result, trains in results if result.progress == total]
-    # Validation comes first, and a test where validation left no class IoU. Of equals the last one counts.
+    # Prefer results with class IoU, then validations to tests, then the latest.
     final = max(reversed(finals), key=lambda final: (bool(final[0].class_iou), final[1]), default=(None,))[0]
     if final is not None:
         state = FINISHED
@@ -200,14 +198,14 @@ def _join(work_dir: Any, sessions: Any) -> Run:
 
 
 def length_of(cfg: Any) -> tuple[str, Any]:
-    """The unit, 'epoch' or 'iter', and the number of them in a config's training; None if it does not say."""
+    """The unit, 'epoch' or 'iter', and the length of a config's training in it, None if not set."""
     train_cfg = cfg.get('train_cfg') or {}
     unit = 'epoch' if 'max_epochs' in train_cfg else 'iter'
     return unit, train_cfg.get(f'max_{unit}s')
 
 
 def _read_session(folder: Any) -> Any:
-    """Read a session's folder; None if it holds no results or no config that can be read."""
+    """Read the folder of a session; None without results or a readable config."""
     scalars = folder / 'vis_data' / 'scalars.json'
     test = folder / f'{folder.name}.json'
     cfg = _read_config(folder)
@@ -231,7 +229,7 @@ def _result(progress: Any, row: Any, tables: Any) -> Result:
 
 
 def _read_config(folder: Any) -> Config | None:
-    """Read the config that a session left, or else the one in its work dir."""
+    """Read the config in the folder of a session, or else in its work dir."""
     for path in (folder / 'vis_data' / 'config.py', *sorted(folder.parent.glob('*.py'))):
         try:
             with CONFIG_LOCK:
@@ -242,7 +240,7 @@ def _read_config(folder: Any) -> Config | None:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON document on each line; a crash may have cut the last one off."""
+    """Read a JSON document per line; a crash may have truncated the last one."""
     rows = []
     for line in path.read_text(errors='replace').splitlines():
         try:
@@ -253,7 +251,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _validations(rows: Any, cfg: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield progress and row of each validation."""
+    """Yield the progress and the row of each validation."""
     unit, _ = length_of(cfg)
     logger = (cfg.get('default_hooks') or {}).get('logger') or {}
     steps_fit = logger.get('log_metric_by_epoch', True) == (unit == 'epoch')
@@ -265,9 +263,9 @@ def _validations(rows: Any, cfg: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _read_log(path: Path) -> tuple[Any, Any]:
-    """Read the number of processes from a session's log, and the class tables of each evaluation.
+    """Read the number of processes and the class tables of each evaluation from the log of a session.
 
-    A table starts with 'Class' and the names of the scores; the classes stand between its second and its third line.
+    The header of a table is 'Class' and the names of the scores; classes are between its second and third rule.
     """
     if not path.exists():
         return None, []
@@ -288,7 +286,7 @@ def _read_log(path: Path) -> tuple[Any, Any]:
                 try:
                     for score, cell in zip(scores, cells, strict=True):
                         evaluations[-1][score][name] = float(cell)
-                except ValueError:  # what a crash left
+                except ValueError:  # truncated by a crash
                     for score in scores:
                         del evaluations[-1][score]
                     scores = []
@@ -298,7 +296,7 @@ def _read_log(path: Path) -> tuple[Any, Any]:
 
 
 def _scores_of(miou: Any, evaluations: Any) -> Any:
-    """The last class tables with this mean IoU; classes that neither label nor prediction has (NaN) do not count."""
+    """The last class tables with this mean IoU, excluding classes without any pixel (NaN)."""
     for scores in reversed(evaluations):
         values = [value for value in scores.get('IoU', {}).values() if not isnan(value)]
         if values and abs(fmean(values) - miou) <= ROUNDING:

@@ -146,5 +146,5 @@ def test_a_run_without_a_result_or_a_cell_is_listed_with_the_reason(make_run):
     assert not any(str(cell)[0].isdigit() for table in tables[:4] for cell in cells(table))
     listed = read(tables[4])
     assert listed['a',]['in the tables'] == 'no, stopped'
-    assert listed['b',]['in the tables'] == "no, none of the paper's: its network is ResNetV1c + ASPPHead"
+    assert listed['b',]['in the tables'] == 'no, not in the paper: its network is ResNetV1c + ASPPHead'
     assert listed['b',]['mIoU, %'] == '50.00'

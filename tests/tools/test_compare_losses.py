@@ -170,7 +170,7 @@ def test_the_losses_reach_the_training(here, in_this_process, run_tool):
     note = "CE stands for the losses of the config: [{'type': 'CrossEntropyLoss', 'avg_non_ignore': True}]."
     markdown = Path('compare/compare.md').read_text()
     assert note in markdown
-    assert 'One seed does not tell how much seeds vary' in markdown
+    assert 'A confidence interval needs at least two seeds' in markdown
     ((_, base), (_, cpg)) = results().values()
     assert f' {float(base):.2f} ' in markdown
     assert f' {float(cpg) - float(base):+.2f} ' in markdown
@@ -328,7 +328,7 @@ def test_a_record_of_the_work_dir_that_cannot_be_read(launched, run_tool, fails_
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
     record = Path('compare/comparison.json')
     record.write_text(record.read_text()[:100])
-    assert "'compare/comparison.json' cannot be read" in fails_with(*COMPARE, '--losses', 'base', '--seeds', 0)
+    assert "'compare/comparison.json' is damaged" in fails_with(*COMPARE, '--losses', 'base', '--seeds', 0)
 
 
 def test_several_gpus_train_together(launched, run_tool):
@@ -410,7 +410,7 @@ def test_an_interruption_is_one_line(launched, fails_with):
         (['--losses', 'base+CPGLos'], 'Did you mean CPGLoss?'),
         (['--losses', 'base+CPGLoss:1,ksize=4'], 'ksize must be odd and in [3, 11], got 4'),
         (['--losses', 'base+CPGLoss:'], "invalid weight ''"),
-        (['--losses', 'base', '--gpus', 0], 'at least 1, but got 0'),
+        (['--losses', 'base', '--gpus', 0], 'must be at least 1, but got 0'),
         (['--losses', 'base', '--cfg-options', 'val_dataloader=None'], 'does not set val_dataloader'),
         (['--losses', 'base', '--cfg-options', 'model.decode_head.loss_decode=None'], 'FCNHead, sets no loss_decode'),
         (['--losses', 'base', '--cfg-options', 'train_dataloader.dataset.data_root=none'], "'none'"),
