@@ -1,4 +1,4 @@
-"""Finding the parts of a config by what they build."""
+"""Finds the parts of a config by the class that they build."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def losses(node: Any, name: str, ignore_index: int = 255) -> Iterator[tuple[Any,
     """Yield every loss of a class in a model's config with the ``ignore_index`` of its head.
 
     Args:
-        node: A model's config, or a part of it, dict or list.
-        name: The class.
-        ignore_index: Used where no head sets another one.
+        node: The config of a model or a part of it, dict or list.
+        name: Name of the class.
+        ignore_index: Default if no head sets one.
     """
     if builds(node, name):
         yield node, ignore_index
@@ -48,35 +48,35 @@ def dicts(node: Any) -> Iterator[Any]:
 
 
 def builds(node: Any, name: str) -> bool:
-    """Whether a dict builds the class of that name, given as text, with or without scope, or as a class."""
+    """Whether a dict builds the class of this name, given as a string, with or without scope, or as a class."""
     return type_name(node) == name
 
 
 def type_name(node: Any) -> str:
-    """The name, without scope or module, of the class that a dict builds; 'None' if it builds none."""
+    """Name of the class that a dict builds, without scope or module; 'None' if it builds none."""
     return type_text(node).rsplit('.', 1)[-1]
 
 
 def type_text(node: Any) -> str:
-    """The class that a dict builds as the config spells it; 'None' if it builds none."""
+    """The class that a dict builds as written in the config; 'None' if it builds none."""
     kind = node.get('type') if isinstance(node, dict) else None
     return getattr(kind, '__name__', str(kind))
 
 
 def class_of(node: Any, registry: Any) -> Any:
-    """The class that a dict builds, given as a class or by its name in a registry; None if there is no such class."""
+    """The class that a dict builds, given as a class or by its name in a registry; None if it does not exist."""
     kind = node.get('type')
     return registry.get(kind) if isinstance(kind, str) else kind
 
 
 def final_head(model: Any) -> Any:
-    """The decode head of a model's config, of a cascade the last one; None if it has none."""
+    """The decode head of a model's config, the last one of a cascade; None if there is none."""
     heads = model.get('decode_head')
     return heads[-1] if isinstance(heads, (list, tuple)) else heads
 
 
 def losses_of(head: Any) -> list[Any]:
-    """The losses of a decode head's config, none if it does not set any."""
+    """The losses in a decode head's config."""
     losses = (head or {}).get('loss_decode') or []
     return list(losses) if isinstance(losses, (list, tuple)) else [losses]
 

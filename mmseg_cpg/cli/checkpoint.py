@@ -1,9 +1,9 @@
-"""Loading checkpoints: no code of theirs runs, and what is wrong with a file is named in one line.
+"""Loads checkpoints without running code from them, and reports problems in one line.
 
-From 2.6 on, torch loads only tensors and plain Python values unless told otherwise (``weights_only``). MMEngine also
-saves its logs, so stock MMEngine 0.10 can neither resume from nor test its own checkpoints there. The check stays on
-here, and :mod:`mmseg_cpg.engine.safe_unpickling` adds the logs. As torch documents,
-``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` switches the check off for a file that you trust.
+From 2.6 on, torch loads only tensors and plain Python values by default (``weights_only``). MMEngine also saves its
+logs, so stock MMEngine 0.10 can neither resume from nor test its own checkpoints there. Here the check stays enabled,
+and :mod:`mmseg_cpg.engine.safe_unpickling` allows the logs. As documented by torch,
+``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` disables the check for a file that you trust.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def require_checkpoint(path: str | None) -> None:
 
 @contextmanager
 def fitting(path: str | None) -> Iterator[None]:
-    """Turn what MMEngine raises when it puts a checkpoint's content in place into :class:`UserError`."""
+    """Turn errors of MMEngine while it applies a checkpoint into :class:`UserError`."""
     try:
         yield
     except (UserError, torch.cuda.OutOfMemoryError):
         raise
     except URLError as error:
         raise UserError(f"Checkpoint '{path}' could not be downloaded ({error}).") from error
-    except Exception as error:  # which one depends on what the checkpoint contains
+    except Exception as error:  # depends on the content of the checkpoint
         raise UserError(f"Checkpoint '{path}' does not fit the config: {describe(error).rstrip('.')}.") from error
 
 
 def load_from_local(filename: str, map_location: Any) -> Any:
-    # In place of MMEngine's loader, which does not compare checksums. That of onedl-mmengine also allows the whole of
-    # getattr, and takes every name off torch's list again.
+    # Replaces MMEngine's loader, which does not verify checksums. That of onedl-mmengine also allows getattr itself, and
+    # clears torch's allow-list.
     path = osp.expanduser(filename)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -73,7 +73,7 @@ def _in_one_line(loader: Callable) -> Callable:
             raise UserError(f"Checkpoint '{filename}' not found.") from error
         except (URLError, torch.cuda.OutOfMemoryError):
             raise
-        except Exception as error:  # what comes out of unpickling depends on the bytes
+        except Exception as error:  # unpickling raises errors of many types
             if isinstance(error, OSError) and error.filename is not None:
                 raise UserError(f"Checkpoint '{filename}' cannot be read: {error.strerror}.") from error
             refused = re.search(r'GLOBAL (\S+)', str(error))
@@ -90,7 +90,7 @@ def _in_one_line(loader: Callable) -> Callable:
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of an error, or what torch's unpickler says among its advice to switch the check off."""
+    """The first sentence of an error, or the message of torch's unpickler without its advice to disable the check."""
     own = re.search('WeightsUnpickler error: (.+)', str(error))
     return re.split(r'\. |\.?\n', own[1] if own else describe(error))[0]
 

@@ -1,4 +1,4 @@
-"""From the config of a segmentor to that of an edge network for the labels it is trained on."""
+"""Derives the config of an edge network from that of a segmentor."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .config import require_keys
 from .errors import UserError
 
 SETTINGS = Path(__file__).parents[1] / '.mim/configs/semeda/_base_/edge_network.py'
-# Settings of the environment, which are the same for both networks.
+# Settings of the environment that both networks share.
 SHARED_KEYS = ('default_scope', 'custom_imports', 'env_cfg', 'log_level', 'visualizer', 'randomness')
 PADDING_KEYS = ('size', 'size_divisor', 'seg_pad_val')
 
 
 def edge_network_config(cfg: Config) -> Config:
-    """Return the config that trains an ``EdgeNetwork`` on the labels that a segmentor's config names.
+    """Return the config that trains an ``EdgeNetwork`` on the labels of a segmentor's config.
 
     Its training settings are those of configs/semeda/_base_/edge_network.py. Number of classes, ``ignore_index``,
-    padding, datasets and data loaders are the segmentor's; of the pipelines that which comes after ``LoadAnnotations``.
+    padding, datasets and data loaders are those of the segmentor, with its pipelines from ``LoadAnnotations`` on.
 
     Args:
-        cfg: The segmentor's config, not changed.
+        cfg: The segmentor's config, not modified.
 
     Raises:
-        UserError: If it has no training data, labels or number of classes.
+        UserError: It has no training data, labels or number of classes.
     """
     require_keys(cfg, 'model', 'train_dataloader')
     edge_cfg = Config.fromfile(SETTINGS)
@@ -38,7 +38,7 @@ def edge_network_config(cfg: Config) -> Config:
     ignore_index = head.get('ignore_index', 255)
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     padding = {key: preprocessor[key] for key in PADDING_KEYS if key in preprocessor}
-    # One logit means two classes, also for heads that call them one.
+    # A single logit means two classes, even for heads with num_classes=1.
     edge_cfg.model.update(num_classes=max(head.num_classes, 2), ignore_index=ignore_index)
     edge_cfg.model.data_preprocessor.update(padding)
     edge_cfg.val_evaluator.ignore_index = ignore_index
@@ -53,13 +53,13 @@ def edge_network_config(cfg: Config) -> Config:
 
 
 def _of_labels(loader: Any) -> Any:
-    """A data loader's config that loads labels and no images."""
+    """The config of a data loader without the loading of images."""
     loader = deepcopy(loader)
     owners = [node for node in dicts(loader.dataset) if _place_of_labels(node) is not None]
     if not owners:
-        raise UserError('An edge network is trained on labels, but the data pipeline has no LoadAnnotations.')
+        raise UserError('Training an edge network needs labels, but the data pipeline has no LoadAnnotations.')
     for owner in owners:
-        # What comes before, the loading of the image and in tests its resizing, does not meet the label.
+        # Earlier steps, such as loading the image and in testing resizing it, do not affect the label.
         load, *others = owner.pipeline[_place_of_labels(owner) :]
         owner.pipeline = [load, dict(type='mmseg_cpg.BlankImageFromLabel'), *others]
     return loader

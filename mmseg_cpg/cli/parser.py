@@ -18,7 +18,7 @@ def make_config_parser(description: str) -> argparse.ArgumentParser:
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='settings that override the config\'s, e.g. model.backbone.depth=18 or key="[(a,b),(c,d)]" '
+        help='override settings of the config, e.g. model.backbone.depth=18 or key="[(a,b),(c,d)]" '
         '(with the quotation marks, without white space)',
     )
     return parser
@@ -41,16 +41,14 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from this checkpoint; without a value from the newest in the work dir that can be read',
+        help='resume from this checkpoint, or without a value from the newest readable one in the work dir',
     )
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:
     """Add ``--gpus`` to the parser of a tool that starts trainings."""
-    parser.add_argument(
-        '--gpus', type=int, default=1, help='number of GPUs that each training takes (default: %(default)s)'
-    )
-    parser.set_defaults(launcher='none', local_rank=0)  # this process starts others, but is none of them
+    parser.add_argument('--gpus', type=int, default=1, help='number of GPUs of each training (default: %(default)s)')
+    parser.set_defaults(launcher='none', local_rank=0)  # this process starts the distributed ones
 
 
 def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""A training's progress on the console, with its log in a file."""
+"""Shows the progress of a training on the console, with its log in a file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ LOSS_WINDOW = 10  # iterations
 
 
 def train_with_progress(cfg: Config, remarks: Sequence[str] = ()) -> None:
-    """Train a config with its progress on the console, and all other output in ``train.log`` of its work dir.
+    """Train a config with its progress on the console, and all other output in ``train.log`` in its work dir.
 
     Args:
-        remarks: What the log should warn of at its start, a line each; shown on the console as well.
+        remarks: Warnings for the start of the log, one line each; also shown on the console.
 
     Raises:
-        UserError: Whatever stops the training, after the last lines of the log were shown.
+        UserError: Any error that stops the training, after the last lines of the log were shown.
         BadSampleError, OSError: A file that cannot be used or written.
     """
     with output_to(Path(cfg.work_dir) / 'train.log') as console:
@@ -50,10 +50,10 @@ def train_with_progress(cfg: Config, remarks: Sequence[str] = ()) -> None:
 
 @contextmanager
 def output_to(path: Path) -> Iterator[TextIO]:
-    """Append what this process prints to a file.
+    """Append the output of this process to a file.
 
     Yields:
-        The console, for what should still be seen.
+        The console, for output that should be visible.
 
     Raises:
         UserError: In place of any other exception, after the last lines of the file were shown.
@@ -69,15 +69,15 @@ def output_to(path: Path) -> Iterator[TextIO]:
         except Exception as error:
             file.write(traceback.format_exc())
             lines = path.read_text('utf-8', errors='replace').splitlines()
-            print(*lines[-LINES_SHOWN:], f'The whole log is in {path}.', sep='\n', file=sys.stderr)
+            print(*lines[-LINES_SHOWN:], f'The complete log is in {path}.', sep='\n', file=sys.stderr)
             raise UserError(describe(error)) from error
 
 
 class ProgressHook(Hook):
-    """Shows how far a training is, its loss and the time left: a bar in a terminal, else a plain line a minute.
+    """Shows progress, loss and remaining time of a training: a bar in a terminal, else one line per minute.
 
     Args:
-        console: Where to show it.
+        console: Output stream.
     """
 
     priority = 'VERY_LOW'

@@ -27,14 +27,14 @@ def datasets_of(dataset: Any) -> Iterator[Any]:
 
 
 def require_data(cfg: Config, *loaders: str) -> None:
-    """Check the folders and the annotation file of every dataset, and that there are images.
+    """Check that the folders, the annotation file and the images of every dataset exist.
 
     Args:
         cfg: The config.
-        loaders: Names of its data loaders. Those that it does not set are skipped, and so are data on remote storage.
+        loaders: Names of data loaders. Those not in the config are skipped, as are data on remote storage.
 
     Raises:
-        UserError: Naming the first path that is missing and where it comes from.
+        UserError: A path is missing; the message names the first one and its data loader.
     """
     for loader in loaders:
         if cfg.get(loader) is not None:
@@ -66,7 +66,7 @@ def _require(exists: Callable[[str], bool], path: str, what: str, source: str, a
 
 
 def _require_images(dataset: Any, images: str, labels: str | None, source: str) -> None:
-    # An empty dataset would make InfiniteSampler loop for ever.
+    # InfiniteSampler would loop forever on an empty dataset.
     suffix = _suffix(dataset, 'img_suffix')
     if suffix is None or _contains(images, suffix):
         return
@@ -77,7 +77,7 @@ def _require_images(dataset: Any, images: str, labels: str | None, source: str) 
 
 
 def _suffix(dataset: Any, name: str) -> str | None:
-    """Return a suffix from a dataset's config or its class, None if neither names one."""
+    """Return a suffix from a dataset's config or its class, None if neither has it."""
     suffix = dataset.get(name)
     if suffix is None:
         option = inspect.signature(class_of(dataset, DATASETS) or object).parameters.get(name)

@@ -1,4 +1,4 @@
-"""From which checkpoint a training is resumed."""
+"""Chooses the checkpoint from which a training is resumed."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def resume_from(cfg: Config, checkpoint: str) -> list[str]:
 
 
 def find_newest_checkpoint(work_dir: str) -> tuple[str | None, list[str]]:
-    """Find the newest checkpoint of a work dir that can be resumed; MMEngine's ``last_checkpoint`` may not name it.
+    """Find the newest checkpoint of a work dir that can be resumed, which may not be MMEngine's ``last_checkpoint``.
 
     Returns:
-        Its path, None if there is none, and why newer ones were passed over.
+        Its path, None if there is none, and the reasons why newer ones were skipped.
     """
-    passed_over = []
+    skipped = []
     for path in _newest_first(work_dir):
         try:
             _require_training_state(path)
         except UserError as error:
-            passed_over.append(str(error))
+            skipped.append(str(error))
         else:
-            return path, passed_over
-    return None, passed_over
+            return path, skipped
+    return None, skipped
 
 
 def _newest_first(work_dir: str) -> list[str]:
-    """The checkpoints of a work dir, and the one that its ``last_checkpoint`` names, newest first."""
+    """The checkpoints in a work dir and the one in its ``last_checkpoint``, newest first."""
     named = _last_checkpoint(work_dir)
     if named is not None and ('://' in named or osp.isdir(named)):  # remote storage; DeepSpeed's checkpoints
         return [named]
@@ -71,9 +71,9 @@ def _newest_first(work_dir: str) -> list[str]:
     if named is None:
         return list(map(str, found))
     if not osp.exists(named):
-        return [named, *map(str, found)]  # so that it is said that it is missing
-    # A process may have been killed after it wrote a checkpoint and before it wrote down its name. Files that were only
-    # copied later do not count, nor those of an earlier run that went further.
+        return [named, *map(str, found)]  # first, so that it is reported as missing
+    # A process may have been killed between writing a checkpoint and writing its name. Checkpoints are later only by
+    # time and number, which excludes copies and those of an earlier, longer run.
     last, noted = Path(named), _written(Path(work_dir, 'last_checkpoint'))
     later = [path for path in found if _written(path) > noted and _number(path) > _number(last)]
     others = [path for path in found if path not in later and path != last]
@@ -100,7 +100,7 @@ def _number(path: Path) -> int:
 
 
 def _require_training_state(path: str) -> None:
-    """Raise :class:`UserError` unless a checkpoint has what MMEngine needs to resume."""
+    """Raise :class:`UserError` unless a checkpoint contains the training state that MMEngine resumes."""
     if osp.isdir(path):
         return
     checkpoint = load_checkpoint(path)

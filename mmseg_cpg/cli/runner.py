@@ -1,4 +1,4 @@
-"""Building the runner of a config."""
+"""Builds the runner of a config."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def build_runner(cfg: Config, remarks: Sequence[str] = ()) -> Runner:
     """Build the runner of a config, able to load training checkpoints and to run on CPU.
 
     Args:
-        remarks: What the log should warn of at its start, a line each.
+        remarks: Warnings for the start of the log, one line each.
 
     Raises:
-        UserError: The launcher cannot run here, or a part of the config cannot be built. The runner raises it too, when
-            it builds the rest of the config, when a hook refuses the config or a metric an image, and when a checkpoint
+        UserError: The launcher cannot run here, or a part of the config cannot be built. The runner also raises it when
+            it builds the rest of the config, when a hook rejects the config or a metric an image, and when a checkpoint
             cannot be resumed.
     """
     allow_training_logs()
@@ -81,7 +81,7 @@ def require_launcher(launcher: str) -> None:
     """Check that the processes of a distributed run can start.
 
     Raises:
-        UserError: If ``--launcher pytorch`` was not started by torchrun or ``--launcher slurm`` not by srun, a launcher
+        UserError: ``--launcher pytorch`` was not started by torchrun or ``--launcher slurm`` not by srun, a launcher
             other than pytorch finds no GPU, or a node has fewer GPUs than processes.
     """
     if launcher == 'none':
@@ -99,6 +99,6 @@ def require_launcher(launcher: str) -> None:
             raise UserError(f'--launcher {launcher} needs GPUs, and none is available; on CPU use --launcher pytorch.')
     elif launcher == 'pytorch' and int(os.environ['LOCAL_RANK']) >= torch.cuda.device_count():
         raise UserError(
-            f'{os.environ["LOCAL_WORLD_SIZE"]} processes were asked for, one for each GPU, '
-            f'but there are only {torch.cuda.device_count()} GPUs.'
+            f'{os.environ["LOCAL_WORLD_SIZE"]} processes need one GPU each, but there are only '
+            f'{torch.cuda.device_count()} GPUs.'
         )

@@ -1,4 +1,4 @@
-"""What ends a run from outside: files that cannot be used, disks, Ctrl-C and SIGTERM."""
+"""Handles external causes that end a run: bad files, full disks, Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESUME = 'The same command with --resume continues from the newest checkpoint.'
 
 @contextmanager
 def running(cfg: Config, advice: str = '') -> Iterator[None]:
-    """Turn what ends a run from outside into one line.
+    """Report external causes that end a run in one line.
 
     Args:
         cfg: The config.

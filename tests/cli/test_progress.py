@@ -21,7 +21,7 @@ def test_an_error_shows_the_last_lines_and_where_the_rest_is(tmp_path, capsys):
         raise ZeroDivisionError('division by 0')
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == LINES_SHOWN + 1
-    assert lines[-2:] == ['ZeroDivisionError: division by 0', f'The whole log is in {log}.']
+    assert lines[-2:] == ['ZeroDivisionError: division by 0', f'The complete log is in {log}.']
     assert 'line 99' in lines and 'line 0' not in lines
 
 

@@ -58,7 +58,7 @@ def test_progress_of_a_training_that_fails(write_config, in_process, tmp_path):
     assert output.returncode == 1
     *lines, place, error = output.stderr.splitlines()
     assert 0 < len(lines) <= 20
-    assert place == f'The whole log is in {tmp_path / "work" / "train.log"}.'
+    assert place == f'The complete log is in {tmp_path / "work" / "train.log"}.'
     assert error.startswith('Error: RuntimeError: weight tensor')
 
 

@@ -8,13 +8,13 @@ from torch import Tensor
 
 @MODELS.register_module()
 class AutocastBackbone(BaseModule):
-    """Runs a backbone in bfloat16 and channels-last, which on a CPU with AMX makes a UNet three times as fast.
+    """Runs a backbone in bfloat16 and channels-last, which is faster on CPUs with AMX.
 
-    Head and losses stay in float32. MMEngine's ``AmpOptimWrapper``, which has autocast for whole models, refuses CPUs.
+    Head and losses stay in float32. MMEngine's ``AmpOptimWrapper``, autocast for whole models, does not support CPUs.
 
     Args:
         backbone: Config of the backbone.
-        init_cfg: As in every MMEngine module.
+        init_cfg: Initialization config.
     """
 
     def __init__(self, backbone: dict, init_cfg: dict | None = None) -> None:
@@ -28,7 +28,7 @@ class AutocastBackbone(BaseModule):
             images: (B, 3, H, W).
 
         Returns:
-            The backbone's features in float32.
+            The features of the backbone in float32.
         """
         with torch.autocast(images.device.type, torch.bfloat16):
             features = self.backbone(images.contiguous(memory_format=torch.channels_last))

