@@ -51,8 +51,8 @@ def fitting(path: str | None) -> Iterator[None]:
 
 
 def load_from_local(filename: str, map_location: Any) -> Any:
-    # Replaces MMEngine's loader, which does not verify checksums. That of onedl-mmengine also allows getattr itself, and
-    # clears torch's allow-list.
+    # Replaces MMEngine's loader, which does not verify checksums. That of onedl-mmengine also allows getattr itself
+    # and clears torch's allow-list.
     path = osp.expanduser(filename)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
