@@ -1,6 +1,6 @@
-"""Boundary measures class by class, straight from their definitions, as a reference for benchmarks.
+"""Boundary measures class by class, directly from their definitions, as a reference for benchmarks.
 
-All count on (H, W) uint8 maps with void 255 in the label, and return what BoundaryMetric's functions do.
+All take (H, W) uint8 maps with void 255 in the label, and return the same counts as BoundaryMetric's functions.
 """
 
 import cv2

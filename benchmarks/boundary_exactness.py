@@ -1,13 +1,13 @@
-"""How many boundary entries a plain float32 convolution finds that are none, and what that does to the loss.
+"""Spurious boundary entries of a plain float32 convolution, and their effect on the loss.
 
     python -m benchmarks.boundary_exactness
     python -m benchmarks.boundary_exactness --device cuda
 
-``conv2d(one_hot) != 0`` marks every entry whose float32 sum does not cancel to 0; the rounding depends on the
-convolution's back end. The surplus entries dilute the mean of the loss: dilution is the exact loss over the plain one.
+``conv2d(one_hot) != 0`` marks every entry whose float32 sum does not cancel to 0; rounding depends on the back end of
+the convolution. The spurious entries lower the mean of the loss: dilution is the exact loss over the plain one.
 
-On CUDA the CPU's counts stand beside those of all settings of cuDNN, with the classes as images of one channel or as
-groups of one convolution; a range is over its benchmark mode and deterministic mode, each on and off.
+On CUDA, the results are those of the CPU and of all settings of cuDNN, with the classes as images of one channel or as
+groups of one convolution; a range covers benchmark mode and deterministic mode, each on and off.
 """
 
 from contextlib import nullcontext
@@ -28,7 +28,7 @@ LAYOUTS = ('images', 'images, channels-last', 'groups', 'groups, channels-last')
 
 
 def backends(device):
-    """(name, further settings, layout of the convolution, context) of all ways to compute it on a device."""
+    """(name, settings, layout of the convolution, context) of all variants on a device."""
     if device == 'cpu':
         yield 'oneDNN', {}, 'images', nullcontext()
         yield 'native', {}, 'images', torch.backends.mkldnn.flags(enabled=False)
@@ -55,16 +55,16 @@ def plain_gradient(probability, ksize, layout):
     else:
         planes = planes.flatten(0, 1)[:, None]
     if layout.endswith('channels-last'):
-        # clone, since to() takes one channel for channels-last already.
+        # clone, since to() treats a single channel as channels-last already.
         planes, weight = (each.clone(memory_format=torch.channels_last) for each in (planes, weight))
     gradient = F.conv2d(planes, weight, groups=groups)
     return gradient.reshape(*probability.shape[:2], 2, *probability.shape[2:])
 
 
 def measure(device):
-    """Rows for the ways to compute it on a device."""
+    """Rows for all variants on a device."""
     label = street_labels(1, NUM_CLASSES, SIZE_PX, SIZE_PX)
-    label[label == 255] = 0  # no void: this is about rounding alone
+    label[label == 255] = 0  # no void: only rounding is measured
     label = label.to(device)
     logits = torch.randn(1, NUM_CLASSES, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0)).to(label.device)
     one_hot = F.one_hot(label, NUM_CLASSES).movedim(-1, 1).float()
@@ -88,7 +88,7 @@ def measure(device):
 
 
 def markdown(result):
-    """The table of the README."""
+    """The table of the documentation."""
     lines = [
         '| ksize | convolution | entries marked | true boundary entries | loss too small by |',
         '|---|---|---|---|---|',
@@ -105,7 +105,7 @@ def case_of(row):
 
 
 def span(rows, key, form):
-    """The values of some rows, as one or as from and to."""
+    """The values of several rows, as one number or a range."""
     values = [row[key] for row in rows]
     return ' to '.join(format(value, form) for value in sorted({min(values), max(values)}))
 

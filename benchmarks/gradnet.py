@@ -1,12 +1,12 @@
-"""How large and how fast GraDNet is, beside what its paper says, and beside MMSegmentation's U-Net.
+"""Size and speed of GraDNet, compared with its paper and with MMSegmentation's U-Net.
 
     python -m benchmarks.gradnet [--device cuda]
 
-One image, in evaluation mode, without gradients, from the normalized tensor to logits in the network's resolution
-(``model(image)``) and to the label map of the image's size (``model.predict(image)``): 500 x 500 as in the paper, 512 x
-512 for U-Net, whose sides must be multiples of 16. On CPU times are processor times of one core, which other work on
-the machine hardly changes; on CUDA those of the device. In ms: median and 20 and 80 % percentiles. Megabytes (1e6
-bytes) are those of weights and buffers in float32.
+One image, in evaluation mode, without gradients, from the normalized tensor to logits at the network's resolution
+(``model(image)``) and to the label map at the image size (``model.predict(image)``): 500 x 500 as in the paper, 512 x
+512 for U-Net, whose sides must be multiples of 16. On CPU, times are processor times of one core, which other load
+hardly affects; on CUDA, those of the device. In ms: median and 20 and 80 % percentiles. Megabytes (1e6 bytes) are those
+of weights and buffers in float32.
 """
 
 import time

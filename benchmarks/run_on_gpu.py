@@ -1,10 +1,10 @@
-"""Check and measure everything that takes a GPU, in about 20 minutes.
+"""Run all checks and benchmarks that need a GPU, in about 20 minutes.
 
-    python benchmarks/run_on_gpu.py FOLDER                  all steps; FOLDER gets their JSON files and logs
-    python benchmarks/run_on_gpu.py FOLDER --steps cpg_loss boundary_exactness          some of them
+    python benchmarks/run_on_gpu.py FOLDER                  all steps; JSON files and logs go to FOLDER
+    python benchmarks/run_on_gpu.py FOLDER --steps cpg_loss boundary_exactness          some steps
 
-Needs torch, triton, numpy, pytest and hypothesis; nothing is installed. Without MMSegmentation what needs it is left
-out. Steps whose checks or measurements fail, or that take too long, do not stop the others; the exit status is 1 then.
+Needs torch, triton, numpy, pytest and hypothesis; nothing is installed. Steps that need MMSegmentation are skipped
+without it. A step that fails or times out does not stop the others, but the exit status is then 1.
 """
 
 import argparse
@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass
 class Step:
-    """Arguments for this Python, how long it may take, and further arguments where there is no MMSegmentation.
+    """Arguments for Python, the time limit, and additional arguments without MMSegmentation.
 
-    With None for these it is left out there.
+    If the latter are None, the step is skipped without MMSegmentation.
     """
 
     command: list[str]
@@ -37,7 +37,7 @@ def pytest(*arguments):
 
 
 def in_parallel():
-    """Compiling kernels for the oracle's many cases is what takes long."""
+    """Options that run tests in parallel, since compiling kernels for the many cases of the oracle is slow."""
     return ['-n', '4'] if importlib.util.find_spec('xdist') else []
 
 
@@ -57,12 +57,12 @@ QUICK = {'cpg_loss': ['--quick', '--repeats=4'], 'training_step': ['--quick', '-
 
 
 def run(name, folder, device, quick):
-    """Run a step, its output on the screen and in a log; how it ended, in words."""
+    """Run a step with its output on the screen and in a log, and describe how it ended."""
     step = STEPS[name]
     command = [sys.executable, *step.command]
     if importlib.util.find_spec('mmseg') is None:
         if step.without_mmseg is None:
-            return 'left out, since mmsegmentation is not installed'
+            return 'skipped, since mmsegmentation is not installed'
         command += step.without_mmseg
     if step.writes:
         command += ['--device', device, '--out', str(folder / f'{name}.json')]
@@ -85,10 +85,10 @@ def run(name, folder, device, quick):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('folder', type=Path, help='gets the JSON files and a log of each step')
+    parser.add_argument('folder', type=Path, help='folder for the JSON files and a log of each step')
     parser.add_argument('--steps', nargs='+', choices=STEPS, default=list(STEPS), help='default: all, in this order')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda')
-    parser.add_argument('--quick', action='store_true', help='tiny inputs, tests only collected: to see that it works')
+    parser.add_argument('--quick', action='store_true', help='smoke test: tiny inputs, tests are only collected')
     args = parser.parse_args()
     folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def main():
         if (folder / f'{name}.log').exists():
             print(''.join((folder / f'{name}.log').read_text().splitlines(keepends=True)[-40:]))
     print('\n'.join(f'{name:>18}: {how}' for name, how in ended.items()), f'logs and JSON: {folder}', sep='\n')
-    if any(not how.startswith(('done', 'left out')) for how in ended.values()):
+    if any(not how.startswith(('done', 'skipped')) for how in ended.values()):
         raise SystemExit(1)
 
 

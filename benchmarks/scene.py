@@ -9,7 +9,7 @@ from .synthetic import HEIGHT, NUM_CLASSES, WIDTH, street_labels
 
 
 def write_scene(folder):
-    """An image with smooth shading and a camera's noise over a street-like label: (paths, bytes of the image file)."""
+    """Write an image with smooth shading and camera noise and its label: (paths, bytes of the image file)."""
     label = street_labels(1, NUM_CLASSES, HEIGHT, WIDTH)[0].numpy().astype(np.uint8)
     rng = np.random.default_rng(0)
     color = rng.integers(30, 220, (256, 3))

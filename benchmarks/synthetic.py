@@ -1,4 +1,4 @@
-"""Synthetic street-like label maps with a given share of boundary pixels."""
+"""Synthetic label maps like those of street scenes."""
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ NUM_CLASSES = 19
 def street_labels(
     batch: int, num_classes: int, height: int, width: int, pixels_per_region: int = 3200, seed: int = 0
 ) -> Tensor:
-    """Wavy Voronoi regions of random classes above a void band, as the bonnet of the recording car leaves it.
+    """Wavy Voronoi regions of random classes above a band of void, like the hood of the recording car.
 
-    With the default size of a region about 8, 15 and 21 % of all pixels are boundary at ksize 3, 5 and 7, as in street
+    With the default size of regions, about 8, 15 and 21 % of all pixels are boundary at ksize 3, 5 and 7, as in street
     scenes.
 
     Returns:

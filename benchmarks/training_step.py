@@ -1,15 +1,15 @@
-"""What a training step takes with cross-entropy, with CPG, and with CPG whose boundaries the workers precompute.
+"""The time of a training step with cross-entropy, with CPG, and with CPG and precomputed boundaries.
 
     python -m benchmarks.training_step
     python -m benchmarks.training_step --device cuda
 
-On CPU MMEngine's Runner trains MMSegmentation's Fast-SCNN for Cityscapes (crop 512 x 1024, 19 classes) on 1024 x 2048
-made-up images, which worker processes load and augment with the stock pipeline. The losses take turns, some steps each,
-within one run. A step is all that happens from one batch to the next; the wait for data and the forward of CPGLoss are
-parts of it. Times are wall times in ms: median and 20 and 80 % percentiles.
+On CPU, MMEngine's Runner trains MMSegmentation's Fast-SCNN for Cityscapes (crop 512 x 1024, 19 classes) on synthetic
+1024 x 2048 images, which worker processes load and augment with the stock pipeline. The losses take turns of several
+steps within one run. A step lasts from one batch to the next, including the wait for data and the forward of CPGLoss.
+Times are wall times in ms: median and 20 and 80 % percentiles.
 
-On CUDA the paper's own DeepLabv3-R50 is trained (crop 1024 x 2048), with AMP off and on, every implementation of CPG,
-and RMI; overheads are the medians of what a step takes longer than the step with cross-entropy alone in the same round.
+On CUDA, the paper's DeepLabv3-R50 is trained (crop 1024 x 2048), with AMP off and on, every implementation of CPG, and
+RMI; overheads are medians of the differences from the step with cross-entropy alone in the same round.
 """
 
 import tempfile
@@ -35,7 +35,7 @@ CASES = [(None, False), (3, False), (3, True), (7, False), (7, True)]
 
 
 class ForwardTimes(Hook):
-    """Time in ms that the CPG losses' forward takes in each step."""
+    """Time in ms of the forward of the CPG losses in each step."""
 
     def before_train(self, runner):
         self.times = []
@@ -54,7 +54,7 @@ class ForwardTimes(Hook):
 
 
 def write_dataset(folder, images):
-    """One made-up scene under several names, in the layout of Cityscapes."""
+    """A synthetic scene under several names, in the layout of Cityscapes."""
     paths, _ = write_scene(folder)
     for part, source, suffix in zip(
         ('leftImg8bit', 'gtFine'), paths, ('leftImg8bit', 'gtFine_labelTrainIds'), strict=True
@@ -85,7 +85,7 @@ def make_runner(folder, ksize, precompute, steps, args):
 
 
 def train(folder, ksize, precompute, args):
-    """Times of the counted steps: {part: [ms]}."""
+    """Times of the measured steps: {part: [ms]}."""
     runner = make_runner(folder, ksize, precompute, args.warm_up + args.steps, args)
     forward = ForwardTimes()
     if ksize is not None:
@@ -120,7 +120,7 @@ def measure(args):
 
 
 def markdown(result):
-    """The table of the README."""
+    """The table of the documentation."""
     if 'on_gpu' in result:
         return markdown_on_gpu(result['on_gpu'])
     lines = [

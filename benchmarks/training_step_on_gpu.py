@@ -1,8 +1,8 @@
 """A training step of the paper's DeepLabv3-R50 on Cityscapes on a GPU, with each loss.
 
-One network and one batch of made-up images on the device serve all: only the final head's losses take turns, step by
-step, so that overheads are differences between neighbors. A step is MMEngine's ``train_step``, optimizer included;
-loading data is no part of it.
+One network and one batch of synthetic images on the device are shared; only the losses of the final head change, step
+by step, so that overheads are differences between consecutive steps. A step is MMEngine's ``train_step``, including the
+optimizer but not data loading.
 """
 
 import time
@@ -27,7 +27,7 @@ from .synthetic import street_labels
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'cpg'
 CROP = (1024, 2048)
 NUM_CLASSES = 19
-# For a quick look at whether it works: the same network, narrow and shallow.
+# For a smoke test: the same network, narrow and shallow.
 QUICK_CROP = (32, 64)
 QUICK_MODEL = dict(
     backbone=dict(depth=18, base_channels=4, stem_channels=4),
@@ -35,11 +35,11 @@ QUICK_MODEL = dict(
     auxiliary_head=dict(in_channels=16, channels=8),
 )
 NAMES = {'baseline': 'BCE', 'cpg3': 'BCE + CPG3', 'cpg5': 'BCE + CPG5', 'cpg7': 'BCE + CPG7', 'bce_rmi': 'BCE + RMI'}
-# Implementation, and whether boundaries are made beforehand; the dense one takes none.
+# Implementation, and whether boundaries are precomputed, which the dense one does not support.
 WAYS = [('triton', False), ('triton', True), ('sparse', False), ('sparse', True), ('dense', False)]
 BASELINE = ('baseline', None, False)
 CASES = [BASELINE, *((f'cpg{k}', *way) for k in (3, 5, 7) for way in WAYS), ('bce_rmi', None, False)]
-# Overhead in percent of the step: the paper's (Table 4, on an A100), and the most that Triton's may be.
+# Overhead in percent of the step: the paper's (Table 4, on an A100), and the upper limit for Triton.
 PAPER_PERCENT = {'cpg3': 2.2, 'cpg5': 4.0, 'cpg7': 5.2, 'bce_rmi': 3.5}
 BARS_PERCENT = {'cpg3': 0.7, 'cpg5': 1.0, 'cpg7': 1.5}
 
@@ -56,7 +56,7 @@ def losses_of(name, device, implementation=None):
 
 
 def samples_of(label, loss_decode, precomputed):
-    """Data samples of a (B, H, W) label; with the boundaries that a CPG loss needs, if asked for."""
+    """Data samples of a (B, H, W) label, optionally with precomputed boundaries."""
     samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None].cpu())) for each in label]
     if precomputed:
         transform = BoundaryMaskFromLabel(loss_decode[1].ksize, ignore_policy=loss_decode[1].ignore_policy)
@@ -65,7 +65,7 @@ def samples_of(label, loss_decode, precomputed):
 
 
 class Trainer:
-    """A network, its optimizer and a batch; steps with any case's losses."""
+    """A network, its optimizer and a batch, for steps with the losses of any case."""
 
     def __init__(self, device, crop, batch_size, amp, options):
         cfg = load('baseline')
@@ -85,7 +85,7 @@ class Trainer:
         self.hook = BoundaryTargetHook()
 
     def prepare(self, name, implementation, precomputed):
-        """A function that makes a step with these losses."""
+        """A function that runs a step with these losses."""
         loss_decode = losses_of(name, self.images.device, implementation)
         batch = dict(inputs=list(self.images), data_samples=samples_of(self.label, loss_decode, precomputed))
 
@@ -98,7 +98,7 @@ class Trainer:
 
 
 def host_waits(step):
-    """How often the host waits for the device in a step."""
+    """Number of host synchronizations in a step."""
     torch.cuda.set_sync_debug_mode('warn')
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -110,7 +110,7 @@ def host_waits(step):
 
 
 def examine(step, is_cuda):
-    """Warm up, and what is measured apart from times: (peak memory in GB, host synchronizations), None on CPU."""
+    """Warm up and measure (peak memory in GB, host synchronizations), None on CPU."""
     step()
     if not is_cuda:
         return {'peak_memory_gb': None, 'host_synchronizations': None}
@@ -120,7 +120,7 @@ def examine(step, is_cuda):
 
 
 def measure_cases(trainer, rounds, limit_s):
-    """Measurements of all cases, or why there is none, after so many rounds or, at least four, so much time."""
+    """Measurements of all cases, or why there is none. Ends after all rounds or, after four, at the time limit."""
     is_cuda = trainer.images.is_cuda
     steps, rows = {}, {}
     for case in CASES:
@@ -128,7 +128,7 @@ def measure_cases(trainer, rounds, limit_s):
             step = trainer.prepare(*case)
             rows[case] = examine(step, is_cuda)
             steps[case] = step
-        except (RuntimeError, ValueError) as error:  # no Triton, or no room for the dense implementation
+        except (RuntimeError, ValueError) as error:  # no Triton, or not enough memory for the dense implementation
             if case == BASELINE:
                 raise
             rows[case] = {'fails': str(error).splitlines()[0]}
@@ -148,7 +148,7 @@ def measure_cases(trainer, rounds, limit_s):
 def measure_all(device, batch_size, rounds, limit_s, quick=False):
     """Rows for all cases, with AMP off and, on CUDA, on."""
     rows = []
-    for amp in (False, True) if device == 'cuda' else (False,):  # AmpOptimWrapper refuses CPU
+    for amp in (False, True) if device == 'cuda' else (False,):  # AmpOptimWrapper does not support CPUs
         crop, options = (QUICK_CROP, QUICK_MODEL) if quick else (CROP, {})
         measured = measure_cases(Trainer(device, crop, batch_size, amp, options), rounds, limit_s)
         for case in CASES:
@@ -188,7 +188,7 @@ def cells(row):
 
 
 def markdown(rows):
-    """The table of the README."""
+    """The table of the documentation."""
     head = (
         'losses', 'AMP', 'step, ms (20 to 80 %)', 'overhead, % of the step', "the paper's, %", 'bar, %',
         'host synchronizations', 'peak memory, GB',

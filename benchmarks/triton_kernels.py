@@ -1,10 +1,10 @@
-"""Registers, shared memory and spills of every Triton kernel, compiled for GPUs that need not be there.
+"""Registers, shared memory and spills of every Triton kernel, compiled without a GPU.
 
     python -m benchmarks.triton_kernels
 
-The loss is called as in training, and each kernel that it launches is compiled as Triton would compile it there, for
-sm_80 (A100) and sm_90 (H100, H200), but not run. What Triton takes for constant or aligned, for example a stride of 1,
-depends on the arguments, so that odd ones are among the cases. Takes two or three minutes; needs triton, and no GPU.
+The loss is called as in training, and each kernel that it launches is compiled for sm_80 (A100) and sm_90 (H100, H200),
+but not run. What Triton specializes as constant or aligned, for example a stride of 1, depends on the arguments, so the
+cases include odd ones. Takes two or three minutes; needs triton, but no GPU.
 """
 
 import argparse
@@ -58,7 +58,7 @@ CASES = [
     dict(label='int32'),
     BINARY,
     dict(BINARY, class_weight=True),
-    # Nothing is aligned; sizes and ids of 1, which Triton takes for constants; offsets beyond 32 bits.
+    # Nothing is aligned; sizes and ids of 1, which Triton specializes; offsets beyond 32 bits.
     dict(logits=(3, 7, 21, 37)),
     dict(logits=(1, 3, 1, 9)),
     dict(logits=(2, 3, 9, 1)),
@@ -72,7 +72,7 @@ REGISTERS_OF_PROCESSOR, PROGRAMS_OF_PROCESSOR = 65536, 32
 
 
 class AbsentGPU:
-    """What Triton asks its driver before it compiles; for it each architecture is a device of its own."""
+    """A driver for Triton that presents each architecture as a device."""
 
     def __init__(self, architecture):
         self.architecture = architecture
@@ -94,7 +94,7 @@ def compile_kernels(*, logits, dtype, memory_format, label, class_weight, **opti
     def compile_only(kernel, *arguments, warmup, **launch):
         compiled.append((kernel.fn.__name__, run(kernel, *arguments, warmup=True, **launch)))
 
-    # Tensors that nobody writes to take no memory.
+    # Tensors that are never written to take no memory.
     batch, num_classes, *size = logits
     logits = torch.empty(logits, dtype=getattr(torch, dtype), memory_format=getattr(torch, memory_format))
     label = torch.zeros((batch, *size), dtype=getattr(torch, label))
@@ -106,14 +106,14 @@ def compile_kernels(*, logits, dtype, memory_format, label, class_weight, **opti
 
 
 def resources(compiled):
-    """What a thread and a program of a compiled kernel need; spilled registers are on a thread's stack."""
+    """Resources per thread and per program of a compiled kernel; spilled registers are on a thread's stack."""
     tool = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
     with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
         Path(file.name).write_bytes(compiled.asm['cubin'])
         usage = subprocess.run([tool, '-res-usage', file.name], capture_output=True, text=True, check=True).stdout
     registers, stack = (int(re.search(rf'\b{field}:(\d+)', usage)[1]) for field in ('REG', 'STACK'))
     threads = 32 * compiled.metadata.num_warps
-    # The hardware gives registers to a warp in units of 8 a thread.
+    # The hardware allocates registers to a warp in units of 8 per thread.
     by_registers = REGISTERS_OF_PROCESSOR // (-(-registers // 8) * 8 * threads)
     return dict(
         num_warps=compiled.metadata.num_warps,

@@ -265,7 +265,7 @@ def test_steps_go_on_whatever_fails(runner, tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert 'fails: failed with exit status 3' in shown
     assert 'hangs: stopped after 0.5 s' in shown
-    assert 'needs_mmseg: left out, since mmsegmentation is not installed' in shown
+    assert 'needs_mmseg: skipped, since mmsegmentation is not installed' in shown
     assert 'works: done' in shown
     assert (tmp_path / 'out' / 'works.log').read_text() == 'all is well\n'
 
