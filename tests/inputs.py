@@ -33,5 +33,5 @@ class WithoutFloat64(torch.Tensor):
             return result.as_subclass(torch.Tensor)
         for each in result if isinstance(result, (list, tuple)) else [result]:
             if isinstance(each, cls) and each.dtype == torch.float64:
-                raise TypeError(f'there is no float64 here, but {function} makes one')
+                raise TypeError(f'float64 is not supported here, but {function} uses it')
         return result

@@ -36,7 +36,7 @@ def test_files_are_those_that_the_script_writes(script):
 
 
 def test_mim_reads_every_config(index):
-    # As in MMSegmentation, paths start at the root; model-index looks for the README beside the metafile.
+    # As in MMSegmentation, paths start at the root; model-index looks for the README next to the metafile.
     assert not [error for error in index.check(silent=True) if 'Path to README' not in error]
     assert {model.config for model in index.models} == CONFIGS
     assert [model.name for model in index.models] == [Path(model.config).stem for model in index.models]

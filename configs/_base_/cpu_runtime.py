@@ -1,4 +1,4 @@
-# Trainings of minutes on a CPU: what does not depend on the number of iterations.
+# Runtime of short trainings on a CPU, independent of the number of iterations.
 _base_ = 'mmseg::_base_/default_runtime.py'
 custom_imports = dict(imports=['mmseg_cpg'], allow_failed_imports=False)
 val_cfg = dict(type='ValLoop')
@@ -11,6 +11,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
-# With a CPG loss, logs its share of the total and the boundary's share of the pixels.
+# Logs the CPG loss's share of the total and the share of boundary pixels.
 custom_hooks = [dict(type='mmseg_cpg.CPGLogHook')]
 randomness = dict(seed=0)

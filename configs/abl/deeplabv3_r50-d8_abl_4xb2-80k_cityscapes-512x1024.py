@@ -1,5 +1,5 @@
 # MMSegmentation's deeplabv3_r50-d8_4xb2-80k_cityscapes-512x1024 with the total loss of arXiv 2102.02696 on the final
-# head: the Lovász-softmax and the Active Boundary Loss are added, its distances made while loading; its schedule stays.
+# head: with the Lovász-softmax and the Active Boundary Loss, its distances precomputed while loading; same schedule.
 #     tools/dist_train.sh configs/abl/deeplabv3_r50-d8_abl_4xb2-80k_cityscapes-512x1024.py 4
 _base_ = 'mmseg::deeplabv3/deeplabv3_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 model = _base_.model

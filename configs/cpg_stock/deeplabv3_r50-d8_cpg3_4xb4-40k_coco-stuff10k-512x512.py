@@ -1,4 +1,4 @@
-# MMSegmentation's deeplabv3_r50-d8_4xb4-40k_coco-stuff10k-512x512 with CPG3 on the final head; its schedule stays.
+# MMSegmentation's deeplabv3_r50-d8_4xb4-40k_coco-stuff10k-512x512 with CPG3 on the final head; schedule unchanged.
 #     tools/dist_train.sh configs/cpg_stock/deeplabv3_r50-d8_cpg3_4xb4-40k_coco-stuff10k-512x512.py 4
 _base_ = ['mmseg::deeplabv3/deeplabv3_r50-d8_4xb4-40k_coco-stuff10k-512x512.py', '../_base_/losses/cpg3_exclude.py']
 model = _base_.model

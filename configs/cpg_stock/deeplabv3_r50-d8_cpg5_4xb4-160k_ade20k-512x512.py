@@ -1,4 +1,4 @@
-# MMSegmentation's deeplabv3_r50-d8_4xb4-160k_ade20k-512x512 with CPG5 on the final head; its schedule stays.
+# MMSegmentation's deeplabv3_r50-d8_4xb4-160k_ade20k-512x512 with CPG5 on the final head; schedule unchanged.
 #     tools/dist_train.sh configs/cpg_stock/deeplabv3_r50-d8_cpg5_4xb4-160k_ade20k-512x512.py 4
 _base_ = ['mmseg::deeplabv3/deeplabv3_r50-d8_4xb4-160k_ade20k-512x512.py', '../_base_/losses/cpg5_exclude.py']
 model = _base_.model

@@ -1,4 +1,4 @@
-# MMSegmentation's mobilenet-v3-d8_lraspp_4xb4-320k_cityscapes-512x1024 with CPG7 on the final head; its schedule stays.
+# MMSegmentation's mobilenet-v3-d8_lraspp_4xb4-320k_cityscapes-512x1024 with CPG7 on the final head; schedule unchanged.
 # It trains 160k iterations: the 320k of its name are in a key that MMSegmentation 1.x does not read.
 #     tools/dist_train.sh configs/cpg_stock/mobilenet-v3-d8_lraspp_cpg7_4xb4-320k_cityscapes-512x1024.py 4
 _base_ = [

@@ -1,4 +1,4 @@
-# MMSegmentation's ocrnet_hr48_4xb2-160k_cityscapes-512x1024 with CPG5 on the final head; its schedule stays.
+# MMSegmentation's ocrnet_hr48_4xb2-160k_cityscapes-512x1024 with CPG5 on the final head; schedule unchanged.
 #     tools/dist_train.sh configs/cpg_stock/ocrnet_hr48_cpg5_4xb2-160k_cityscapes-512x1024.py 4
 _base_ = ['mmseg::ocrnet/ocrnet_hr48_4xb2-160k_cityscapes-512x1024.py', '../_base_/losses/cpg5_exclude.py']
 model = _base_.model

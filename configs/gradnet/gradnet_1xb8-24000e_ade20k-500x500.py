@@ -1,7 +1,7 @@
-# GraDNet on ADE20K with the schedule exactly as the paper prints it: Adam, learning rate 1e-6, 24000 epochs.
-# One GPU as in the paper, 8 images, which the paper does not state:
+# GraDNet on ADE20K with the schedule exactly as printed in the paper: Adam, learning rate 1e-6, 24000 epochs.
+# One GPU as in the paper; 8 images, which the paper does not state:
 #     python tools/train.py configs/gradnet/gradnet_1xb8-24000e_ade20k-500x500.py
-# These are 60.6 million iterations. gradnet_4xb4-160k_ade20k-500x500.py is recommended, or add here
+# This trains 60.6 million iterations. gradnet_4xb4-160k_ade20k-500x500.py is recommended, or add
 #     --cfg-options optim_wrapper.optimizer.lr=1e-3 train_cfg.max_epochs=200 train_cfg.val_interval=10
 # Differs from the paper: see README.md in this folder.
 _base_ = [

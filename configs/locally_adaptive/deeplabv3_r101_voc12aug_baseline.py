@@ -1,16 +1,16 @@
-# DeepLabv3-R101 on Pascal VOC 2012 + Aug, cross-entropy alone, to compare the others of this folder with: the paper's
+# DeepLabv3-R101 on Pascal VOC 2012 + Aug, cross-entropy alone, the baseline of this folder: the paper's
 # DeepLabv2-R101 has 74.6 mIoU (Table 2). 1 GPU x 2 images make the paper's total batch of 2:
 #     python tools/train.py configs/locally_adaptive/deeplabv3_r101_voc12aug_baseline.py
 # Differs from the paper: DeepLabv3, with its auxiliary head, in place of DeepLabv2 (MMSegmentation has none), its
 # bilinear upsampling in place of learned deconvolution, other pretrained weights. Not in the paper, so
-# MMSegmentation's: weight decay 5e-4, crops with at most 75 % of one class, batch normalization that is trained. The
-# decay rate of 0.9 is taken for the power of the polynomial schedule.
+# as in MMSegmentation: weight decay 5e-4, crops with at most 75 % of one class, trainable batch norms. The
+# decay rate of 0.9 is interpreted as the power of the polynomial schedule.
 _base_ = 'mmseg::deeplabv3/deeplabv3_r101-d8_4xb4-20k_voc12aug-512x512.py'
 crop_size = (321, 321)
 data_preprocessor = dict(size=crop_size)
 model = dict(data_preprocessor=data_preprocessor)
 
-# The longer side of the images is 500 px, so that a ratio of 1 leaves them as they are.
+# The longer side of the images is 500 px, so a ratio of 1 keeps their size.
 scale = (500, 500)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -59,7 +59,7 @@ TREES += [
     for split, labels in SPLITS.items()
 ]
 IMAGES = 4  # of each tree
-# What a config's name says of the losses beside the usual ones, as they are called in the log.
+# Additional losses by the part of a config's name, with their names in the log.
 NAMED_LOSSES = {'abl': 'abl', 'cpg': 'cpg', 'lad': 'locally_adaptive', 'rmi': 'rmi', 'semeda': 'semeda'}
 CROP_PX = 64
 

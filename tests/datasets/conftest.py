@@ -1,4 +1,4 @@
-"""A made-up tree in the layout of Cityscapes with its coarse images and their automatic labels."""
+"""A synthetic tree in the layout of Cityscapes with its coarse images and their automatic labels."""
 
 import cv2
 import numpy as np

@@ -159,7 +159,7 @@ FORGED = {
     'history of a matrix': history(_log_history=array(shape(1, 1), dtype('u1'), data('\0'))),
     'history without a length': history(max_length=NONE),
     'history of length -1': history(max_length=integer(-1)),
-    'history with a state that is no dict': HISTORY + sequence() + NEWOBJ + sequence() + BUILD,
+    'history with a state that is not a dict': HISTORY + sequence() + NEWOBJ + sequence() + BUILD,
     'history with arguments': call(HISTORY, elements(integer(1)), elements(integer(1))),
     'history with a second state': history() + mapping(_log_history=NONE) + BUILD,
     # What torch itself refuses

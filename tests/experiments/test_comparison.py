@@ -1,4 +1,4 @@
-"""The tables and the plot of made-up trainings."""
+"""The tables and the plot of synthetic trainings."""
 
 import csv
 import io

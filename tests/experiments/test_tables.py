@@ -57,7 +57,7 @@ def test_without_runs_every_cell_says_so():
     assert runs.rows == []
 
 
-def test_the_papers_numbers_stand_beside():
+def test_the_papers_numbers_are_shown():
     table_1, table_2, table_3, table_4, _ = map(read, make_tables([]))
     assert table_1['pole',]['CE+CPG3, paper'] == '67.70'
     assert table_1['mIoU',]['CE+CPG7, paper'] == '79.50'

@@ -113,7 +113,7 @@ def test_a_test_of_the_last_checkpoint_is_a_result(tmp_path, load_from, state, t
     assert run.num_gpus == (4 if trained_here else None)  # a test does not say how many trained
 
 
-def test_a_test_counts_beside_validation_only_for_its_class_iou(tmp_path):
+def test_a_test_replaces_validation_only_for_its_class_iou(tmp_path):
     checkpoint = dict(load_from='epoch_3.pth')
     write_session(tmp_path, FIRST, [val(3, 50.0)])
     write_session(tmp_path, SECOND, test=dict(mIoU=55.0), **checkpoint)

@@ -147,7 +147,7 @@ def test_fewer_than_the_ratio_of_the_pixels_are_boundary():
         (blobs((2, 20, 20), 3), 0),  # none in the prediction
         (blobs((2, 20, 20), 3), 1e-4),  # nor here, but noise
         (torch.full((2, 20, 20), 255), 1),
-        (blobs((2, 20, 20), 3, void=0.9), 1),  # void beside every pixel
+        (blobs((2, 20, 20), 3, void=0.9), 1),  # void next to every pixel
         (blobs((2, 10, 10), 3), 1),  # one pixel is not less than 1 %
         (torch.zeros(0, 20, 20, dtype=torch.int64), 1),
     ],
@@ -160,7 +160,7 @@ def test_nothing_to_learn_from_is_zero(label, scale):
     assert not gradient.any()
 
 
-def test_an_image_without_boundary_beside_one_with():
+def test_an_image_without_boundary_in_a_batch_with_one_that_has_it():
     label = torch.cat([blobs((1, 20, 24), 3), torch.zeros(1, 20, 24, dtype=torch.int64)])
     logits = random_logits(label, 3)
     assert torch.equal(active_boundary_loss(logits, label), active_boundary_loss(logits[:1], label[:1]))

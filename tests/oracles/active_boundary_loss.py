@@ -1,6 +1,6 @@
 """The Active Boundary Loss as plain loops in float64, independent of the package.
 
-Slow and meant to be read beside the definition: Eq. numbers are those of arXiv 2102.02696, as they follow each other.
+Slow and meant to be read next to the definition: Eq. numbers are those of arXiv 2102.02696, as they follow each other.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The CPG loss as plain loops over exact fractions and float64, independent of the package.
 
-Slow and meant to be read beside the definition: Eq. numbers are those of arXiv 2404.06704.
+Slow and meant to be read next to the definition: Eq. numbers are those of arXiv 2404.06704.
 """
 
 from fractions import Fraction

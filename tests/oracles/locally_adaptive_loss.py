@@ -1,6 +1,6 @@
 """The locally adaptive loss as plain loops in float64, independent of the package.
 
-Slow and meant to be read beside the definition: Eq. numbers are those of arXiv 1802.08290.
+Slow and meant to be read next to the definition: Eq. numbers are those of arXiv 1802.08290.
 """
 
 import numpy as np

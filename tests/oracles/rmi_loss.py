@@ -1,6 +1,6 @@
 """The RMI loss as loops over pixels and regressions in float64, independent of the package.
 
-Slow and meant to be read beside arXiv 1910.12037: the value is the paper's, -I_l, without the package's constant. The
+Slow and meant to be read next to arXiv 1910.12037: the value is the paper's, -I_l, without the package's constant. The
 posterior covariance M is written as what a ridge regression A of Y's points on P's leaves, where nothing cancels:
 with A = S_YP (S_P + xi I)^-1,  S_Y - S_YP (S_P + xi I)^-1 S_PY = (Y - A P) (Y - A P)^T + xi A A^T.
 """

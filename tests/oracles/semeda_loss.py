@@ -1,6 +1,6 @@
 """Semantic edges, an edge network's features and the SEMEDA loss in numpy and float64, independent of the package.
 
-Slow and meant to be read beside the definitions in the docstrings of the package.
+Slow and meant to be read next to the definitions in the docstrings of the package.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""A made-up dataset, a config that trains on it in seconds, and the tools as functions."""
+"""A synthetic dataset, a config that trains on it in seconds, and the tools as functions."""
 
 import importlib.util
 import os

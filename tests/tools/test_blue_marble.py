@@ -1,4 +1,4 @@
-"""The demo's data converter, on small made-up arrays."""
+"""The demo's data converter, on small synthetic arrays."""
 
 import importlib.util
 import itertools
@@ -129,7 +129,7 @@ def test_largest_share():
 
 @pytest.fixture
 def globe_sources(monkeypatch):
-    """Replace the sources by a made-up globe of the true image size, half of it forest."""
+    """Replace the sources by a synthetic globe of the true image size, half of it forest."""
     image = np.zeros((2700, WIDTH, 3), np.uint8)
     image[..., 0] = np.arange(WIDTH) % 251
     mask = np.zeros((2700, WIDTH), np.uint8)

@@ -1,4 +1,4 @@
-"""tools/misc/check_dataset.py on made-up trees in the layouts of the three datasets, whole and damaged."""
+"""tools/misc/check_dataset.py on synthetic trees in the layouts of the three datasets, whole and damaged."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ COUNTS = dict(train=5, val=3)
 
 
 class Tree:
-    """A made-up dataset: its config, its folders, and the tool's run on it."""
+    """A synthetic dataset: its config, its folders, and the tool's run on it."""
 
     def __init__(self, name):
         config, root, self.folders, self.suffixes, self.num_values = DATASETS[name]
@@ -123,7 +123,7 @@ def test_a_whole_dataset_is_in_its_place(tree, run_tool, capsys):
 
 @pytest.mark.parametrize('tree', DATASETS, indirect=True)
 @pytest.mark.parametrize('split', COUNTS)
-def test_values_that_are_no_class_are_named(tree, problems, split):
+def test_invalid_values_are_named(tree, problems, split):
     value = tree.num_values
     path = tree.path(1, 1, split)
     cv2.imwrite(str(path), np.full((16, 24), value, np.uint8))
@@ -163,7 +163,7 @@ def test_pairs_that_do_not_match_are_named(tree, problems):
     ]
 
 
-def test_a_label_left_over_beside_all_images_is_no_problem(tree, run_tool, capsys):
+def test_an_extra_label_of_complete_images_is_no_error(tree, run_tool, capsys):
     tree.path(9, 1).write_bytes(tree.path(0, 1).read_bytes())
     run_tool(TOOL, tree.config)
     assert f"1 label without an image, e.g. '{tree.path(9, 1)}'" in capsys.readouterr().out

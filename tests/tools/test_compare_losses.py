@@ -115,7 +115,7 @@ def failing():
     MODELS.module_dict.pop('FailingLoss')
 
 
-def test_compares_trainings_and_goes_on_where_one_failed(here, in_this_process, failing, run_tool, fails_with, capsys):
+def test_compares_trainings_and_resumes_where_one_failed(here, in_this_process, failing, run_tool, fails_with, capsys):
     arguments = [*COMPARE, '--losses', 'base+FailingLoss:0.5', '--seeds', 0, 1, '--csv', 'all.csv']
     message = fails_with(*arguments)
     reason = 'CE + FailingLoss:0.5, seed 1, failed: FloatingPointError: a number too many'
@@ -351,7 +351,7 @@ def test_a_training_that_ended_in_its_last_validation_is_tested(launched, run_to
     assert results() == {('CE', 0): ('finished', '55.00')}
 
 
-def test_the_default_folder_is_beside_that_of_training(launched, run_tool):
+def test_the_default_folder_is_next_to_that_of_training(launched, run_tool):
     run_tool('compare_losses', 'tiny.py', '--losses', 'base', '--seeds', 0, '--cfg-options', 'work_dir=None')
     assert Path('work_dirs/tiny_compare/compare.md').exists()
     assert not Path('work_dirs/tiny_compare/compare.png').exists()

@@ -98,7 +98,7 @@ def test_the_numbers_are_those_of_the_metrics(page, trained):
     assert ['seed', '0', '0'] in how
 
 
-def test_the_pictures_lie_beside_the_page(page, tmp_path):
+def test_the_figures_are_next_to_the_page(page, tmp_path):
     names = ['overview', 'comparison', 'errors', 'gradients', 'profile', 'boundaries']
     assert page.links == [f'{name}.png' for name in names]
     for link in page.links:

@@ -1,4 +1,4 @@
-"""With ReproducibleResumeHook, two epochs are one epoch, a resumption and another epoch, to the bit."""
+"""With ReproducibleResumeHook, two epochs are one epoch, a resumption and another epoch, bit for bit."""
 
 import json
 
@@ -41,7 +41,7 @@ def write(write_config):
 
 
 def train(run_tool, config, work_dir, *options):
-    """Train, and return all that a checkpoint of the end holds but its logs, and the logged losses by iteration."""
+    """Train, and return the last checkpoint without its logs, and the logged losses by iteration."""
     run_tool('train', config, '--work-dir', work_dir, *options)
     checkpoint = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
     momenta = {i: state['momentum_buffer'] for i, state in checkpoint['optimizer']['state'].items()}
@@ -74,7 +74,7 @@ def whole(runs, write, run_tool, tmp_path):
 
 
 @pytest.mark.parametrize('workers', WORKERS)
-def test_resumed_run_is_the_unstopped_one_to_the_bit(whole, write, run_tool, tmp_path, workers):
+def test_resumed_run_is_bit_exact(whole, write, run_tool, tmp_path, workers):
     work_dir, expected = whole
     resumed = train(run_tool, write(tmp_path, workers), tmp_path / 'work', '--resume', work_dir / 'epoch_1.pth')
     assert_second_epoch_same(resumed, expected)

@@ -17,7 +17,7 @@ head['loss_decode'] = [head['loss_decode'], dict(type='mmseg_cpg.SEMEDALoss', ch
 
 @pytest.fixture
 def labels_only(data_root, tmp_path):
-    """A copy of the dataset whose images are no images."""
+    """A copy of the dataset with images that cannot be decoded."""
     root = tmp_path / 'labels_only'
     shutil.copytree(data_root, root)
     for path in root.glob('img_dir/*/*'):
@@ -47,7 +47,7 @@ def test_trains_on_labels_alone_and_a_segmentor_trains_with_the_result(
     assert not [name for name in segmentor['state_dict'] if 'loss' in name]
 
 
-def test_goes_on_where_it_stopped(write_config, run_tool, tmp_path):
+def test_resumes_where_it_stopped(write_config, run_tool, tmp_path):
     options = ['--work-dir', tmp_path / 'edge', *SHORT, 'default_hooks.checkpoint.interval=1']
     config = write_config(tmp_path)
     run_tool(TOOL, config, *options)

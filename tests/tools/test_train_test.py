@@ -81,7 +81,7 @@ def test_train_from_another_folder_with_a_clean_first_screen(trained):
 
 
 @pytest.mark.parametrize('value', [[], ['auto'], ['iter_1.pth']])
-def test_resume_goes_on_as_if_never_stopped(trained, run_tool, tmp_path, value):
+def test_resume_matches_an_uninterrupted_run(trained, run_tool, tmp_path, value):
     config, whole, _ = trained
     if value == ['iter_1.pth']:
         resume, first = [whole / value[0]], 2

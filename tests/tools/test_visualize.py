@@ -66,7 +66,7 @@ def scenes(monkeypatch):
     return calls
 
 
-def test_two_models_beside_each_other(models, image, label, run_tool, scenes, tmp_path, capsys):
+def test_two_models_side_by_side(models, image, label, run_tool, scenes, tmp_path, capsys):
     run_tool(VISUALIZE, image, *models.both, '--label', label, '--out', tmp_path)
     paths = [str(tmp_path / f'{name}.png') for name in PICTURES]
     assert [line for line in capsys.readouterr().out.splitlines() if line.endswith('.png')] == paths

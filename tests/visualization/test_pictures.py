@@ -64,7 +64,7 @@ def test_errors_in_the_band(scene):
     assert np.argwhere(matches(first, WRONG_COLOR)).tolist() == [[10, 29], [11, 29]]
     assert np.argwhere(matches(second, WRONG_COLOR)).tolist() == [[11, 29]]  # (0, 50) is not near a boundary
     band = matches(first, RIGHT_COLOR) | matches(first, WRONG_COLOR)
-    assert band[20].nonzero()[0].tolist() == [3, 4, 5, *range(27, 39)]  # beside void, and around the pole
+    assert band[20].nonzero()[0].tolist() == [3, 4, 5, *range(27, 39)]  # next to void, and around the pole
     assert titles[2:4] == [
         f'CE\n{200 / band.sum():.1f} % of the band wrong',
         f'CE + CPG\n{100 / band.sum():.1f} % of the band wrong',

@@ -1,6 +1,6 @@
 _base_ = ['mmseg::_base_/datasets/cityscapes.py', './epoch_loader.py']
 crop_size = (1024, 2048)
-# What every head of a model is set to.
+# Settings of every head of a model.
 head = dict(num_classes=19, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True, avg_non_ignore=True))
 train_pipeline = _base_.train_pipeline
 train_pipeline[3].crop_size = crop_size  # RandomCrop

@@ -1,9 +1,9 @@
 # Until epoch T', half of each epoch is drawn from Cityscapes' about 20,000 coarse images, with automatic labels (Tao et
-# al., "Hierarchical Multi-Scale Attention for Semantic Segmentation"). Two lines of a config of your own switch it on,
-# for any epoch-based Cityscapes config:
+# al., "Hierarchical Multi-Scale Attention for Semantic Segmentation"). Enable it with two lines in your config, for any
+# epoch-based Cityscapes config:
 #     _base_ = ['./deeplabv3_r50_cityscapes_cpg3.py', '../_base_/datasets/cityscapes_auto-labelled.py']
 #     train_dataloader = _base_.pop('auto_labelled')
-# T' is the paper's 150; for LRASPP it has 175, with a third line: train_dataloader.sampler.switch_epoch = 175
+# T' is 150 as in the paper; for LRASPP the paper uses 175: train_dataloader.sampler.switch_epoch = 175
 auto_labelled = dict(
     dataset=dict(
         type='mmseg_cpg.AutoLabelledCityscapesDataset',

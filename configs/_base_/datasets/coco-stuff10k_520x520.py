@@ -1,6 +1,6 @@
 _base_ = ['mmseg::_base_/datasets/coco-stuff10k.py', './epoch_loader.py']
 crop_size = (520, 520)
-# What every head of a model is set to.
+# Settings of every head of a model.
 head = dict(num_classes=171, loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True))
 train_pipeline = _base_.train_pipeline
 train_pipeline[3].crop_size = crop_size  # RandomCrop

@@ -1,5 +1,5 @@
-# Images in img_dir/{train,val} and their labels in ann_dir/{train,val}. Who inherits this sets data_root, the suffixes,
-# metainfo, and the pipelines.
+# Images in img_dir/{train,val} and labels in ann_dir/{train,val}. Configs that inherit this set data_root, suffixes,
+# metainfo and pipelines.
 train_dataloader = dict(
     batch_size=4,
     # With none, the augmentations would share their random numbers with the network's dropout.

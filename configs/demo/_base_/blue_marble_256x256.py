@@ -1,11 +1,11 @@
-# Tiles of the Blue Marble mosaic; tools/dataset_converters/blue_marble.py makes them.
+# Tiles of the Blue Marble mosaic, written by tools/dataset_converters/blue_marble.py.
 _base_ = '../../_base_/datasets/train_val_folders.py'
 data_root = 'data/blue_marble'
 metainfo = dict(
     classes=('ocean', 'inland water', 'forest', 'shrub/grass', 'crop/urban', 'barren/ice'),
     palette=[[31, 90, 200], [0, 215, 255], [0, 105, 35], [185, 200, 70], [240, 130, 40], [235, 235, 235]],
 )
-# The network sees the tiles at twice their size, so that its output stride of 8 is 4 pixels of the label.
+# Tiles are scaled by 2, so that the output stride of 8 corresponds to 4 pixels of the label.
 scale = (512, 512)
 crop_size = (256, 256)
 
@@ -20,7 +20,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    # After the image was resized: the label keeps its size, and the prediction is scaled back to it.
+    # After resizing the image: the label keeps its size, and predictions are scaled back to it.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

@@ -1,5 +1,5 @@
-# How tools/train_edge_network.py trains the edge network of a SEMEDA loss. The tool takes the data, the number of
-# classes and the padding from the config of a segmentor, and the rest from here; --cfg-options change either.
+# Training of the edge network of a SEMEDA loss with tools/train_edge_network.py, which takes the data, the number of
+# classes and the padding from the config of a segmentor, and everything else from here; --cfg-options changes both.
 max_iters = 2000
 model = dict(
     type='mmseg_cpg.EdgeNetwork',

@@ -49,7 +49,7 @@ def test_labels_as_they_will_be_padded():
 
 
 @pytest.mark.parametrize('first', [0, 1])
-def test_beside_the_other_transform(first):
+def test_together_with_the_other_transform(first):
     transforms = [BoundaryDistanceFromLabel(pad_size=CROP), BoundaryMaskFromLabel(ksize=[3, 5], pad_size=CROP)]
     samples = loaded(transforms[first], transforms[1 - first])
     assert_as_on_the_fly(samples)

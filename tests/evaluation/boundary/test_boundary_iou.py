@@ -36,8 +36,8 @@ def test_edge_shifted_by_one_pixel():
 def test_thin_pole_that_is_missed():
     label = np.zeros((7, 7), np.uint8)
     label[:, 3] = 1
-    # The background's band: both columns beside the pole (14), the rest of the first and last row (8), and of the first
-    # and last column (10). The prediction's is the 24 pixels around the image, two of which are the pole's.
+    # The background's band: both columns next to the pole (14), the rest of the first and last row (8), and of the
+    # first and last column (10). The prediction's is the 24 pixels around the image, two of which are the pole's.
     assert count(np.zeros_like(label), label, 1)[0] == [[22, 0], [24, 0], [32, 7]]
 
 

@@ -68,7 +68,7 @@ def test_results_are_the_scores_of_the_functions(average):
     assert 0 < results['mBIoU'] < results['mF_3px'] == 100
 
 
-def test_beside_iou_metric():
+def test_together_with_iou_metric():
     evaluator = Evaluator([dict(type='IoUMetric'), dict(type='BoundaryMetric', width_px=2)])
     evaluator.dataset_meta = META
     evaluator.process([sample_of(PREDS[1]), sample_of(PREDS[2])], None)

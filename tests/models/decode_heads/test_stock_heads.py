@@ -98,7 +98,7 @@ def batch(size_px, num_classes=NUM_CLASSES):
     return dict(inputs=list(inputs.clamp(-80, 80)), data_samples=samples)
 
 
-@pytest.mark.parametrize('loss', [CPG, [CE, CPG]], ids=['alone', 'beside CE'])
+@pytest.mark.parametrize('loss', [CPG, [CE, CPG]], ids=['alone', 'with CE'])
 @pytest.mark.parametrize(('network', 'size_px'), [(deeplabv3, 64), (ocrnet, 64), (lraspp, 400)])
 def test_training_steps(network, size_px, loss):
     model = build(network(loss))

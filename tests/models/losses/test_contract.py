@@ -1,4 +1,4 @@
-"""What every loss here promises to a decode head, whatever the batch holds."""
+"""What every loss guarantees to a decode head, for any batch."""
 
 import copy
 import inspect

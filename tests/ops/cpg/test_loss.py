@@ -161,7 +161,7 @@ def test_perfect_prediction(implementation):
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
-def test_perfect_prediction_beside_a_void_square(implementation):
+def test_perfect_prediction_next_to_a_void_square(implementation):
     label = torch.zeros(1, 16, 16, dtype=torch.int64)
     label[:, 6:10, 6:10] = 255
     logits = torch.zeros(1, 2, 16, 16)
