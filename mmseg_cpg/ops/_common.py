@@ -1,4 +1,4 @@
-"""What several operations share."""
+"""Helpers that several operations share."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def is_transformed() -> bool:
 
 
 def is_readable(values: Tensor) -> bool:
-    """Whether numpy can read a tensor's memory: tensors in a torch.func transform have none."""
+    """Whether NumPy can read the memory of a tensor; not in a torch.func transform."""
     return values.device.type == 'cpu' and not is_transformed()
 
 
 def chunk_slices(length: int, elements: int, device: torch.device) -> list[slice]:
-    """Split ``length`` columns of ``elements`` values each into slices, at least one; the last may be shorter.
+    """Split ``length`` columns of ``elements`` values each into one or more slices; the last may be shorter.
 
-    A slice stays in a CPU's cache, and is small compared with the logits of a training batch.
+    A slice fits into the cache of a CPU and is small compared with the logits of a training batch.
     """
     step = max(1, (2**18 if device.type == 'cpu' else 2**24) // elements)
     return [slice(start, min(start + step, length)) for start in range(0, max(length, 1), step)]
@@ -50,7 +50,7 @@ def chunk_slices(length: int, elements: int, device: torch.device) -> list[slice
 
 def flat_nonzero(values: Tensor) -> Tensor:
     """Flat indices (int64) of the non-zero elements."""
-    if is_readable(values):  # numpy takes a fifth of torch's time or less
+    if is_readable(values):  # NumPy is several times faster
         return torch.from_numpy(np.flatnonzero(values.numpy()))
     return values.view(-1).nonzero()[:, 0]
 

@@ -1,3 +1,5 @@
+"""Allocation of large tensors."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,7 +12,7 @@ _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A large tensor of zeros, float32 or float64.
 
-    On CPU the memory is numpy's, which asks for huge pages where torch does not, so that its first use is faster.
+    On CPU, NumPy allocates it, with huge pages, unlike torch, which makes its first use faster.
     """
     if device.type != 'cpu':
         return torch.zeros(shape, dtype=dtype, device=device)

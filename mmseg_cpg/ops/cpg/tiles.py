@@ -25,7 +25,7 @@ def tile_of_pixel(pixel: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
     x = pixel - line * width
     image = line.div(height, rounding_mode='floor')
     y = line - image * height
-    # Shifts take a fraction of the time of divisions.
+    # Shifts are much faster than divisions (benchmarks/micro.py).
     tile_y, tile_x = y >> _TILE_BITS, x >> _TILE_BITS
     position = ((y & (TILE_PX - 1)) << _TILE_BITS) | (x & (TILE_PX - 1))
     return (image * rows + tile_y) * columns + tile_x, position
@@ -37,7 +37,7 @@ def tile_pixels(tile: Tensor, height: int, width: int, halo_px: int = 0) -> Tens
     Coordinates outside the image are clamped to it, which is replicate padding (Eq. 5).
 
     Args:
-        tile: (n,) tile indices, in a dtype that has room for the pixel indices.
+        tile: (n,) tile indices, in a dtype that can represent the pixel indices.
         height, width: Image size in pixels.
         halo_px: Extra pixels on each side.
 
@@ -75,29 +75,43 @@ def pad_to_tiles(values: Tensor) -> Tensor:
 
 
 def mask_of_tiles(mask: Tensor) -> Tensor:
-    """(B, rows * TILE_PX, columns * TILE_PX) bool as (B * tiles, TILE_PX^2)."""
+    """(B, H, W) bool in whole tiles as (B * tiles, TILE_PX^2)."""
     batch, height, width = mask.shape
+    assert height % TILE_PX == width % TILE_PX == 0, 'eight bool pixels are one 64-bit word'
     words = mask.view(torch.int64).view(batch, height // TILE_PX, TILE_PX, width // TILE_PX)
     return words.transpose(2, 3).reshape(-1).view(torch.bool).view(-1, TILE_PX**2)
 
 
 def tile_patches(padded: Tensor, tile: Tensor, halo_px: int) -> Tensor:
-    """Tiles with a halo of up to TILE_PX, cut from what :func:`pad_to_tiles` returns.
+    """Cut tiles with a halo of up to TILE_PX from the result of :func:`pad_to_tiles`.
+
+    The lines of a patch are cut from three tiles side by side, of which the middle one is the tile itself::
+
+        |  left  |  tile  | right  |    3 * TILE_PX pixels of each line
+             |  a patch line  |         TILE_PX + 2 * halo_px of them
+
+    TILE_PX pixels are a few 64-bit words. Gathering words instead of pixels is many times faster (benchmarks/micro.py).
+
+    Args:
+        padded: (B, H, W) in whole tiles, integer.
+        tile: (n,) tile indices.
+        halo_px: Extra pixels on each side.
 
     Returns:
         (TILE_PX + 2 * halo_px, TILE_PX + 2 * halo_px, n) in the dtype of ``padded``.
     """
     _, height, width = padded.shape
-    rows, columns = height // TILE_PX - 2, width // TILE_PX - 2
-    tile = tile.int()  # half of the time of int64
-    line = tile.div(columns, rounding_mode='floor')
-    image = line.div(rows, rounding_mode='floor')
-    offset = torch.arange(-halo_px, TILE_PX + halo_px, dtype=tile.dtype, device=tile.device)
-    y = (line + 2 * image + 1) * TILE_PX + offset[:, None]
-    # One tile's share of a row is a few 64-bit words. Taking these instead of pixels saves most of the time.
-    words = padded.element_size()
-    word = (y * (columns + 2) + tile - line * columns) * words
-    word = word[..., None] + torch.arange(3 * words, dtype=tile.dtype, device=tile.device)
-    patch = padded.view(torch.int64).view(-1).index_select(0, word.view(-1)).view(padded.dtype)
-    patch = patch.view(len(y), len(tile), 3 * TILE_PX)[..., TILE_PX - halo_px : 2 * TILE_PX + halo_px]
-    return patch.transpose(1, 2).contiguous()
+    rows, columns = height // TILE_PX - 2, width // TILE_PX - 2  # of tiles, without the padding
+    tile = tile.int()  # index arithmetic is faster in int32
+    row_in_batch = tile.div(columns, rounding_mode='floor')
+    image = row_in_batch.div(rows, rounding_mode='floor')
+    row, column = row_in_batch - image * rows, tile - row_in_batch * columns
+
+    offset = torch.arange(-halo_px, TILE_PX + halo_px, dtype=tile.dtype, device=tile.device)[:, None]
+    line = image * height + (row + 1) * TILE_PX + offset  # (patch lines, n), in all images together
+    words_per_tile = padded.element_size()  # 64-bit words of TILE_PX pixels
+    left_tile = (line * (columns + 2) + column) * words_per_tile
+    word = left_tile[..., None] + torch.arange(3 * words_per_tile, dtype=tile.dtype, device=tile.device)
+    three_tiles = padded.view(torch.int64).view(-1).index_select(0, word.view(-1)).view(padded.dtype)
+    three_tiles = three_tiles.view(*line.shape, 3 * TILE_PX)
+    return three_tiles[..., TILE_PX - halo_px : 2 * TILE_PX + halo_px].transpose(1, 2).contiguous()
