@@ -169,7 +169,7 @@ def test_boundaries_without_the_hook_are_refused(name):
     transform, hook = dict(type=f'mmseg_cpg.{name}'), dict(type='BoundaryTargetHook')
     pipeline = [dict(type='PackSegInputs'), transform]
     cfg = Config(dict(train_dataloader=dict(dataset=dict(pipeline=pipeline)), custom_hooks=[dict(type='EMAHook')]))
-    with pytest.raises(ValueError, match='custom_hooks has no BoundaryTargetHook'):
+    with pytest.raises(ValueError, match='no BoundaryTargetHook passes its result to the losses'):
         require_boundary_target_hook(cfg)
     cfg.custom_hooks.append(hook)
     require_boundary_target_hook(cfg)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The evidence study, docs/evidence.md: run its trainings, and write their results to the page.
 
-``run`` trains on one of the data sets in the planned order. Run the same command again to resume: what has a row in
+``run`` trains on one of the datasets in the planned order. Run the same command again to resume: what has a row in
 the record is not trained again, even without its work dir. ``report`` makes the page's tables and plots of the
 record.
 """
@@ -31,7 +31,7 @@ PAGE = ROOT / 'docs/evidence.md'
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Run the evidence study, or write its page.')
     commands = parser.add_subparsers(dest='command', required=True)
-    run = commands.add_parser('run', help='train on a data set in the planned order')
+    run = commands.add_parser('run', help='train on a dataset in the planned order')
     run.add_argument('dataset', choices=DATASETS)
     run.add_argument('--jobs', default='1', help='number of trainings side by side (default: %(default)s)')
     run.add_argument('--csv', type=Path, default=RECORD, help='record of the trainings (default: that of the page)')
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(dataset: Any, jobs: str, record: Any) -> None:
-    """Run the trainings of a data set; what fails is reported at the end, and does not stop the others.
+    """Run the trainings of a dataset; what fails is reported at the end, and does not stop the others.
 
     Raises:
         UserError: If some failed.

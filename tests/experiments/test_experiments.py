@@ -14,7 +14,7 @@ NAME = re.compile(
     r'(deeplabv3_r50|ocrnet_hr48|lraspp_m-v3)_(cityscapes|ade20k|cocostuff)(?:_baseline|(_bce_rmi)?(?:_cpg(\d))?)'
 )
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'cpg'
-# Every third has each network, data set and kernel several times, with and without RMI, if all 40 are there.
+# Every third has each network, dataset and kernel several times, with and without RMI, if all 40 are there.
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))[::3]
 CPG3 = 'deeplabv3_r50_cityscapes_cpg3'
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-# A road with a lane marking, a child, a wall, void and a color that the data set has not.
+# A road with a lane marking, a child, a wall, void and a color that the dataset has not.
 COLORS = [(128, 64, 128), (128, 0, 192), (192, 128, 64), (64, 192, 0), (0, 0, 0), (1, 2, 3)]
 IDS = [3, 3, 9, 1, 255, 255]
 GRAYS = [0, 32, 64, 96, 128, 159, 191, 223, 255]

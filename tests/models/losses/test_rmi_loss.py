@@ -40,5 +40,5 @@ def test_pixel_weights_are_refused():
         RMILoss()(LOGITS, LABEL, weight=torch.ones(LABEL.shape))
     with pytest.raises(ValueError, match=r'weight must be None, since .* not a per-pixel loss, got 2.0'):
         RMILoss()(LOGITS, LABEL, weight=2.0)
-    with pytest.raises(ValueError, match="got 'none': no term"):
+    with pytest.raises(ValueError, match="got 'none': RMI is not a per-pixel loss"):
         RMILoss()(LOGITS, LABEL, reduction_override='none')
