@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Trains a small network on satellite images twice, with cross-entropy and with cross-entropy + CPG, and
-# compares them on a page, work_dirs/demo/index.html.
-# Sets everything up first (tools/setup_env.sh). Run it again after an interruption: what is finished is not done again.
+# Trains a small network on satellite images with cross-entropy and with cross-entropy + CPG, and compares them on a
+# page, work_dirs/demo/index.html. Sets up the environment first (tools/setup_env.sh). Run it again to resume.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 start=$SECONDS
@@ -17,21 +16,19 @@ work_dirs=()
 for name in "$name" "${name/scnn/scnn_cpg3}"; do
     work_dir=work_dirs/$name
     work_dirs+=("$work_dir")
-    # A checkpoint gets its name once it is complete.
+    # Checkpoints are written atomically.
     if [ ! -f "$work_dir/iter_$max_iters.pth" ]; then
-        resume=()
-        if [ -d "$work_dir" ]; then resume=(--resume); fi
         echo
         echo "Training $name"
-        python tools/train.py "configs/demo/$name.py" --work-dir "$work_dir" --progress "${resume[@]}"
+        python tools/train.py "configs/demo/$name.py" --work-dir "$work_dir" --progress --resume
     fi
 done
 echo
 python tools/analysis/demo_report.py "${work_dirs[@]}" --out work_dirs/demo
 echo
-echo "Made in $PWD:"
+echo "Written to $PWD:"
 echo "  .venv                         the environment ($setup_s s)"
 echo "  data/blue_marble              the dataset"
 for work_dir in "${work_dirs[@]}"; do echo "  $work_dir"; done
-echo "  work_dirs/demo/index.html     scores and pictures of both (from the dataset on: $((SECONDS - start - setup_s)) s)"
-echo "  work_dirs/demo/overview.png   a picture from there"
+echo "  work_dirs/demo/index.html     scores and figures (after setup: $((SECONDS - start - setup_s)) s)"
+echo "  work_dirs/demo/overview.png   a figure of that page"

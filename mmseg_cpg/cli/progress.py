@@ -37,7 +37,8 @@ def train_with_progress(cfg: Config, remarks: Sequence[str] = ()) -> None:
         BadSampleError, OSError: A file that cannot be used or written.
     """
     with output_to(Path(cfg.work_dir) / 'train.log') as console:
-        print(*remarks, sep='\n', end='\n' * bool(remarks), file=console, flush=True)
+        for remark in remarks:
+            print(remark, file=console, flush=True)
         runner = build_runner(cfg, remarks)
         progress = ProgressHook(console)
         if runner.rank == 0:

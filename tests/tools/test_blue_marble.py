@@ -189,7 +189,7 @@ def test_interruption_leaves_no_data_set(globe_sources, tmp_path, monkeypatch):
 
 def test_foreign_folder_is_kept(globe_sources, tmp_path):
     (tmp_path / 'precious.txt').write_text('mine')
-    with pytest.raises(FileExistsError, match='was not made by this script'):
+    with pytest.raises(FileExistsError, match='was not written by this script'):
         blue_marble.convert(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['precious.txt']
 

@@ -78,7 +78,7 @@ def test_sstem(convert, tmp_path, capsys):
 
 def test_sstem_with_other_values(convert, tmp_path):
     write_stack(tmp_path, [*GRAYS, 17])
-    with pytest.raises(SystemExit, match=r"labels00000000\.png': gray value 17 is none of 0, 32"):
+    with pytest.raises(SystemExit, match=r"labels00000000\.png': gray value 17 is not one of 0, 32"):
         convert('sstem', '.')
     with pytest.raises(SystemExit, match=r"cannot read image '.*00\.tif'"):
         convert('sstem', 'elsewhere')

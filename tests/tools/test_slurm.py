@@ -92,7 +92,7 @@ def test_missing_arguments_show_the_usage(in_process, tmp_path, script, argument
     assert 'PARTITION JOB_NAME CONFIG' in output.stderr
     output = in_process(TOOLS / script, *arguments, 'b.pth', cwd=tmp_path, GPUS='two')
     assert output.returncode == 2
-    assert "GPUS is the number of processes in all, but got 'two'" in output.stderr
+    assert "GPUS must be the total number of processes, but got 'two'" in output.stderr
 
 
 def test_a_mistake_is_said_by_the_first_task_of_a_node(run_tool, monkeypatch, capsys):

