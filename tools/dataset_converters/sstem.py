@@ -4,7 +4,7 @@ Gerhard et al., "Segmented anisotropic ssTEM dataset of neural tissue" (figshare
 ``stack1/raw/NN.tif`` and ``stack1/labels/labels000000NN.png``. Labels are gray values: 0, 32, 64, 96 and 128 membrane,
 159 glia and extracellular space, 191 mitochondria, 223 synapse, 255 intracellular (so 255 is not void here).
 
-Neighboring sections resemble each other, so the split is by position: sections 0 to 12 are for training, 13 to 15 for
+Neighboring sections are similar, so the split is by position: sections 0 to 12 are for training, 13 to 15 for
 validation, 16 to 19 for testing.
 """
 
@@ -21,20 +21,20 @@ SPLITS = {'train': range(13), 'val': range(13, 16), 'test': range(16, 20)}
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert the ssTEM stack to mmsegmentation format')
-    parser.add_argument('source', type=Path, help='folder with stack1')
+    parser.add_argument('source', type=Path, help='folder that contains stack1')
     parser.add_argument('-o', '--out_dir', default='data/sstem', help='output path (default: %(default)s)')
     return parser.parse_args(argv)
 
 
 def label_of_grays(grays: np.ndarray) -> np.ndarray:
-    """Turn a label in gray values, (H, W), into class ids (np.ndarray, uint8).
+    """Convert a label in gray values, (H, W), to class ids, uint8.
 
     Raises:
-        ValueError: If it has other values.
+        ValueError: It has other values.
     """
     unknown = np.setdiff1d(grays, [*GRAY_TO_LABEL])
     if unknown.size:
-        raise ValueError(f'gray value {unknown[0]} is none of {", ".join(map(str, GRAY_TO_LABEL))}')
+        raise ValueError(f'gray value {unknown[0]} is not one of {", ".join(map(str, GRAY_TO_LABEL))}')
     table = np.zeros(256, np.uint8)
     table[[*GRAY_TO_LABEL]] = [*GRAY_TO_LABEL.values()]
     return table[grays]
@@ -44,7 +44,7 @@ def convert(source: Path, out_dir: Path, split: str, section: int) -> None:
     """Convert a section.
 
     Raises:
-        ValueError: If a file cannot be read.
+        ValueError: A file cannot be read.
     """
     stack = source / 'stack1'
     files = {'img_dir': f'raw/{section:02}.tif', 'ann_dir': f'labels/labels{section:08}.png'}
