@@ -60,8 +60,8 @@ def test_heads_and_losses_that_stay():
     [
         ([CE], 'needs a head with a CPGLoss'),
         ([CPG_LOSS], 'needs exactly one CrossEntropyLoss in loss_decode, got CPGLoss'),
-        ([dict(type='FocalLoss'), CPG_LOSS], 'needs one CrossEntropyLoss .*, got FocalLoss, CPGLoss'),
-        ([CE, CPG_LOSS, CPG_LOSS], 'needs one CPGLoss .*, got CrossEntropyLoss, CPGLoss, CPGLoss'),
+        ([dict(type='FocalLoss'), CPG_LOSS], 'needs exactly one CrossEntropyLoss .*, got FocalLoss, CPGLoss'),
+        ([CE, CPG_LOSS, CPG_LOSS], 'needs exactly one CPGLoss .*, got CrossEntropyLoss, CPGLoss, CPGLoss'),
         ([CE, dict(CPG_LOSS, use_sigmoid=True)], 'cannot be fused: use_sigmoid of the CPG loss must be False'),
         ([dict(CE, reduction='sum'), CPG_LOSS], 'cannot be fused: both losses must have the same reduction'),
     ],
