@@ -1,5 +1,5 @@
 # CPG's weight grows from 0 to the given one over the first two thirds of the training.
-_base_ = './efficientnet-lite0_segformer_1xb4-1500i_camvid-192x256.py'
+_base_ = './efficientnet-lite0_segformer_1xb4-2100i_camvid-192x256.py'
 model = _base_.model
 model.decode_head.loss_decode = [
     model.decode_head.loss_decode,
