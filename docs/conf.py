@@ -38,7 +38,7 @@ myst_heading_anchors = 3
 
 nb_execution_mode = 'cache'
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # seconds a cell, on a busy machine
 
 autodoc_typehints = 'description'
 autodoc_typehints_description_target = 'documented_params'

@@ -1,5 +1,5 @@
 # CPG's weight grows from 0 to the given one over the first two thirds of the training.
-_base_ = './unet_fcn_1xb4-1500i_sstem-128x128.py'
+_base_ = './unet_fcn_1xb4-1800i_sstem-128x128.py'
 model = _base_.model
 model.decode_head.loss_decode = [
     model.decode_head.loss_decode,

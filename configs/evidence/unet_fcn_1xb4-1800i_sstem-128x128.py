@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/cpu_runtime.py',
     './_base_/sstem_128x128.py',
 ]
-max_iters = 1500
+max_iters = 1800
 
 # The statistics of ten batches, as by the usual momentum, change a section's scores by a point.
 norm_cfg = dict(type='BN', momentum=0.02, requires_grad=True)
@@ -24,7 +24,7 @@ model.test_cfg = dict(mode='whole')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 # With this power, the last third of the training is fine tuning: the learning rate is below 4 % of its maximum.
