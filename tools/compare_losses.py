@@ -215,7 +215,7 @@ class Results:
                 state = f'failed: the head does not use {", ".join(unused)}, which is not in the log'
             else:
                 self._add(job, runs[-1])
-                if state == FINISHED:
+                if runs[-1].result is not None:
                     values = {**runs[-1].result.metrics, **read_costs(runs[-1])._asdict()}
         elif fault is not None:
             state = f'failed: {fault}'

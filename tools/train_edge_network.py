@@ -40,7 +40,7 @@ def build_parser() -> ArgumentParser:
 
 def some_labels(loader: DataLoader) -> Any:
     """Return a batch of labels spread over the dataset of a loader, whose sampler cannot be restarted."""
-    dataset = loader.dataset
+    dataset: Any = loader.dataset
     return loader.collate_fn([dataset[index] for index in range(len(dataset))[:: math.ceil(len(dataset) / NUM_LABELS)]])
 
 

@@ -1,4 +1,4 @@
-# The same with twice the iterations.
+# The same config with twice the iterations.
 _base_ = './efficientnet-lite0_segformer_1xb4-2100i_camvid-192x256.py'
 max_iters = 2 * 2100
 param_scheduler = _base_.param_scheduler

@@ -1,4 +1,4 @@
-# CPG's weight grows from 0 to the given one over the first two thirds of the training.
+# The weight of CPG increases from 0 to its value over the first two thirds of training.
 _base_ = './efficientnet-lite0_segformer_1xb4-2100i_camvid-192x256.py'
 model = _base_.model
 model.decode_head.loss_decode = [

@@ -1,4 +1,4 @@
-# A quarter of UNet's usual width, from scratch, with cross-entropy alone: made for one CPU core.
+# A quarter of UNet's usual width, from scratch, with cross-entropy alone, for one CPU core.
 _base_ = [
     'mmseg::_base_/models/fcn_unet_s5-d16.py',
     '../_base_/cpu_runtime.py',
@@ -32,7 +32,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
     dict(type='PolyLR', power=3.0, eta_min=0.0, begin=100, end=max_iters, by_epoch=False),
 ]
-# Validated at the beginning, in the middle and at the end of the last third, which shows whether it has converged.
+# Validates at the beginning, in the middle and at the end of the last third, to show convergence.
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_begin=max_iters * 2 // 3, val_interval=max_iters // 6
 )

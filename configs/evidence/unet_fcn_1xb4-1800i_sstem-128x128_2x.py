@@ -1,4 +1,4 @@
-# The same with twice the iterations.
+# The same config with twice the iterations.
 _base_ = './unet_fcn_1xb4-1800i_sstem-128x128.py'
 max_iters = 2 * 1800
 param_scheduler = _base_.param_scheduler

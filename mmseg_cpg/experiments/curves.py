@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from ..config_nodes import cpg_losses
 from ..visualization.panels import TextFigure
 
-STYLES = ('-', '--', ':', '-.')
+STYLES: tuple[Any, ...] = ('-', '--', ':', '-.')
 
 
 class Curves(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from textwrap import shorten
 from typing import Any, NamedTuple
 
@@ -12,8 +12,10 @@ from .work_dirs import length_of
 
 DATASETS = {'CityscapesDataset': paper.CITYSCAPES, 'ADE20KDataset': paper.ADE20K, 'COCOStuffDataset': paper.COCO_STUFF}
 # Parts of a config that determine the result of training.
-TRAINING = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
-TRAINING += ('custom_hooks', 'val_dataloader', 'val_evaluator')
+TRAINING = (
+    *('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'),
+    *('custom_hooks', 'val_dataloader', 'val_evaluator'),
+)
 # Hooks that do not affect training.
 OBSERVERS = {'CPGLogHook', 'BoundaryVisualizationHook'}
 # Settings of data loading that do not affect results.
@@ -61,7 +63,7 @@ def identify(cfg: Any) -> Experiment:
 
 
 def _network(model: Any, head: Any) -> str:
-    backbone = model.get('backbone') or {}
+    backbone: Any = model.get('backbone') or {}
     if builds(head, 'ASPPHead') and type_name(backbone).startswith('ResNetV1') and backbone.get('depth') == 50:
         return paper.DEEPLABV3
     if builds(head, 'LRASPPHead') and builds(backbone, 'MobileNetV3') and backbone.get('arch') == 'large':
@@ -104,7 +106,7 @@ def deviations(cfg: Any, experiment: Experiment, num_gpus: int | None) -> list[s
         ('main loss {}', 'BCE' if main_loss.get('use_sigmoid') else 'CE', recipe.main_loss),
     ]
     images = loader.get('batch_size')
-    if None not in (num_gpus, images):
+    if num_gpus is not None and images is not None:
         batch = num_gpus * images * optim_wrapper.get('accumulative_counts', 1)
         compared.append(('total batch {}', batch, recipe.total_batch))
     policies = {loss.get('ignore_policy', 'exclude') for loss, _ in cpg_losses(cfg.model)}
@@ -127,7 +129,7 @@ def training_part(cfg: Any) -> dict[str, Any]:
     return part
 
 
-def plain(node, without=()):
+def plain(node: Any, without: Collection[str] = ()) -> Any:
     """Convert a part of a config for JSON, without the given keys at any depth."""
     if isinstance(node, dict):
         return {str(key): plain(child, without) for key, child in node.items() if key not in without}

@@ -16,7 +16,7 @@ class Estimate(NamedTuple):
 
     mean: float
     margin: float | None
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuple
 
     def text(self, digits: int, sign: str = '') -> str:
         """The estimate as text: '59.38 ± 0.81', with ``sign='+'`` '+1.35 ± 0.40', for a single value '59.38'."""

@@ -27,8 +27,10 @@ from .work_dirs import FINISHED, Run, read_scalars
 KEY = ('config', 'losses', 'seed')
 # Columns before the scores.
 ABOUT = (*KEY, 'title', 'state', 'iterations', 'validations', 'config_sha256', 'started', 'commit', 'device')
-PACKAGES = ('torch', 'numpy', 'mmcv', 'mmengine', 'mmsegmentation')
-PACKAGES += ('onedl-mmcv', 'onedl-mmengine', 'onedl-mmsegmentation')
+PACKAGES = (
+    *('torch', 'numpy', 'mmcv', 'mmengine', 'mmsegmentation'),
+    *('onedl-mmcv', 'onedl-mmengine', 'onedl-mmsegmentation'),
+)
 # Scores by class that are not recorded: those of trimaps, for five widths.
 TRIMAP = ('IoU ', 'Acc ')
 # The recorded share of the CPG loss is the mean over this last part of the training.

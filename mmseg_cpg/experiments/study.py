@@ -1,6 +1,9 @@
 """The evidence study, docs/evidence.md: its plan and its statistics."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -8,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from ..cli.errors import UserError
 from .comparison import Comparison, Measure
-from .intervals import estimate
+from .intervals import Estimate, estimate
 from .records import read_row
 from .tables import Table
 from .work_dirs import FINISHED
@@ -20,14 +23,16 @@ SECONDARY = (Measure('mF_1px', 'F-score 1 px', '%'), Measure('mF_3px', 'F-score 
 ALPHA = 0.05
 MAX_RISE = 0.5  # points of mIoU over the last third of a converged training
 NOT_RUN = 'not run'
+# A row of the record.
+Row = dict[str, str]
 
 
 class Dataset(NamedTuple):
-    """A data set of the study: its name, its config, and its thin classes."""
+    """A dataset of the study, with its config and its thin classes."""
 
     name: str
     config: str
-    thin_classes: tuple
+    thin_classes: tuple[str, ...]
 
 
 DATASETS = {
@@ -41,20 +46,20 @@ DATASETS = {
 
 
 class Competitor(NamedTuple):
-    """A loss with the weights to choose from, e.g. 'CPGLoss' with the options ',ksize=3'."""
+    """A loss with candidate weights, e.g. 'CPGLoss' with the options ',ksize=3'."""
 
     name: str
     options: str
-    weights: tuple
+    weights: tuple[float, ...]
 
     @property
-    def losses(self):
-        """What it is trained with, as on the command line of ``compare_losses.py``, by weight (list[str])."""
+    def losses(self) -> list[str]:
+        """Losses on the command line of ``compare_losses.py``, one for each weight."""
         return [f'base+{self.name}:{weight:g}{self.options}' for weight in self.weights]
 
     @property
-    def title(self):
-        """What it is called in a table."""
+    def title(self) -> str:
+        """Title in tables."""
         return self.name + self.options
 
 
@@ -71,23 +76,23 @@ GROUPS = ((*CPG, NEAR_BOUNDARY), OTHERS)
 
 
 class Stage(NamedTuple):
-    """Trainings of a config: each of the losses with each of the seeds, the config's own ('base') always included."""
+    """Trainings of a config with all combinations of losses and seeds; 'base' is always included."""
 
     config: str
-    seeds: tuple
-    losses: list
+    seeds: tuple[int, ...]
+    losses: list[str]
 
 
-def stages(dataset, read_rows):
-    """Yield the trainings of a data set in their order (Stage).
+def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Stage]:
+    """Yield the trainings of a dataset in order.
 
     Args:
-        dataset (Dataset): The data set.
-        read_rows (Callable[[], list[dict]]): Reads the record, from which weights are chosen as the study progresses.
-            A competitor without a choice is left out.
+        dataset: The dataset.
+        read_rows: Reads the record, from which weights are chosen as the study progresses. A competitor without a
+            choice is skipped.
 
     Raises:
-        UserError: If the first baseline has no result, or has not converged.
+        UserError: The first baseline has no result or has not converged.
     """
     yield Stage(dataset.config, (TUNING_SEED,), ['base'])
     _require_convergence(read_rows(), dataset.config)
@@ -106,7 +111,7 @@ def stages(dataset, read_rows):
     yield Stage(ramp, SEEDS, [best.replace('base', 'CrossEntropyLoss:1,avg_non_ignore=True')])
 
 
-def _require_convergence(rows, config):
+def _require_convergence(rows: list[Row], config: str) -> None:
     base = tuning_scores(rows, config, None).get(0.0)
     if base is None:
         raise UserError(f"'{config}' has no result with cross-entropy alone, so nothing else is trained.")
@@ -118,56 +123,51 @@ def _require_convergence(rows, config):
         )
 
 
-def _chosen(rows, config, competitors):
+def _chosen(rows: list[Row], config: str, competitors: Sequence[Competitor]) -> list[str]:
     found = [choose(rows, config, competitor.losses) for competitor in competitors]
     return ['base', *filter(None, found)]
 
 
-def choose(rows, config, losses):
-    """Choose the losses that did best with the tuning seed, by the mean of the primary outcomes.
-
-    Args:
-        rows (list[dict]): The record.
-        config (str): Name of the config.
-        losses (list[str]): Losses as on the command line.
+def choose(rows: list[Row], config: str, losses: list[str]) -> str | None:
+    """Choose the losses with the best mean of the primary outcomes with the tuning seed.
 
     Returns:
-        str | None: One of them; None while one has not been trained, or where all diverged.
+        One of ``losses``; None if one has not been trained yet, or all diverged.
     """
     tuned = {row['losses']: row for row in _of(rows, config, (TUNING_SEED,))}
     if not tuned.keys() >= set(losses):
         return None
     scores = {each: tuning_score(tuned[each]) for each in losses if tuned[each]['state'] == FINISHED}
-    return max(scores, key=scores.get, default=None)
+    return max(scores, key=lambda each: scores[each], default=None)
 
 
-def tuning_score(row):
+def tuning_score(row: Row) -> float:
     """The mean of the primary outcomes of a training."""
     return fmean(float(row[measure.key]) for measure in PRIMARY)
 
 
-def _of(rows, config, seeds):
+def _of(rows: list[Row], config: str, seeds: Sequence[int]) -> list[Row]:
     return [row for row in rows if row['config'] == config and int(row['seed']) in seeds]
 
 
 class Difference(NamedTuple):
-    """What a loss changes in a primary outcome: the paired differences' estimate, p, and p after Holm's correction."""
+    """The difference of a primary outcome: the mean of paired differences, p, and p after Holm's correction."""
 
     losses: str
     reference: str
     measure: Measure
-    estimate: object
+    estimate: Estimate
     p: float
     p_holm: float
 
     @property
-    def is_significant(self):
-        """Whether it is, after the correction."""
+    def is_significant(self) -> bool:
+        """Whether it is significant after the correction."""
         return self.p_holm < ALPHA
 
 
-def compare_seeds(rows, dataset):
-    """Compare the losses on the seeds of the study (Comparison), None before the baseline has been trained."""
+def compare_seeds(rows: list[Row], dataset: Dataset) -> Comparison | None:
+    """Compare the losses over the seeds of the study; None before the baseline has been trained."""
     found = [row for row in _of(rows, dataset.config, SEEDS) if row['losses'] != 'base']
     base = [row for row in _of(rows, dataset.config, SEEDS) if row['losses'] == 'base']
     if not base:
@@ -176,9 +176,9 @@ def compare_seeds(rows, dataset):
     return Comparison(dataset.name, trainings, [*PRIMARY, *SECONDARY], [])
 
 
-def differences(rows, dataset):
-    """All primary comparisons of a data set that all seeds have been trained for (list[Difference])."""
-    by_losses = {}
+def differences(rows: list[Row], dataset: Dataset) -> list[Difference]:
+    """All primary comparisons of a dataset for which all seeds have been trained."""
+    by_losses: dict[str, dict[int, dict[str, float]]] = {}
     for row in _of(rows, dataset.config, SEEDS):
         by_losses.setdefault(row['losses'], {})[int(row['seed'])] = read_row(row, '').values
     pairs = [(losses, 'base') for losses in by_losses if losses != 'base']
@@ -186,25 +186,28 @@ def differences(rows, dataset):
     simplest = choose(rows, dataset.config, NEAR_BOUNDARY.losses)
     if cpg in by_losses and simplest in by_losses:
         pairs.append((cpg, simplest))
-    found = []
+    found: list[Difference] = []
     for losses, reference in pairs:
         for measure in PRIMARY:
             values = _paired(by_losses[losses], by_losses.get(reference, {}), measure)
-            if len(values) == len(SEEDS):
+            mean = estimate(values)
+            if mean is not None and mean.count == len(SEEDS):
                 p = float(ttest_1samp(values, 0).pvalue)
-                found.append(Difference(losses, reference, measure, estimate(values), p, p))
+                found.append(Difference(losses, reference, measure, mean, p, p))
     corrected = holm([each.p for each in found])
     return [each._replace(p_holm=p) for each, p in zip(found, corrected, strict=True)]
 
 
-def _paired(values, reference, measure):
-    """The differences of the seeds that both have (list[float])."""
+def _paired(
+    values: dict[int, dict[str, float]], reference: dict[int, dict[str, float]], measure: Measure
+) -> list[float]:
+    """The differences for the seeds that both have."""
     seeds = [seed for seed in values if values[seed] and reference.get(seed)]
     return [values[seed][measure.key] - reference[seed][measure.key] for seed in seeds]
 
 
-def holm(p_values):
-    """Correct p values for their number by Holm's step-down method (list[float])."""
+def holm(p_values: list[float]) -> list[float]:
+    """Correct p-values for multiple comparisons with Holm's step-down method."""
     corrected, highest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -212,15 +215,15 @@ def holm(p_values):
     return corrected
 
 
-def tuning_scores(rows, config, competitor):
-    """The finished trainings with the tuning seed by weight, of CE alone (``competitor`` None) by 0 (dict)."""
+def tuning_scores(rows: list[Row], config: str, competitor: Competitor | None) -> dict[float, Row]:
+    """The finished trainings with the tuning seed by weight; for ``competitor=None`` that of CE alone, as 0."""
     tuned = {row['losses']: row for row in _of(rows, config, (TUNING_SEED,)) if row['state'] == FINISHED}
     losses = {0.0: 'base'} if competitor is None else dict(zip(competitor.weights, competitor.losses, strict=True))
     return {weight: tuned[each] for weight, each in losses.items() if each in tuned}
 
 
-def tuning_table(rows, dataset):
-    """The scores of all weights with the tuning seed (Table)."""
+def tuning_table(rows: list[Row], dataset: Dataset) -> Table:
+    """The scores of all weights with the tuning seed."""
     tuned = {row['losses']: row for row in _of(rows, dataset.config, (TUNING_SEED,))}
     body = []
     for competitor in (competitor for group in GROUPS for competitor in group):
@@ -233,7 +236,7 @@ def tuning_table(rows, dataset):
     return Table('tuning', f'{dataset.name}: choosing weights, seed {TUNING_SEED}', columns, [base, *body], [])
 
 
-def _score_cells(row):
+def _score_cells(row: Row | None) -> list[str]:
     if row is None:
         return [NOT_RUN] * len(PRIMARY)
     if row['state'] != FINISHED:
@@ -241,8 +244,8 @@ def _score_cells(row):
     return [f'{float(row[measure.key]):.2f}' for measure in PRIMARY]
 
 
-def differences_table(rows, dataset):
-    """The primary comparisons (Table), None while there are none."""
+def differences_table(rows: list[Row], dataset: Dataset) -> Table | None:
+    """The primary comparisons, None if there are none yet."""
     found = differences(rows, dataset)
     if not found:
         return None
@@ -263,9 +266,11 @@ def differences_table(rows, dataset):
     return Table('differences', f'{dataset.name}: primary comparisons', columns, body, [note])
 
 
-def class_table(rows, dataset):
-    """What each loss changes in the IoU of each class, thin classes first (Table), None without a pair of seeds."""
+def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
+    """The change of the IoU of each class, thin classes first; None without a pair of seeds."""
     comparison = compare_seeds(rows, dataset)
+    if comparison is None:
+        return None
     others = [losses for losses in comparison.losses if comparison.difference(losses, PRIMARY[0])]
     if not others:
         return None
@@ -275,17 +280,17 @@ def class_table(rows, dataset):
     for name in sorted(names, key=lambda name: name not in dataset.thin_classes):
         measure = Measure(prefix + name, name, '%')
         mean = comparison.mean(comparison.baseline, measure)
-        found = [comparison.difference(losses, measure) for losses in others]
+        gains = [comparison.difference(losses, measure) for losses in others]
         thin = 'yes' if name in dataset.thin_classes else ''
-        body.append([name, thin, mean.text(2) if mean else '', *(each.text(2, '+') if each else '' for each in found)])
+        body.append([name, thin, mean.text(2) if mean else '', *(each.text(2, '+') if each else '' for each in gains)])
     columns = ['class', 'thin', f'IoU, %: {comparison.baseline}', *(f'Δ {losses}' for losses in others)]
     return Table('classes', f'{dataset.name}: gain by class', columns, body, [])
 
 
-def convergence_table(rows, dataset):
-    """Mean mIoU over the last third of the trainings with cross-entropy alone (Table), None before there is one."""
+def convergence_table(rows: list[Row], dataset: Dataset) -> Table | None:
+    """Mean mIoU in the last third of the trainings with cross-entropy alone, None if there are none yet."""
     found = [row for row in rows if row['config'].startswith(dataset.config) and row['losses'] == 'base']
-    by_config = {}
+    by_config: dict[str, list] = {}
     for row in found:
         by_config.setdefault(row['config'], []).append(json.loads(row['validations']))
     body = [
@@ -300,16 +305,16 @@ def convergence_table(rows, dataset):
     return Table('convergence', f'{dataset.name}: convergence', columns, body, []) if body else None
 
 
-def _by_progress(curves):
-    values = {}
+def _by_progress(curves: list) -> list[tuple[int, list[float]]]:
+    values: dict[int, list[float]] = {}
     for curve in curves:
         for progress, miou, _ in curve:
             values.setdefault(progress, []).append(miou)
     return sorted(values.items())
 
 
-def status(rows):
-    """How many trainings ended, by data set, and how many of them diverged (Table)."""
+def status(rows: list[Row]) -> Table:
+    """Numbers of planned, ended and diverged trainings by dataset."""
     body = []
     for dataset in DATASETS.values():
         found = [row for row in rows if row['config'].startswith(dataset.config)]
@@ -318,8 +323,8 @@ def status(rows):
     return Table('status', 'Trainings so far', ['data', 'ended', 'planned', 'of those ended, diverged'], body, [])
 
 
-def planned(dataset):
-    """How many trainings the plan has for a data set, if every competitor gets a choice."""
+def planned(dataset: Dataset) -> int:
+    """Number of planned trainings for a dataset, if weights are chosen for every competitor."""
     competitors = [competitor for group in GROUPS for competitor in group]
     tuning = 1 + sum(len(competitor.weights) for competitor in competitors)
     seeds = len(SEEDS) * (1 + len(competitors))

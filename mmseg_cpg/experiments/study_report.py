@@ -1,4 +1,8 @@
-"""The tables and plots of docs/evidence.md, made of its record alone."""
+"""The tables and plots of docs/evidence.md, from its record alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -10,6 +14,8 @@ from .study import (
     NEAR_BOUNDARY,
     PRIMARY,
     TUNING_SEED,
+    Dataset,
+    Row,
     class_table,
     compare_seeds,
     convergence_table,
@@ -18,12 +24,13 @@ from .study import (
     tuning_scores,
     tuning_table,
 )
+from .tables import Table
 
 BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
 
 
-def results(rows):
-    """All results in the record, as Markdown."""
+def results(rows: list[Row]) -> str:
+    """All results in the record as Markdown."""
     pictures = draw_plots(rows)
     parts = [_section(status(rows))]
     for key, dataset in DATASETS.items():
@@ -36,37 +43,33 @@ def results(rows):
     return '\n'.join(filter(None, parts))
 
 
-def _section(table):
-    return table and table.markdown().replace('## ', '### ', 1)
+def _section(table: Table | None) -> str:
+    return '' if table is None else table.markdown().replace('## ', '### ', 1)
 
 
-def _picture(pictures, name, text):
+def _picture(pictures: dict[str, Figure], name: str, text: str) -> list[str]:
     return [f'![{text}](evidence/{name}.png)\n'] if name in pictures else []
 
 
-def write_page(rows, path):
-    """Put the results into the page, between its two marks."""
+def write_page(rows: list[Row], path: Path) -> None:
+    """Write the results to the page, between its two marks."""
     head, _, rest = path.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
     write_atomically(path, f'{head}{BEGIN}\n\n{results(rows)}\n{END}{tail}')
 
 
-def draw_plots(rows):
-    """Draw the weights of each data set that has some, and its comparison over seeds once it has one.
-
-    Returns:
-        dict[str, Figure]: By the name of their files.
-    """
-    figures = {}
+def draw_plots(rows: list[Row]) -> dict[str, Figure]:
+    """Draw the scores over weights and the comparison over seeds of each dataset that has them, by file name."""
+    figures: dict[str, Figure | None] = {}
     for key, dataset in DATASETS.items():
         figures[f'{key}_weights'] = draw_weights(rows, dataset)
         comparison = compare_seeds(rows, dataset)
-        figures[f'{key}_seeds'] = comparison and draw_comparison(comparison)
+        figures[f'{key}_seeds'] = None if comparison is None else draw_comparison(comparison)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def draw_weights(rows, dataset):
-    """Draw the primary outcomes over the weight, with the tuning seed (Figure), None before two are there."""
+def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
+    """Draw the primary outcomes over the weight with the tuning seed, None with fewer than two weights."""
     scores = {competitor: tuning_scores(rows, dataset.config, competitor) for competitor in (*CPG, NEAR_BOUNDARY)}
     if max(map(len, scores.values())) < 2:
         return None

@@ -29,7 +29,7 @@ class Measured(NamedTuple):
     """The mean of several runs in percent, their number, and whether they differ from the paper's recipe."""
 
     mean: float
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuple
     differs: bool
 
     def __str__(self) -> str:
@@ -42,9 +42,9 @@ class Table(NamedTuple):
 
     name: str
     title: str
-    columns: list
-    rows: list
-    notes: list
+    columns: list[str]
+    rows: list[list[Any]]
+    notes: list[str]
 
     def markdown(self) -> str:
         """The title, the table and its notes."""
@@ -81,13 +81,13 @@ def make_tables(runs: list[Run]) -> list[Table]:
     differences, those closest to the paper's recipe are used.
     """
     entries = [_enter(run) for run in runs]
-    cells = {cell: min(group, key=lambda entry: len(entry.deviations)) for cell, group in _group(entries).items()}
-    entries = [entry if entry.excluded else _compare(entry, cells[entry.experiment]) for entry in entries]
+    best = {cell: min(group, key=lambda entry: len(entry.deviations)) for cell, group in _group(entries).items()}
+    entries = [entry if entry.excluded else _compare(entry, best[entry.experiment]) for entry in entries]
     cells = _group(entries)
     return [_table_1(cells), _table_2(cells), _table_3(cells), _table_4(cells), _list_of_runs(entries)]
 
 
-def _enter(run: Run) -> Any:
+def _enter(run: Run) -> Entry:
     try:
         experiment = identify(run.cfg)
     except ValueError as error:
@@ -95,22 +95,21 @@ def _enter(run: Run) -> Any:
     return Entry(run, experiment, deviations(run.cfg, experiment, run.num_gpus), '' if run.result else run.state)
 
 
-def _group(entries: Any) -> Any:
+def _group(entries: list[Entry]) -> dict[Any, list[Entry]]:
     """Group the entries that are not excluded by experiment."""
-    cells = {}
+    cells: dict[Any, list[Entry]] = {}
     for entry in entries:
         if not entry.excluded:
             cells.setdefault(entry.experiment, []).append(entry)
     return cells
 
 
-def _compare(entry: Any, chosen: Any) -> Any:
+def _compare(entry: Entry, chosen: Entry) -> Entry:
     """Exclude an entry if it was not trained like the one chosen for its cell."""
-    parts = [training_part(other.run.cfg) for other in (chosen, entry)]
+    expected, part = training_part(chosen.run.cfg), training_part(entry.run.cfg)
     if None not in (chosen.run.num_gpus, entry.run.num_gpus):
-        for part, other in zip(parts, (chosen, entry), strict=True):
-            part['GPUs'] = other.run.num_gpus
-    found = next(differences(*parts), None)
+        expected['GPUs'], part['GPUs'] = chosen.run.num_gpus, entry.run.num_gpus
+    found = next(differences(expected, part), None)
     if found is None:
         return entry
     return entry._replace(

@@ -54,15 +54,15 @@ class Launcher:
         self._tools = tools
         self._num_gpus = num_gpus
         self._lock = lock
-        self._places = SimpleQueue()
+        self._places: SimpleQueue[dict[str, str]] = SimpleQueue()
         for place in _places(jobs, num_gpus):
             self._places.put(place)
         self._jobs = jobs
-        self._processes = set()
+        self._processes: set[subprocess.Popen[str]] = set()
         self._stopped = False
         self._guard = Lock()  # of the last two
 
-    def train_all(self, trainings: Any, on_end: Callable[[int, str | None], None]) -> None:
+    def train_all(self, trainings: list[tuple[Config, Path]], on_end: Callable[[int, str | None], None]) -> None:
         """Start or resume several trainings, ``jobs`` at a time.
 
         Args:
@@ -79,7 +79,7 @@ class Launcher:
                 self._stop()
                 raise
 
-    def train(self, cfg: Any, folder: Path) -> str | None:
+    def train(self, cfg: Config, folder: Path) -> str | None:
         """Start or resume a training.
 
         Args:
@@ -113,12 +113,14 @@ class Launcher:
             self._places.put(place)
         return None if has_ended(folder) else fault or 'it ended without a result'
 
-    def _launch(self, tool: str, files: Any, options: Any, place: Any) -> str | None:
+    def _launch(
+        self, tool: str, files: list[str | Path], options: list[str | Path], place: dict[str, str]
+    ) -> str | None:
         """Run a tool in its own process, or one per GPU, and return why it failed, None if it succeeded."""
         if self._num_gpus == 1:
             command = [sys.executable, self._tools / f'{tool}.py', *files, *options]
         else:
-            command = ['bash', self._tools / f'dist_{tool}.sh', *files, self._num_gpus, *options]
+            command = ['bash', self._tools / f'dist_{tool}.sh', *files, str(self._num_gpus), *options]
         # dist_run.sh starts the first python on the path.
         path = os.pathsep.join([osp.dirname(sys.executable), os.environ.get('PATH', '')])
         with self._guard:
@@ -137,7 +139,8 @@ class Launcher:
             )
             self._processes.add(started)
         with started as process:
-            lines = deque(maxlen=LINES_KEPT)
+            lines: deque[str] = deque(maxlen=LINES_KEPT)
+            assert process.stderr is not None, 'it is a pipe'
             try:
                 for line in process.stderr:
                     print(line, end='', file=sys.stderr, flush=True)
@@ -159,12 +162,15 @@ class Launcher:
                 process.terminate()
 
 
-def _places(jobs: int, num_gpus: int) -> Any:
+def _places(jobs: int, num_gpus: int) -> list[dict[str, str]]:
     """Environment variables that assign GPUs or CPU threads to each of several jobs."""
     if jobs == 1:
         return [{}]
-    gpus = os.environ.get('CUDA_VISIBLE_DEVICES')
-    gpus = [*map(str, range(torch.cuda.device_count()))] if gpus is None else [gpu for gpu in gpus.split(',') if gpu]
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if visible is None:
+        gpus = [str(index) for index in range(torch.cuda.device_count())]
+    else:
+        gpus = [gpu for gpu in visible.split(',') if gpu]
     if not gpus:
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)
         return [{'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', str(threads))}] * jobs

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf, isfinite, isnan
 from pathlib import Path
 from statistics import fmean
@@ -47,8 +47,8 @@ class Result(NamedTuple):
 
     progress: int | None
     miou: float
-    class_scores: dict
-    metrics: dict
+    class_scores: dict[str, dict[str, float]]
+    metrics: dict[str, float]
 
     @property
     def class_iou(self) -> dict[str, float]:
@@ -77,8 +77,8 @@ class Run(NamedTuple):
     num_gpus: int | None
     result: Result | None
     state: str
-    sessions: tuple = ()
-    validations: tuple = ()
+    sessions: tuple[Path, ...] = ()
+    validations: tuple[Result, ...] = ()
 
     @property
     def has_ended(self) -> bool:
@@ -91,15 +91,15 @@ class _Session(NamedTuple):
     cfg: Config
     trains: bool
     num_gpus: int | None
-    results: list
+    results: list[Result]
 
 
-def find_work_dirs(folder: Any) -> list[Path]:
+def find_work_dirs(folder: str | Path) -> list[Path]:
     """The work dirs in a folder and its subfolders, the folder itself included, sorted."""
     return sorted({path.parent.resolve() for path in Path(folder).rglob(TIME) if path.is_dir()})
 
 
-def find_runs(folders: Any) -> list[Run]:
+def find_runs(folders: Iterable[str | Path]) -> list[Run]:
     """Read the runs in folders, each work dir once. Work dirs without runs are reported on stderr.
 
     Args:
@@ -108,7 +108,7 @@ def find_runs(folders: Any) -> list[Run]:
     Raises:
         UserError: A folder contains no work dir.
     """
-    work_dirs = {}
+    work_dirs: dict[Path, None] = {}
     for folder in folders:
         found = find_work_dirs(folder)
         if not found:
@@ -125,13 +125,13 @@ def find_runs(folders: Any) -> list[Run]:
     return [run for found in runs.values() for run in found]
 
 
-def read_runs(work_dir: Any) -> list[Run]:
+def read_runs(work_dir: str | Path) -> list[Run]:
     """Read the runs in a work dir, by time.
 
     There are several if training was started more than once without resuming, and none without a result file or a
     readable config.
     """
-    runs = []
+    runs: list[list[_Session]] = []
     for session in filter(None, map(_read_session, sorted(Path(work_dir).glob(TIME)))):
         continues = session.cfg.get('resume') if session.trains else True
         if not continues or not runs:
@@ -148,13 +148,13 @@ def read_scalars(run: Run) -> dict[str, dict[int, float]]:
         after resuming, the last value is used. Names that training and validation share (``time``) are those of
         training.
     """
-    rows = []
+    rows: list[tuple[int, Any]] = []
     for folder in run.sessions:
         found = list(_rows_by_iteration(_read_rows(folder / 'vis_data' / 'scalars.json'), run.cfg))
         first = found[0][0] if found else inf
         rows = [row for row in rows if row[0] < first] + found
     trained = {name for _, row in rows if 'iter' in row for name in row}
-    scalars = {}
+    scalars: dict[str, dict[int, float]] = {}
     for iteration, row in rows:
         for name in row if 'iter' in row else row.keys() - trained:
             if isinstance(row[name], (int, float)):
@@ -173,7 +173,7 @@ def _rows_by_iteration(rows: Any, cfg: Any) -> Iterator[tuple[int, Any]]:
             yield trained, row
 
 
-def _join(work_dir: Any, sessions: Any) -> Run:
+def _join(work_dir: Path, sessions: list[_Session]) -> Run:
     training = [session for session in sessions if session.trains]
     cfg = (training or sessions)[-1].cfg
     unit, total = length_of(cfg)
@@ -204,7 +204,7 @@ def length_of(cfg: Any) -> tuple[str, Any]:
     return unit, train_cfg.get(f'max_{unit}s')
 
 
-def _read_session(folder: Any) -> Any:
+def _read_session(folder: Path) -> _Session | None:
     """Read the folder of a session; None without results or a readable config."""
     scalars = folder / 'vis_data' / 'scalars.json'
     test = folder / f'{folder.name}.json'
@@ -212,6 +212,7 @@ def _read_session(folder: Any) -> Any:
     if cfg is None or not (scalars.exists() or test.exists()):
         return None
     num_gpus, tables = _read_log(folder / f'{folder.name}.log')
+    found: Iterable[tuple[Any, Any]]
     if scalars.exists():
         found = _validations(_read_rows(scalars), cfg)
     elif builds(cfg.get('model'), 'SegTTAModel'):
@@ -223,12 +224,12 @@ def _read_session(folder: Any) -> Any:
     return _Session(folder, cfg, scalars.exists(), num_gpus, results)
 
 
-def _result(progress: Any, row: Any, tables: Any) -> Result:
+def _result(progress: int | None, row: dict[str, Any], tables: Any) -> Result:
     metrics = {name: value for name, value in row.items() if name not in NO_METRICS}
     return Result(progress, row['mIoU'], _scores_of(row['mIoU'], tables), metrics)
 
 
-def _read_config(folder: Any) -> Config | None:
+def _read_config(folder: Path) -> Config | None:
     """Read the config in the folder of a session, or else in its work dir."""
     for path in (folder / 'vis_data' / 'config.py', *sorted(folder.parent.glob('*.py'))):
         try:
@@ -262,14 +263,15 @@ def _validations(rows: Any, cfg: Any) -> Iterator[tuple[Any, Any]]:
             yield row['step'] if steps_fit else trained, row
 
 
-def _read_log(path: Path) -> tuple[Any, Any]:
+def _read_log(path: Path) -> tuple[int | None, list[dict[str, dict[str, float]]]]:
     """Read the number of processes and the class tables of each evaluation from the log of a session.
 
     The header of a table is 'Class' and the names of the scores; classes are between its second and third rule.
     """
     if not path.exists():
         return None, []
-    num_gpus, evaluations, scores, num_lines = None, [], [], 0
+    num_gpus, scores, num_lines = None, [], 0
+    evaluations: list[dict[str, dict[str, float]]] = []
     for line in path.read_text(errors='replace').splitlines():
         if num_gpus is None and 'GPU number: ' in line:
             num_gpus = int(line.rpartition(':')[2])
@@ -295,7 +297,7 @@ def _read_log(path: Path) -> tuple[Any, Any]:
     return num_gpus, evaluations
 
 
-def _scores_of(miou: Any, evaluations: Any) -> Any:
+def _scores_of(miou: float, evaluations: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """The last class tables with this mean IoU, excluding classes without any pixel (NaN)."""
     for scores in reversed(evaluations):
         values = [value for value in scores.get('IoU', {}).values() if not isnan(value)]

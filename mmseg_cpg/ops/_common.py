@@ -103,5 +103,7 @@ def reduce_error(
         return error
     if reduction == 'sum':
         return error.sum()
-    divisor = avg_factor if count is None or avg_factor is not None else count.clamp(min=1)
-    return error.sum() / divisor
+    if avg_factor is None:
+        assert count is not None, "'mean' needs a divisor"
+        avg_factor = count.clamp(min=1)
+    return error.sum() / avg_factor

@@ -8,6 +8,7 @@ distance; xi: number of neighbors with mu = 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def pooled_cross_entropy(logits: Tensor, label: Tensor, ksize: int) -> Tensor:
 
 class _PooledCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits: Tensor, label: Tensor, ksize: int) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, label: Tensor, ksize: int) -> Tensor:
         log_probability = logits.new_empty(logits.shape, dtype=compute_dtype(logits))
         scores, error = log_probability.new_empty(logits.shape[1:]), log_probability.new_empty(label.shape)
         inverse_count = _count_same(label.int(), ksize).to(error.dtype).reciprocal_()
@@ -60,7 +61,7 @@ class _PooledCrossEntropy(torch.autograd.Function):
         return error
 
     @staticmethod
-    def backward(ctx, grad_error: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_error: Tensor) -> tuple[Tensor, None, None]:
         refuse_second_derivative('locally_adaptive_loss')
         logits, label, log_probability, inverse_count = ctx.saved_tensors
         # Gradient of L^S with respect to the sum over the window, without the factor softmax(f) - y.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,6 +147,7 @@ def active_boundary_loss(
         if distance is None:
             distance = boundary_distance(label, ignore_index=ignore_index)
         distance = check_factor('distance', distance, tuple(ids.shape), logits)
+        assert distance is not None
         valid = _predicted_boundary(logits.detach(), void, boundary_ratio) & (distance > 0) & distance.isfinite()
         most = 9 * _most_pixels(logits, boundary_ratio)
     error = _DirectionError.apply(logits, distance, valid, most, max_distance, label_smoothing, official)
@@ -248,7 +250,7 @@ class _DirectionError(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         logits: Tensor,
         distance: Tensor,
         valid: Tensor,
@@ -276,7 +278,7 @@ class _DirectionError(torch.autograd.Function):
         return error
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         refuse_second_derivative('active_boundary_loss')
         grad_logits = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_output.device)
         saved = ctx.saved_tensors  # read once: activation checkpointing recomputes them on each access

@@ -7,6 +7,7 @@ theta: window sizes in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +93,7 @@ class _Sums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, ids: Tensor, void: Tensor, theta0: int, theta: int) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, ids: Tensor, void: Tensor, theta0: int, theta: int) -> Tensor:
         ctx.save_for_backward(logits, ids, void)
         ctx.thetas = theta0, theta
         sums = logits.new_zeros(*logits.shape[:2], 4, dtype=compute_dtype(logits))
@@ -103,7 +104,7 @@ class _Sums(torch.autograd.Function):
         return sums
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         refuse_second_derivative('boundary_f1_loss')
         logits, ids, void = ctx.saved_tensors
         grad_logits = torch.zeros_like(logits, memory_format=torch.contiguous_format)
@@ -152,7 +153,7 @@ class _WindowMax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, values: Tensor, ksize: int) -> Tensor:
+    def forward(ctx: Any, values: Tensor, ksize: int) -> Tensor:
         ctx.steps = []
         for dim in (1, 2):
             for step in running_steps(ksize):
@@ -162,7 +163,7 @@ class _WindowMax(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         for dim, step, values in reversed(ctx.steps):
             first, second = _shifted(values, dim, step)
             # Comparing into floating point is faster than a boolean mask on the CPU.

@@ -82,4 +82,5 @@ def balanced_bce(logits: Tensor, edges: Tensor, valid: Tensor) -> Tensor:
     error = F.binary_cross_entropy_with_logits(logits, edges.to(logits.dtype), reduction='none')
     others = valid[:, None] & ~edges
     # torch.where, since the error may be NaN at other pixels.
-    return sum(torch.where(part, error, 0).sum() / part.sum().clamp(min=1) for part in (edges, others)) / 2
+    means = [torch.where(part, error, 0).sum() / part.sum().clamp(min=1) for part in (edges, others)]
+    return (means[0] + means[1]) / 2

@@ -116,7 +116,7 @@ def semeda_loss(
         network = [(kernel.to(dtype), bias.to(dtype)) for kernel, bias in network[: max(layers) + 1]]
         of_logits = edge_features(_probability(logits.to(dtype), void), network)
         of_label = edge_features(one_hot_map(ids, void, num_classes, dtype), network)
-        error = 0
+        error = torch.zeros(label.shape, dtype=dtype, device=label.device)
         for layer, (predicted, true) in enumerate(zip(of_logits, of_label, strict=True)):
             if layer in layers:
                 # Unlike a sum of squares, the norm allocates no second tensor of the features' size.

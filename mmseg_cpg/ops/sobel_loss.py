@@ -8,6 +8,7 @@ void. Receptive: pixels in the window of a valid one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,9 @@ class _SquaredDifference(torch.autograd.Function):
     """(Ĝ - G)^2, weighted and summed over classes and directions: (B, H, W)."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, ids: Tensor, valid: Tensor, class_weight: Tensor | None, ksize: int) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, ids: Tensor, valid: Tensor, class_weight: Tensor | None, ksize: int
+    ) -> Tensor:
         receptive = dilate(valid, ksize)
         ctx.save_for_backward(logits, ids, valid, receptive, class_weight)
         ctx.ksize = ksize
@@ -104,7 +107,7 @@ class _SquaredDifference(torch.autograd.Function):
         return error.masked_fill_(~valid, 0)
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         refuse_second_derivative('sobel_loss')
         logits, ids, valid, receptive, class_weight = ctx.saved_tensors
         ksize, factor = ctx.ksize, grad_output * (2 / _denominator(ctx.ksize) ** 2)

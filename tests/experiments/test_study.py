@@ -1,4 +1,4 @@
-"""The study's plan and statistics on made-up records, and that its page says what its record does."""
+"""The study's plan and statistics on synthetic records, and that its page matches its record."""
 
 import json
 from pathlib import Path

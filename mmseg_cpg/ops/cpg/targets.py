@@ -272,7 +272,7 @@ def _find_entries(
     offset = (offset[:, None] * width + offset).view(-1)
     patch = tile_patches(padded, tile, ksize // 2)
     rows = _classes_of_patches(patch.flatten(0, 1), void_id)
-    found = []
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     patch_px, dtype = len(patch), _edge_dtype(ksize)
     # gather and index_select are several times faster on CPU than indexing with [].
     for chunk in chunk_slices(len(rows.patch), patch_px**2 * dtype.itemsize // 4, padded.device):
@@ -291,8 +291,8 @@ def _find_entries(
                 edge_true.flatten(1).index_select(1, entry),
             )
         )
-    pixel, class_index, edge_true = zip(*found, strict=True)
-    return torch.cat(pixel), torch.cat(class_index), torch.cat(edge_true, 1)
+    pixels, class_indices, edges = zip(*found, strict=True)
+    return torch.cat(pixels), torch.cat(class_indices), torch.cat(edges, 1)
 
 
 def _edge_dtype(ksize: int) -> torch.dtype:
