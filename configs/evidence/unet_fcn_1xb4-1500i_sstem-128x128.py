@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/cpu_runtime.py',
     './_base_/sstem_128x128.py',
 ]
-max_iters = 1800
+max_iters = 1500
 
 # The statistics of ten batches, as by the usual momentum, change a section's scores by a point.
 norm_cfg = dict(type='BN', momentum=0.02, requires_grad=True)
@@ -24,13 +24,13 @@ model.test_cfg = dict(mode='whole')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
-# With this power, the last third of the training is fine tuning: the learning rate is below 4 % of its maximum.
+# With this power, the last third of the training is fine tuning: the learning rate is at most 1.5 % of its maximum.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type='PolyLR', power=3.0, eta_min=0.0, begin=100, end=max_iters, by_epoch=False),
+    dict(type='PolyLR', power=4.0, eta_min=0.0, begin=100, end=max_iters, by_epoch=False),
 ]
 # Validates at the beginning, in the middle and at the end of the last third, to show convergence.
 train_cfg = dict(
