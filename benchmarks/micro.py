@@ -75,8 +75,9 @@ def forms():
         lambda: padded.index_select(0, pixels.view(-1)),
         lambda: padded.view(torch.int64).index_select(0, rows).view(torch.uint8),
     )
-    features = torch.rand(19, HEIGHT, WIDTH // 4, generator=generator)
-    first, second, grad = features[:, :-1], features[:, 1:], torch.rand(19, HEIGHT - 1, WIDTH // 4, generator=generator)
+    features = torch.rand(19, HEIGHT // 4, WIDTH // 4, generator=generator)
+    first, second = features[:, :-1], features[:, 1:]
+    grad = torch.rand(first.shape, generator=generator)
     yield (
         'boundary_f1.py',
         'comparison into floating point: boolean mask',
