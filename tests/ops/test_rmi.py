@@ -127,7 +127,7 @@ def test_what_predictions_cost(preset):
 def test_image_smaller_than_a_square_is_zero_with_zero_gradient(preset, size):
     label = blobs((2, *size), 3, cell=1)
     logits = random_logits(label, 3, scale=1e300, dtype=torch.float64)
-    with pytest.warns(UserWarning, match=f'of images of {size[0]} x {size[1]} pixels is 0: pooled by '):
+    with pytest.warns(UserWarning, match=f'of images of {size[0]} x {size[1]} pixels is 0: after pooling by '):
         loss = rmi_loss(logits, label, preset, radius=4)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss == 0
@@ -173,7 +173,7 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(radius=1.5), TypeError, 'radius must be an int, got 1.5'),
         (dict(pool_size=0), ValueError, 'pool_size must be >= 1, got 0'),
         (dict(pool_size='3'), TypeError, "pool_size must be an int, got '3'"),
-        (dict(reduction='none'), ValueError, "reduction must be 'mean' or 'sum', got 'none': no term"),
+        (dict(reduction='none'), ValueError, "reduction must be 'mean' or 'sum', got 'none': RMI is not a per-pixel loss"),
         (dict(reduction='max'), ValueError, "reduction must be one of .*, got 'max'"),
         (dict(class_weight=[1.0]), ValueError, r'class_weight must have shape \(2,\), got \(1,\)'),
         (dict(avg_factor=2, reduction='sum'), ValueError, "avg_factor cannot be used with reduction='sum'"),

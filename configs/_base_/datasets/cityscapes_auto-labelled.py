@@ -3,7 +3,7 @@
 # epoch-based Cityscapes config:
 #     _base_ = ['./deeplabv3_r50_cityscapes_cpg3.py', '../_base_/datasets/cityscapes_auto-labelled.py']
 #     train_dataloader = _base_.pop('auto_labelled')
-# T' is 150 as in the paper; for LRASPP the paper uses 175: train_dataloader.sampler.switch_epoch = 175
+# T' is 150 as in the paper. For LRASPP it is 175, with a third line: train_dataloader.sampler.switch_epoch = 175
 auto_labelled = dict(
     dataset=dict(
         type='mmseg_cpg.AutoLabelledCityscapesDataset',

@@ -24,7 +24,7 @@ def messages(caplog, auto_scale_lr, images=3, gpus=4, **optim_wrapper):
 
 def test_another_total_batch_is_one_line(caplog):
     (message,) = messages(caplog, dict(enable=False, base_batch_size=12), gpus=2)
-    assert 'a total batch of 12, but this run has GPUs x images = 2 x 3 = 6.' in message
+    assert 'a total batch size of 12, but this run has GPUs x images = 2 x 3 = 6.' in message
     assert 'auto_scale_lr.enable=True' in message
     assert '\n' not in message
 
