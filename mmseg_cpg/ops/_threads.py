@@ -40,6 +40,15 @@ def parallel_map(function: Callable[[Part], Result], parts: Iterable[Part], devi
     return map(run, parts) if threads == 1 else _pool(threads, os.getpid()).map(run, parts)
 
 
+def run_alone(function: Callable[[], Result], device: torch.device) -> Result:
+    """Call a function as :func:`parallel_map` does: torch splits none of its operations between threads.
+
+    For work between calls of :func:`parallel_map`, whose threads would have to share the cores with torch's own.
+    """
+    (result,) = parallel_map(lambda _: function(), (None,), device)
+    return result
+
+
 @cache
 def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
     """Threads with one torch thread each; of each process its own, since threads do not survive a fork."""

@@ -13,9 +13,6 @@ from .sobel import correlate, correlate_adjoint, sobel_numerators
 from .targets import BoundaryTargets
 from .tiles import TILE_PX, tile_grid, tile_of_pixel, tile_pixels
 
-# Their pairs, some hundreds, are what a thread works on at a time.
-_ENTRIES_OF_PART = 2**14
-
 
 class Pairs:
     """The pairs of some boundary entries, and the steps between probabilities and residuals.
@@ -85,10 +82,9 @@ def indices_of_pairs(pair: Tensor, shape: tuple[int, ...], num_classes: int, ksi
     return pixel, pixel + (image * (num_classes - 1) + class_index) * (height * width)
 
 
-def entry_slices(targets: BoundaryTargets) -> list[slice]:
-    """The boundary entries in parts that threads work on."""
-    step = _ENTRIES_OF_PART if targets.pixel.device.type == 'cpu' else 2**21
-    return [slice(start, start + step) for start in range(0, len(targets), step)]
+def entry_slices(entries: slice, number: int) -> list[slice]:
+    """Boundary entries in parts of so many."""
+    return [slice(start, min(start + number, entries.stop)) for start in range(entries.start, entries.stop, number)]
 
 
 def take_flat(values: Tensor, index: Tensor) -> Tensor:

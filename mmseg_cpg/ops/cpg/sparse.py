@@ -64,7 +64,7 @@ class _SquaredError(torch.autograd.Function):
             residual[:, entries] = pairs.residual(_probability(logits, element, stats, pixel))
             return pairs
 
-        pairs = list(parallel_map(compute, entry_slices(targets), logits.device))
+        pairs = list(parallel_map(compute, _entry_parts(targets), logits.device))
         ctx.save_for_backward(logits, residual)
         ctx.use_sigmoid, ctx.pairs, ctx.receptive = use_sigmoid, pairs, receptive
         return residual.square().sum(0)
@@ -93,6 +93,11 @@ class _SquaredError(torch.autograd.Function):
         for _ in parallel_map(softmax_backward, _column_parts(logits, ctx.receptive), logits.device):
             pass
         return grad_logits.to(logits.dtype), None, None
+
+
+def _entry_parts(targets: BoundaryTargets) -> list[slice]:
+    """The boundary entries in parts for threads."""
+    return entry_slices(slice(0, len(targets)), 2**14 if targets.pixel.device.type == 'cpu' else 2**21)
 
 
 def _receptive_pixels(targets: BoundaryTargets) -> list[Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .._common import chunk_slices, flat_nonzero, is_readable
 from .._morphology import window_extremum
-from .._threads import num_threads, parallel_map
+from .._threads import num_threads, parallel_map, run_alone
 from .._validation import check_ids, check_label, void_mask
 from .options import CPGOptions
 from .sobel import correlate
@@ -174,15 +174,16 @@ def boundary_targets(
 
 def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> BoundaryTargets:
     """:func:`boundary_targets` of a (B, H, W) label whose type and shape have been checked."""
-    ids, void_id = _compact(label, options.ignore_index, num_classes)
-    padded = pad_to_tiles(ids)
-    threads = num_threads(ids.device)
-    if threads == 1 or not len(ids):
-        pixel, class_index, edge_true = _find_entries(padded, ids.shape, void_id, options)
+    threads = num_threads(label.device)
+    padded, void_id = run_alone(lambda: _compact_and_pad(label, options.ignore_index, num_classes), label.device)
+    if threads == 1 or not len(label):
+        pixel, class_index, edge_true = _find_entries(padded, label.shape, void_id, options)
     else:
-        find = partial(_find_entries_of_band, padded, ids.shape, void_id, options)
-        found = parallel_map(find, _bands(ids.shape, 2 * threads), ids.device)
-        pixel, class_index, edge_true = (torch.cat(each, -1) for each in zip(*found, strict=True))
+        find = partial(_find_entries_of_band, padded, label.shape, void_id, options)
+        found = list(parallel_map(find, _bands(label.shape, 2 * threads), label.device))
+        pixel, class_index, edge_true = run_alone(
+            lambda: [torch.cat(each, -1) for each in zip(*found, strict=True)], label.device
+        )
     return BoundaryTargets(
         pixel=pixel,
         class_index=class_index,
@@ -192,6 +193,12 @@ def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> Bo
         ignore_index=options.ignore_index,
         ignore_policy=options.ignore_policy,
     )
+
+
+def _compact_and_pad(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, int]:
+    """What :func:`_compact` returns, the label as :func:`pad_to_tiles` does."""
+    ids, void_id = _compact(label, ignore_index, num_classes)
+    return pad_to_tiles(ids), void_id
 
 
 def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, int]:

@@ -139,10 +139,8 @@ def test_threads_and_pieces_change_nothing(use_sigmoid, monkeypatch):
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(map(torch.equal, other, results[0]))
-    monkeypatch.setattr('mmseg_cpg.ops.cpg.pairs._ENTRIES_OF_PART', 37)
-    monkeypatch.setattr(
-        'mmseg_cpg.ops.cpg.fused.chunk_slices', lambda n, *_: [slice(i, min(i + 101, n)) for i in range(0, n, 101)]
-    )
+    monkeypatch.setattr('mmseg_cpg.ops.cpg.sparse_fused._ENTRIES_OF_PART', 37)
+    monkeypatch.setattr('mmseg_cpg.ops.cpg.bands._BANDS_OF_BATCH', 1)
     result = cross_entropy_cpg_loss(logits, label, 5, use_sigmoid=use_sigmoid)
     torch.testing.assert_close(result.total.detach(), results[0][0])
     torch.testing.assert_close(torch.autograd.grad(result.total, logits)[0], results[0][1], rtol=1e-4, atol=1e-9)

@@ -1,0 +1,92 @@
+"""A batch in bands of whole rows of tiles, and the order in which threads work on them.
+
+Work on a band also reads and writes pixels of its neighbors, at most a tile away. So a step of a band has to wait for
+the previous step of its neighbors. Each thread takes a range of bands and works through all steps by itself; only the
+bands at the ends of the ranges are left for a second round. Thus threads wait for each other twice in all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+from .targets import BoundaryTargets
+from .tiles import TILE_PX, tile_grid
+
+Step = Callable[[int], None]
+Job = list[Callable[[], None]]
+
+# A band is small enough for a CPU's cache, but large enough that the time to call torch does not matter. Labels that
+# are noise have so many entries that these, not the logits, must be few.
+_ELEMENTS_OF_BAND, _ENTRIES_OF_BAND = 2**20, 2**15
+# Small batches have about as many, so that they can be split between threads, too.
+_BANDS_OF_BATCH = 16
+# In shorter ranges, the work at both ends would overlap in the second round.
+_BANDS_OF_RANGE = 8
+
+
+class Band(NamedTuple):
+    """Some rows of one image.
+
+    Attributes:
+        image: Index into the batch.
+        rows: Of the image.
+        entries: The boundary entries in these rows.
+    """
+
+    image: int
+    rows: slice
+    entries: slice
+
+
+def bands_of_batch(targets: BoundaryTargets, num_classes: int) -> list[Band]:
+    """Cut a batch on the CPU into bands; where, does not depend on the number of threads.
+
+    Args:
+        targets: Of a (B, H, W) label.
+        num_classes: C of the logits.
+    """
+    batch, height, width = targets.shape
+    rows_of_tiles, _ = tile_grid(height, width)
+    row_px = TILE_PX * width
+    total = batch * rows_of_tiles
+    most = (_ELEMENTS_OF_BAND // (num_classes * row_px), _ENTRIES_OF_BAND * total // max(len(targets), 1))
+    step_px = TILE_PX * max(min(*most, total // _BANDS_OF_BATCH), 1)
+    starts = [(image, y) for image in range(batch) for y in range(0, height, step_px)]
+    # The entries of a row of tiles come before those of the next.
+    pixel = targets.pixel.numpy()
+    first = [bisect_left(pixel, (image * height + y) * width) for image, y in starts]
+    return [
+        Band(image, slice(y, min(y + step_px, height)), slice(*entries))
+        for (image, y), entries in zip(starts, pairwise([*first, len(pixel)]), strict=True)
+    ]
+
+
+def schedule(number: int, steps: Sequence[Step]) -> tuple[list[Job], list[Job]]:
+    """Two rounds of jobs that take each of a number of bands through all steps.
+
+    A step of a band runs after the previous one of the band and of both neighbors. The jobs of a round may run at the
+    same time, and of two that do, no two bands are the same or neighbors.
+
+    Args:
+        number: Of the bands.
+        steps: At most four functions, each called with the index of a band.
+    """
+    count = max(1, number // _BANDS_OF_RANGE)
+    ends = [number * index // count for index in range(count + 1)]
+    ranges: list[Job] = [
+        [
+            partial(step, band - s)
+            for band in range(first, end + len(steps))
+            for s, step in enumerate(steps)
+            if first + s * (first > 0) <= band - s < end - s * (end < number)
+        ]
+        for first, end in pairwise(ends)
+    ]
+    edges: list[Job] = [
+        [partial(step, band) for s, step in enumerate(steps) for band in range(end - s, end + s)] for end in ends[1:-1]
+    ]
+    return ranges, edges

@@ -1,0 +1,322 @@
+r"""Cross-entropy and CPG loss in one pass over the logits, forward and backward, in plain torch on the CPU.
+
+Both need the softmax P, and both gradients are of the logits' size. Here P is made once, in the very buffer that the
+gradient is returned in. Every band of the batch goes through four steps:
+
+1. exp(z) into the buffer, its sum over the classes, and the cross-entropy;
+2. at boundaries: the CPG error, and its gradient g with respect to P (Eq. 14, 15), which is non-zero for two or three
+   classes of a pixel;
+3. P \cdot (w - \sum_c P g) - w y into the buffer, with w the cross-entropy's factor of a pixel;
+4. P g is added where g is not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import _memory
+from .._common import compute_dtype, refuse_second_derivative, refuse_transforms
+from .._threads import parallel_map
+from .bands import Band, Job, bands_of_batch, schedule
+from .cross_entropy import CrossEntropy
+from .pairs import Pairs, entry_slices, take_flat
+from .targets import BoundaryTargets
+
+# Where the sum of exp(z) over the classes and its share of the label's class are inside, exp(z) needs no shift.
+_LOWEST_SUM, _HIGHEST_SUM, _LOWEST_PROBABILITY = 1e-10, 1e30, 1e-30
+# Bands have fewer, except for those of noise.
+_ENTRIES_OF_PART = 2**16
+# The product of so many terms 1 + exp(z) fits float32 up to z = 11.
+_TERMS_OF_PRODUCT = 8
+
+
+def sparse_cross_entropy_cpg(
+    logits: Tensor,
+    label: Tensor,
+    targets: BoundaryTargets,
+    main: CrossEntropy,
+    weight: Tensor | None,
+    cpg_class_weight: Tensor | None,
+    ce_weight: float,
+    cpg_weight: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of both losses.
+
+    Args:
+        logits: (B, C, H, W) on the CPU, C > 1.
+        label: (B, H, W).
+        targets: Of the label.
+        main: The main loss.
+        weight: (B, H, W), factor of each pixel in both losses.
+        cpg_class_weight: (C,), factor of each class in the CPG loss.
+        ce_weight: Factor of the main loss's sum.
+        cpg_weight: Factor of the CPG loss's sum.
+
+    Returns:
+        Total, main loss and CPG loss, scalars. Only the total has a gradient.
+    """
+    refuse_transforms('cross_entropy_cpg_loss')
+    return _Fused.apply(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        label: Tensor,
+        targets: BoundaryTargets,
+        main: CrossEntropy,
+        weight: Tensor | None,
+        cpg_class_weight: Tensor | None,
+        ce_weight: float,
+        cpg_weight: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch = _Batch(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
+        cross_entropy, cpg = batch.run(with_gradient=ctx.needs_input_grad[0])
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(batch.buffer.to(logits.dtype))
+        ctx.mark_non_differentiable(cross_entropy, cpg)
+        return cross_entropy + cpg, cross_entropy, cpg
+
+    @staticmethod
+    def backward(ctx: Any, grad_total: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative('cross_entropy_cpg_loss')
+        (gradient,) = ctx.saved_tensors
+        # A copy would cost as much again as it does to write the gradient.
+        return (gradient if grad_total == 1 else gradient * grad_total, *[None] * 7)
+
+
+@dataclass
+class _Work:
+    """What the steps of a band hand over to the next ones.
+
+    Attributes:
+        ids: (n,) int64, class of each pixel.
+        element: (n,) int64, where that class lies in the flat buffer.
+        factor: (n,), factor of each pixel in the main loss, 0 at void pixels.
+        is_shifted: Whether the buffer has exp(z - max(z)) instead of exp(z).
+        additions: Where to add to the gradient, and what.
+    """
+
+    ids: Tensor
+    element: Tensor
+    factor: Tensor
+    is_shifted: bool
+    additions: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+class _Batch:
+    """The steps of all bands of a batch.
+
+    e = exp(z), or exp(z - max(z)) where that is out of range; P = e * scale.
+
+    Attributes:
+        buffer: (B, C, H, W): e, then the gradient of the logits.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        label: Tensor,
+        targets: BoundaryTargets,
+        main: CrossEntropy,
+        weight: Tensor | None,
+        cpg_class_weight: Tensor | None,
+        ce_weight: float,
+        cpg_weight: float,
+    ) -> None:
+        self._logits, self._label, self._targets, self._main = logits, label, targets, main
+        self._weight, self._cpg_class_weight = weight, cpg_class_weight
+        self._ce_weight, self._cpg_weight = ce_weight, cpg_weight
+        dtype = compute_dtype(logits)
+        self.buffer = _memory.zeros(logits.shape, dtype, logits.device)
+        self._scale = _memory.zeros((label.numel(),), dtype, logits.device)
+        self._shift = _memory.zeros((label.numel(),), dtype, logits.device)  # sum of P g over the classes
+        self._bands = bands_of_batch(targets, logits.shape[1])
+        self._errors = self.buffer.new_zeros(2, len(self._bands))
+        self._work: dict[int, _Work] = {}
+
+    def run(self, with_gradient: bool) -> tuple[Tensor, Tensor]:
+        """Return the main loss and the CPG loss; leave the gradient in the buffer, if asked for."""
+        steps = [self._softmax, self._cpg_with_gradient, self._finish, self._add]
+        for jobs in schedule(len(self._bands), steps if with_gradient else [self._softmax, self._cpg]):
+            for _ in parallel_map(_call_all, jobs, self._label.device):
+                pass
+        cross_entropy, cpg = self._errors.sum(1)
+        return cross_entropy, cpg
+
+    def _softmax(self, number: int) -> None:
+        """Fill a band of the buffer with e, and compute its main loss."""
+        band = self._bands[number]
+        ids, void = self._main.ids(_rows(self._label, band))
+        logits = _columns(self._logits, band).to(self.buffer.dtype)
+        exponential = torch.exp(logits, out=_columns(self.buffer, band))
+        element = self._element(band, ids)
+        total = exponential.sum(0)
+        scale = total.reciprocal()
+        likelihood = self._flat.index_select(0, element).mul_(scale)
+        is_shifted = not (
+            total.amax() < _HIGHEST_SUM and total.amin() > _LOWEST_SUM and likelihood.amin() > _LOWEST_PROBABILITY
+        )
+        if is_shifted:
+            torch.sub(logits, logits.amax(0), out=exponential)
+            error = -self._flat.index_select(0, element)
+            total = exponential.exp_().sum(0)
+            scale = total.reciprocal()
+            error += total.log_()
+        else:
+            error = likelihood.log_().neg_()
+        self._scale[self._pixels(band)] = scale
+        if self._main.use_sigmoid:
+            error = self._binary_error(logits, ids, None if is_shifted else exponential)
+        factor = self._factor(band, ids, void)
+        loss = (error * factor).sum()
+        if not loss.isfinite():  # logits of void pixels may have any value
+            loss = error.masked_fill_(void, 0).mul_(factor).sum()
+        self._errors[0, number] = loss
+        self._work[number] = _Work(ids, element, factor, is_shifted)
+
+    def _binary_error(self, logits: Tensor, ids: Tensor, exponential: Tensor | None) -> Tensor:
+        """Binary cross-entropy, summed over the classes: log(1 + exp(z)), and log(1 + exp(-z)) for the label's."""
+        extra = None if self._main.class_weight is None else self._main.class_weight[ids] - 1
+        if exponential is not None:
+            terms = exponential + 1
+            slot = _slots(ids)
+            of_label = exponential.gather(0, ids[None])[0].reciprocal_().add_(1)
+            terms.view(-1).index_copy_(0, slot, of_label)
+            # The logarithm of a product instead of a sum of logarithms, which takes several times as long.
+            error = sum(part.prod(0).log_() for part in terms.split(_TERMS_OF_PRODUCT))
+            if extra is not None:
+                error += of_label.log_() * extra
+            if error.sum().isfinite():
+                return error
+        signed = _negate(logits, ids)
+        error = F.softplus(signed).sum(0)
+        if extra is not None:
+            error += F.softplus(signed.gather(0, ids[None])[0]) * extra
+        return error
+
+    def _factor(self, band: Band, ids: Tensor, void: Tensor) -> Tensor:
+        """What the main loss of each pixel is multiplied by."""
+        factor = (~void).to(self.buffer.dtype).mul_(self._ce_weight)
+        if self._weight is not None:
+            factor *= _rows(self._weight, band)
+        if self._main.class_weight is not None and not self._main.use_sigmoid:
+            factor *= self._main.class_weight[ids]
+        return factor
+
+    def _cpg(self, number: int) -> None:
+        """The CPG loss of the entries in a band."""
+        for pairs in self._pairs(number):
+            self._cpg_error(number, pairs, *pairs.gather_indices())
+
+    def _cpg_with_gradient(self, number: int) -> None:
+        """The CPG loss of the entries in a band; its gradient with respect to P, times P, is kept for later."""
+        for pairs in self._pairs(number):
+            pixel, element = pairs.gather_indices()
+            probability, residual, factor = self._cpg_error(number, pairs, pixel, element)
+            gradient = pairs.residual_backward(residual.mul_(2 * factor))
+            is_nan = probability.sum().isnan()
+            addition = probability.mul_(gradient)
+            if is_nan:  # pixels that no boundary window reads
+                addition.masked_fill_(gradient == 0, 0)
+            self._shift.index_add_(0, pixel.view(-1), addition.view(-1))
+            self._work[number].additions.append((element, addition))
+
+    def _pairs(self, number: int) -> Iterator[Pairs]:
+        for entries in entry_slices(self._bands[number].entries, _ENTRIES_OF_PART):
+            yield Pairs(self._targets, entries, self.buffer.shape[1])
+
+    def _cpg_error(
+        self, number: int, pairs: Pairs, pixel: Tensor, element: Tensor
+    ) -> tuple[Tensor, Tensor, float | Tensor]:
+        """Add the CPG loss of some pairs; return the probabilities, the residual and the factors of the entries."""
+        probability = take_flat(self.buffer, element).mul_(take_flat(self._scale, pixel))
+        residual = pairs.residual(probability)
+        factor: float | Tensor = self._cpg_weight
+        if self._weight is not None:
+            factor = factor * take_flat(self._weight, self._targets.pixel[pairs.entries])
+        if self._cpg_class_weight is not None:
+            factor = factor * self._cpg_class_weight.index_select(0, self._targets.class_index[pairs.entries].int())
+        self._errors[1, number] += (residual.square().sum(0) * factor).sum()
+        return probability, residual, factor
+
+    def _finish(self, number: int) -> None:
+        """Turn a band of the buffer into the gradient, except for what :meth:`_add` adds."""
+        band, work = self._bands[number], self._work[number]
+        pixels = self._pixels(band)
+        gradient, shift, scale = _columns(self.buffer, band), self._shift[pixels], self._scale[pixels]
+        if self._main.use_sigmoid:
+            self._binary_gradient(gradient, shift * scale, work, band)
+        else:
+            gradient.mul_((work.factor - shift) * scale)
+            self._flat.index_add_(0, work.element, -work.factor)
+        if work.is_shifted:
+            # A pixel with no part in either loss has no gradient, whatever its logits are.
+            gradient.masked_fill_(scale.isnan() & (work.factor == 0) & (shift == 0), 0)
+
+    def _binary_gradient(self, gradient: Tensor, shift: Tensor, work: _Work, band: Band) -> None:
+        """w (sigmoid(z) - y) - e * shift, in place of e."""
+        positive_weight = 1 if self._main.class_weight is None else self._main.class_weight[work.ids]
+        if work.is_shifted:
+            signed = _negate(_columns(self._logits, band).to(gradient.dtype), work.ids).sigmoid_()
+            of_label = signed.gather(0, work.ids[None]).neg_().mul_(positive_weight)
+            gradient.mul_(-shift).add_(signed.scatter_(0, work.ids[None], of_label).mul_(work.factor))
+            return
+        factor = (gradient + 1).reciprocal_().mul_(work.factor)  # w (1 - sigmoid(z))
+        of_label = factor.view(-1).index_select(0, _slots(work.ids)).mul_(positive_weight)
+        of_label += self._flat.index_select(0, work.element).mul_(shift)
+        gradient.mul_(factor.sub_(shift))
+        self._flat.index_copy_(0, work.element, of_label.neg_())
+
+    def _add(self, number: int) -> None:
+        """Add P g where it is not zero, up to a tile away from the band."""
+        for element, addition in self._work.pop(number).additions:
+            self._flat.index_add_(0, element.view(-1), addition.view(-1))
+
+    @property
+    def _flat(self) -> Tensor:
+        return self.buffer.view(-1)
+
+    def _pixels(self, band: Band) -> slice:
+        """Where a band lies in (B, H, W), flattened."""
+        _, height, width = self._label.shape
+        return slice(*((band.image * height + row) * width for row in (band.rows.start, band.rows.stop)))
+
+    def _element(self, band: Band, ids: Tensor) -> Tensor:
+        """Where one class of each pixel of a band lies in the buffer, flattened."""
+        _, num_classes, height, width = self.buffer.shape
+        start = (band.image * num_classes * height + band.rows.start) * width
+        return torch.arange(start, start + len(ids)).add_(ids, alpha=height * width)
+
+
+def _call_all(job: Job) -> None:
+    for step in job:
+        step()
+
+
+def _rows(values: Tensor, band: Band) -> Tensor:
+    """A band of (B, H, W), as (pixels,)."""
+    return values[band.image, band.rows].flatten()
+
+
+def _columns(values: Tensor, band: Band) -> Tensor:
+    """A band of (B, C, H, W), as (C, pixels)."""
+    return values[band.image, :, band.rows].flatten(1)
+
+
+def _slots(ids: Tensor) -> Tensor:
+    """Where one class of each pixel lies in (C, pixels), flattened."""
+    return torch.arange(len(ids)).add_(ids, alpha=len(ids))
+
+
+def _negate(logits: Tensor, ids: Tensor) -> Tensor:
+    """Logits (C, pixels) with the sign of the label's class turned."""
+    return logits.scatter(0, ids[None], -logits.gather(0, ids[None]))
