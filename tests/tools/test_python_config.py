@@ -92,7 +92,7 @@ def test_a_class_that_knows_its_suffix(write_python_config, fails_with, tmp_path
     line = fails_with('train', config)
     assert "No '*_leftImg8bit.png' images in " in line
     assert '(train_dataloader, CityscapesDataset)' in line
-    assert '1 problem' in fails_with('misc/check_dataset', config)
+    assert '1 error in the data' in fails_with('misc/check_dataset', config)
 
 
 def test_visualize(config, checkpoint, run_tool, data_root, tmp_path):
