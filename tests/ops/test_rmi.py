@@ -173,7 +173,11 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(radius=1.5), TypeError, 'radius must be an int, got 1.5'),
         (dict(pool_size=0), ValueError, 'pool_size must be >= 1, got 0'),
         (dict(pool_size='3'), TypeError, "pool_size must be an int, got '3'"),
-        (dict(reduction='none'), ValueError, "reduction must be 'mean' or 'sum', got 'none': RMI is not a per-pixel loss"),
+        (
+            dict(reduction='none'),
+            ValueError,
+            "reduction must be 'mean' or 'sum', got 'none': RMI is not a per-pixel loss",
+        ),
         (dict(reduction='max'), ValueError, "reduction must be one of .*, got 'max'"),
         (dict(class_weight=[1.0]), ValueError, r'class_weight must have shape \(2,\), got \(1,\)'),
         (dict(avg_factor=2, reduction='sum'), ValueError, "avg_factor cannot be used with reduction='sum'"),
