@@ -8,8 +8,9 @@ operations on a part of its own, and waits for nobody.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
 from typing import TypeVar
@@ -28,7 +29,8 @@ def num_threads(device: torch.device) -> int:
 def parallel_map(function: Callable[[Part], Result], parts: Iterable[Part], device: torch.device) -> Iterator[Result]:
     """Map in as many threads as torch uses, each of which runs its operations alone; results come in order.
 
-    Gradients are not recorded. On other devices than the CPU, or with one thread, this is plain ``map``.
+    Gradients are not recorded. The threads wait for the caller to take a result before they get too far ahead, so that
+    few results are in memory. On other devices than the CPU, or with one thread, this is plain ``map``.
     """
     threads = num_threads(device)
     inference = torch.is_inference_mode_enabled()
@@ -37,7 +39,19 @@ def parallel_map(function: Callable[[Part], Result], parts: Iterable[Part], devi
         with torch.inference_mode(inference), torch.no_grad():
             return function(part)
 
-    return map(run, parts) if threads == 1 else _pool(threads, os.getpid()).map(run, parts)
+    return map(run, parts) if threads == 1 else _map(_pool(threads, os.getpid()), run, parts, 2 * threads)
+
+
+def _map(
+    pool: ThreadPoolExecutor, function: Callable[[Part], Result], parts: Iterable[Part], ahead: int
+) -> Iterator[Result]:
+    pending: deque[Future[Result]] = deque()
+    for part in parts:
+        if len(pending) == ahead:
+            yield pending.popleft().result()
+        pending.append(pool.submit(function, part))
+    while pending:
+        yield pending.popleft().result()
 
 
 def run_alone(function: Callable[[], Result], device: torch.device) -> Result:

@@ -65,7 +65,7 @@ def bands_of_batch(targets: BoundaryTargets, num_classes: int) -> list[Band]:
     ]
 
 
-def schedule(number: int, steps: Sequence[Step]) -> tuple[list[Job], list[Job]]:
+def schedule(number: int, steps: Sequence[Step], most: int = 16) -> tuple[list[Job], list[Job]]:
     """Two rounds of jobs that take each of a number of bands through all steps.
 
     A step of a band runs after the previous one of the band and of both neighbors. The jobs of a round may run at the
@@ -74,8 +74,9 @@ def schedule(number: int, steps: Sequence[Step]) -> tuple[list[Job], list[Job]]:
     Args:
         number: Of the bands.
         steps: At most four functions, each called with the index of a band.
+        most: The most ranges. What the steps hand over stays in memory at the ends of each until the second round.
     """
-    count = max(1, number // _BANDS_OF_RANGE)
+    count = max(1, min(number // _BANDS_OF_RANGE, most))
     ends = [number * index // count for index in range(count + 1)]
     ranges: list[Job] = [
         [

@@ -7,7 +7,9 @@ matter.
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from torch import Tensor
 from .. import _memory
 from .._common import chunk_slices, compute_dtype, flat_nonzero, refuse_second_derivative, refuse_transforms
 from .._morphology import dilate
-from .._threads import parallel_map
+from .._threads import parallel_map, run_alone
 from .._validation import check_ids
 from .options import CPGOptions
 from .pairs import Pairs, entry_slices, take_flat
@@ -42,44 +44,68 @@ def sparse_squared_error(
         check_ids('class ids of the label that targets were computed from', targets.class_index, num_classes)
     if logits.shape[1] == 1:
         targets = targets.foreground()
-    error = _SquaredError.apply(logits, targets, options.use_sigmoid)
-    if class_weight is not None:
-        error = error * class_weight[targets.class_index.long()]
-    error = error.new_zeros(label.numel()).index_add(0, targets.pixel, error).view(label.shape)
-    return error, targets.edge_true.count_nonzero()
+    return _SquaredError.apply(logits, targets, class_weight, options.use_sigmoid)
+
+
+class _Part(NamedTuple):
+    """What forward keeps of some boundary entries for backward."""
+
+    pairs: Pairs
+    residual: Tensor
 
 
 class _SquaredError(torch.autograd.Function):
-    """M * (Ĝ - G)^2 of every boundary entry, summed over x and y: (entries,)."""
+    """The sums over classes and directions of class_weight * M * (Ĝ - G)^2, (B, H, W); and of M, scalar."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, targets: BoundaryTargets, use_sigmoid: bool) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, targets: BoundaryTargets, class_weight: Tensor | None, use_sigmoid: bool
+    ) -> tuple[Tensor, Tensor]:
+        dtype, device = compute_dtype(logits), logits.device
         receptive = [] if use_sigmoid else _receptive_pixels(targets)
         stats = None if use_sigmoid else _softmax_statistics(logits, receptive)
-        residual = logits.new_empty(targets.edge_true.shape, dtype=compute_dtype(logits))
+        # Labels that are noise have more entries than logits: what backward needs is computed again.
+        keeps = ctx.needs_input_grad[0] and 2 * len(targets) < logits.numel()
 
-        def compute(entries: slice) -> Pairs:
+        def compute(entries: slice) -> tuple[Tensor, Tensor, Tensor, _Part | None]:
             pairs = Pairs(targets, entries, logits.shape[1])
             pixel, element = pairs.gather_indices()
-            residual[:, entries] = pairs.residual(_probability(logits, element, stats, pixel))
-            return pairs
+            residual = pairs.residual(_probability(logits, element, stats, pixel))
+            error = residual.square().sum(0)
+            if class_weight is not None:
+                error *= class_weight.index_select(0, targets.class_index[entries].int())
+            count = targets.edge_true[:, entries].count_nonzero()
+            return targets.pixel[entries], error, count, _Part(pairs, residual) if keeps else None
 
-        pairs = list(parallel_map(compute, _entry_parts(targets), logits.device))
-        ctx.save_for_backward(logits, residual)
-        ctx.use_sigmoid, ctx.pairs, ctx.receptive = use_sigmoid, pairs, receptive
-        return residual.square().sum(0)
+        error = _memory.zeros((math.prod(targets.shape),), dtype, device)
+        num_entries = torch.zeros((), dtype=torch.int64, device=device)
+        parts = []
+        for pixel, of_entries, count, part in parallel_map(compute, _entry_parts(targets), device):
+            error.index_add_(0, pixel, of_entries)
+            num_entries += count
+            parts.append(part)
+        ctx.save_for_backward(logits, class_weight, None if keeps else stats)
+        ctx.targets, ctx.use_sigmoid, ctx.parts, ctx.receptive = targets, use_sigmoid, parts, receptive
+        ctx.mark_non_differentiable(num_entries)
+        return error.view(targets.shape), num_entries
 
     @staticmethod
-    def backward(ctx, grad_error: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_error: Tensor, _: None) -> tuple[Tensor, None, None, None]:
         refuse_second_derivative('the sparse CPG loss', "; implementation='dense' can be differentiated twice")
-        logits, residual = ctx.saved_tensors
-        grad_residual = residual * (2 * grad_error)
+        logits, class_weight, stats = ctx.saved_tensors
+        targets, grad_error = ctx.targets, grad_error.contiguous()
         # First dL/dP, then, in place, dL/dz.
-        grad_logits = _memory.zeros(logits.shape, residual.dtype, residual.device)
+        grad_logits = _memory.zeros(logits.shape, grad_error.dtype, grad_error.device)
 
-        def compute(pairs: Pairs) -> tuple[Tensor, Tensor]:
-            _, element = pairs.gather_indices()
-            grad = pairs.residual_backward(grad_residual[:, pairs.entries])
+        def compute(numbered: tuple[slice, _Part | None]) -> tuple[Tensor, Tensor]:
+            entries, part = numbered
+            pairs = Pairs(targets, entries, logits.shape[1]) if part is None else part.pairs
+            pixel, element = pairs.gather_indices()
+            residual = pairs.residual(_probability(logits, element, stats, pixel)) if part is None else part.residual
+            factor = take_flat(grad_error, targets.pixel[entries]) * 2
+            if class_weight is not None:
+                factor *= class_weight.index_select(0, targets.class_index[entries].int())
+            grad = pairs.residual_backward(residual * factor)
             if ctx.use_sigmoid:
                 probability = _probability(logits, element)
                 # Where dL/dP is 0, dL/dz is 0 even if P is NaN.
@@ -87,12 +113,13 @@ class _SquaredError(torch.autograd.Function):
             return element, grad
 
         # Halos overlap. One thread adds them, in order, so that the result is always the same.
-        for element, grad in parallel_map(compute, ctx.pairs, logits.device):
+        numbered = zip(_entry_parts(targets), ctx.parts, strict=True)
+        for element, grad in parallel_map(compute, numbered, logits.device):
             grad_logits.view(-1).index_add_(0, element.view(-1), grad.view(-1))
         softmax_backward = partial(_softmax_backward_, grad_logits, logits)
         for _ in parallel_map(softmax_backward, _column_parts(logits, ctx.receptive), logits.device):
             pass
-        return grad_logits.to(logits.dtype), None, None
+        return grad_logits.to(logits.dtype), None, None, None
 
 
 def _entry_parts(targets: BoundaryTargets) -> list[slice]:
@@ -102,7 +129,7 @@ def _entry_parts(targets: BoundaryTargets) -> list[slice]:
 
 def _receptive_pixels(targets: BoundaryTargets) -> list[Tensor]:
     """Of each image, the sorted indices (into H*W) of the pixels in some boundary window."""
-    mask = targets.mask()
+    mask = run_alone(targets.mask, targets.pixel.device)
     return list(parallel_map(lambda image: flat_nonzero(dilate(image[None], targets.ksize)), mask, mask.device))
 
 
@@ -120,7 +147,7 @@ def _softmax_statistics(logits: Tensor, receptive: list[Tensor]) -> Tensor:
 
     They stay separate: at |z| = 1000 float32 would keep only three digits of exp(z - their sum).
     """
-    stats = logits.new_zeros(2, len(logits), logits.shape[2] * logits.shape[3], dtype=compute_dtype(logits))
+    stats = _memory.zeros((2, len(logits), logits.shape[2] * logits.shape[3]), compute_dtype(logits), logits.device)
 
     def compute(part: tuple[int, Tensor]) -> None:
         image, pixel = part

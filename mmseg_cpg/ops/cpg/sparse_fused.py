@@ -13,8 +13,7 @@ gradient is returned in. Every band of the batch goes through four steps:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ from .._common import compute_dtype, refuse_second_derivative, refuse_transforms
 from .._threads import parallel_map
 from .bands import Band, Job, bands_of_batch, schedule
 from .cross_entropy import CrossEntropy
-from .pairs import Pairs, entry_slices, take_flat
+from .pairs import Pairs, entry_slices, indices_of_pairs, take_flat
 from .targets import BoundaryTargets
 
 # Where the sum of exp(z) over the classes and its share of the label's class are inside, exp(z) needs no shift.
@@ -93,23 +92,18 @@ class _Fused(torch.autograd.Function):
         return (gradient if grad_total == 1 else gradient * grad_total, *[None] * 7)
 
 
-@dataclass
-class _Work:
-    """What the steps of a band hand over to the next ones.
+class _Work(NamedTuple):
+    """What the first step of a band hands over to the third.
 
     Attributes:
-        ids: (n,) int64, class of each pixel.
-        element: (n,) int64, where that class lies in the flat buffer.
+        ids: (n,) uint8 or int32, class of each pixel.
         factor: (n,), factor of each pixel in the main loss, 0 at void pixels.
         is_shifted: Whether the buffer has exp(z - max(z)) instead of exp(z).
-        additions: Where to add to the gradient, and what.
     """
 
     ids: Tensor
-    element: Tensor
     factor: Tensor
     is_shifted: bool
-    additions: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
 class _Batch:
@@ -142,11 +136,16 @@ class _Batch:
         self._bands = bands_of_batch(targets, logits.shape[1])
         self._errors = self.buffer.new_zeros(2, len(self._bands))
         self._work: dict[int, _Work] = {}
+        # Of each band: the pairs, and what is to be added to the gradient under their tiles and halos.
+        self._additions: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def run(self, with_gradient: bool) -> tuple[Tensor, Tensor]:
         """Return the main loss and the CPG loss; leave the gradient in the buffer, if asked for."""
         steps = [self._softmax, self._cpg_with_gradient, self._finish, self._add]
-        for jobs in schedule(len(self._bands), steps if with_gradient else [self._softmax, self._cpg]):
+        is_noise = len(self._targets) > self._label.numel()
+        if not with_gradient:
+            steps = [self._softmax, self._cpg]
+        for jobs in schedule(len(self._bands), steps, most=2 if is_noise else 16):
             for _ in parallel_map(_call_all, jobs, self._label.device):
                 pass
         cross_entropy, cpg = self._errors.sum(1)
@@ -181,7 +180,8 @@ class _Batch:
         if not loss.isfinite():  # logits of void pixels may have any value
             loss = error.masked_fill_(void, 0).mul_(factor).sum()
         self._errors[0, number] = loss
-        self._work[number] = _Work(ids, element, factor, is_shifted)
+        ids = ids.to(torch.uint8 if len(logits) <= 256 else torch.int32)
+        self._work[number] = _Work(ids, factor, is_shifted)
 
     def _binary_error(self, logits: Tensor, ids: Tensor, exponential: Tensor | None) -> Tensor:
         """Binary cross-entropy, summed over the classes: log(1 + exp(z)), and log(1 + exp(-z)) for the label's."""
@@ -219,6 +219,7 @@ class _Batch:
 
     def _cpg_with_gradient(self, number: int) -> None:
         """The CPG loss of the entries in a band; its gradient with respect to P, times P, is kept for later."""
+        additions = self._additions[number] = []
         for pairs in self._pairs(number):
             pixel, element = pairs.gather_indices()
             probability, residual, factor = self._cpg_error(number, pairs, pixel, element)
@@ -228,7 +229,7 @@ class _Batch:
             if is_nan:  # pixels that no boundary window reads
                 addition.masked_fill_(gradient == 0, 0)
             self._shift.index_add_(0, pixel.view(-1), addition.view(-1))
-            self._work[number].additions.append((element, addition))
+            additions.append((pairs.pair, addition))
 
     def _pairs(self, number: int) -> Iterator[Pairs]:
         for entries in entry_slices(self._bands[number].entries, _ENTRIES_OF_PART):
@@ -250,35 +251,38 @@ class _Batch:
 
     def _finish(self, number: int) -> None:
         """Turn a band of the buffer into the gradient, except for what :meth:`_add` adds."""
-        band, work = self._bands[number], self._work[number]
+        band, work = self._bands[number], self._work.pop(number)
+        ids = work.ids.long()
         pixels = self._pixels(band)
         gradient, shift, scale = _columns(self.buffer, band), self._shift[pixels], self._scale[pixels]
         if self._main.use_sigmoid:
-            self._binary_gradient(gradient, shift * scale, work, band)
+            self._binary_gradient(gradient, shift * scale, band, ids, work)
         else:
             gradient.mul_((work.factor - shift) * scale)
-            self._flat.index_add_(0, work.element, -work.factor)
+            self._flat.index_add_(0, self._element(band, ids), -work.factor)
         if work.is_shifted:
             # A pixel with no part in either loss has no gradient, whatever its logits are.
             gradient.masked_fill_(scale.isnan() & (work.factor == 0) & (shift == 0), 0)
 
-    def _binary_gradient(self, gradient: Tensor, shift: Tensor, work: _Work, band: Band) -> None:
+    def _binary_gradient(self, gradient: Tensor, shift: Tensor, band: Band, ids: Tensor, work: _Work) -> None:
         """w (sigmoid(z) - y) - e * shift, in place of e."""
-        positive_weight = 1 if self._main.class_weight is None else self._main.class_weight[work.ids]
+        positive_weight = 1 if self._main.class_weight is None else self._main.class_weight[ids]
         if work.is_shifted:
-            signed = _negate(_columns(self._logits, band).to(gradient.dtype), work.ids).sigmoid_()
-            of_label = signed.gather(0, work.ids[None]).neg_().mul_(positive_weight)
-            gradient.mul_(-shift).add_(signed.scatter_(0, work.ids[None], of_label).mul_(work.factor))
+            signed = _negate(_columns(self._logits, band).to(gradient.dtype), ids).sigmoid_()
+            of_label = signed.gather(0, ids[None]).neg_().mul_(positive_weight)
+            gradient.mul_(-shift).add_(signed.scatter_(0, ids[None], of_label).mul_(work.factor))
             return
         factor = (gradient + 1).reciprocal_().mul_(work.factor)  # w (1 - sigmoid(z))
-        of_label = factor.view(-1).index_select(0, _slots(work.ids)).mul_(positive_weight)
-        of_label += self._flat.index_select(0, work.element).mul_(shift)
+        of_label = factor.view(-1).index_select(0, _slots(ids)).mul_(positive_weight)
+        element = self._element(band, ids)
+        of_label += self._flat.index_select(0, element).mul_(shift)
         gradient.mul_(factor.sub_(shift))
-        self._flat.index_copy_(0, work.element, of_label.neg_())
+        self._flat.index_copy_(0, element, of_label.neg_())
 
     def _add(self, number: int) -> None:
         """Add P g where it is not zero, up to a tile away from the band."""
-        for element, addition in self._work.pop(number).additions:
+        for pair, addition in self._additions.pop(number):
+            _, element = indices_of_pairs(pair, self._targets.shape, self.buffer.shape[1], self._targets.ksize)
             self._flat.index_add_(0, element.view(-1), addition.view(-1))
 
     @property

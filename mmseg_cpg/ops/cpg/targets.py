@@ -174,16 +174,14 @@ def boundary_targets(
 
 def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> BoundaryTargets:
     """:func:`boundary_targets` of a (B, H, W) label whose type and shape have been checked."""
-    threads = num_threads(label.device)
-    padded, void_id = run_alone(lambda: _compact_and_pad(label, options.ignore_index, num_classes), label.device)
-    if threads == 1 or not len(label):
-        pixel, class_index, edge_true = _find_entries(padded, label.shape, void_id, options)
-    else:
-        find = partial(_find_entries_of_band, padded, label.shape, void_id, options)
-        found = list(parallel_map(find, _bands(label.shape, 2 * threads), label.device))
-        pixel, class_index, edge_true = run_alone(
-            lambda: [torch.cat(each, -1) for each in zip(*found, strict=True)], label.device
-        )
+    device = label.device
+    padded, void_id = run_alone(lambda: _compact_and_pad(label, options.ignore_index, num_classes), device)
+    find = partial(_find_entries_of_band, padded, label.shape, void_id, options)
+    columns: tuple[list[Tensor], ...] = [], [], []
+    for found in parallel_map(find, _bands(label.shape, device), device):
+        for column, part in zip(columns, found, strict=True):
+            column.append(part)
+    pixel, class_index, edge_true = run_alone(lambda: [_join(column) for column in columns], device)
     return BoundaryTargets(
         pixel=pixel,
         class_index=class_index,
@@ -215,11 +213,21 @@ def _compact(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor
     return torch.maximum(label.to(dtype), void.to(dtype).mul_(void_id)).contiguous(), void_id
 
 
-def _bands(shape: torch.Size, number: int) -> list[tuple[int, slice]]:
-    """Split (B, H, W) into about ``number`` bands of whole rows of tiles: image, and slice of its lines."""
+def _bands(shape: torch.Size, device: torch.device) -> list[tuple[int, slice]]:
+    """Split (B, H, W) into bands of whole rows of tiles, at least one: image, and slice of its rows."""
     batch, height, _ = shape
-    band_px = TILE_PX * -(-height // (TILE_PX * -(-number // batch)))
-    return [(image, slice(y, min(y + band_px, height))) for image in range(batch) for y in range(0, height, band_px)]
+    threads = num_threads(device)
+    number = max(2 * threads if threads > 1 else 1, shape.numel() // (2**18 if device.type == 'cpu' else 2**24))
+    band_px = TILE_PX * -(-height // (TILE_PX * -(-number // max(batch, 1))))
+    bands = [(image, slice(y, min(y + band_px, height))) for image in range(batch) for y in range(0, height, band_px)]
+    return bands or [(0, slice(0, 0))]
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    """Concatenate along the last axis, and release the parts."""
+    joined = torch.cat(parts, -1)
+    parts.clear()
+    return joined
 
 
 def _find_entries_of_band(
@@ -282,7 +290,9 @@ def _find_entries(
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     patch_px, dtype = len(patch), _edge_dtype(ksize)
     # gather and index_select are several times faster on CPU than indexing with [].
-    for chunk in chunk_slices(len(rows.patch), patch_px**2 * dtype.itemsize // 4, padded.device):
+    # A row may have an entry at each pixel, with several indices of 8 bytes.
+    elements = max(patch_px**2 * dtype.itemsize // 4, 2 * TILE_PX**2)
+    for chunk in chunk_slices(len(rows.patch), elements, padded.device):
         part = _PatchClasses(*(each[chunk] for each in rows))
         window = patch.flatten(0, 1).gather(1, part.patch.expand(patch_px**2, -1)) == part.class_index
         edge_true = correlate(window.to(dtype).unflatten(0, (patch_px, patch_px)), ksize)

@@ -1,0 +1,17 @@
+"""Peak memory on labels that are noise, where nearly every pixel has boundary entries of many classes."""
+
+import pytest
+import torch
+
+from benchmarks.common import peak_memory
+from mmseg_cpg.ops import cpg_loss, cross_entropy_cpg_loss
+
+
+@pytest.mark.parametrize('loss', [cpg_loss, lambda *args: cross_entropy_cpg_loss(*args).total], ids=['cpg', 'fused'])
+@pytest.mark.parametrize(('num_classes', 'ksize'), [(2, 3), (2, 7), (19, 3), (19, 5)])
+def test_memory_on_noise_is_at_most_four_times_that_of_the_arguments(loss, num_classes, ksize):
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(num_classes, (1, 704, 704), generator=generator)
+    logits = torch.randn(1, num_classes, *label.shape[1:], generator=generator).requires_grad_()
+    peak = peak_memory(lambda z: loss(z, label, ksize), logits) * logits.nbytes
+    assert peak <= 4 * (logits.nbytes + label.nbytes)
