@@ -19,6 +19,7 @@ from math import inf
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
 
 from mmseg_cpg import __version__
@@ -135,10 +136,11 @@ def peak_memory(loss, logits):
     return peak / (logits.numel() * logits.element_size())
 
 
-def measure(losses, logits, repeats, limit_s=inf):
-    """Interleave the losses, so that a change of the machine's speed affects all of them.
+def measure(losses, logits, repeats, baseline, limit_s=inf):
+    """Time and memory of each loss, by its name, and its time over that of one of them, see :func:`ratio`.
 
-    A loss is no longer run once its timed runs, at least four, have taken longer than the limit.
+    The losses run in turn, so that a change of the machine's speed affects all of them. A loss is no longer run
+    once its timed runs, at least four, have taken longer than the limit.
     """
     times = {name: [] for name in losses}
     for repeat in range(repeats + 1):
@@ -148,9 +150,10 @@ def measure(losses, logits, repeats, limit_s=inf):
             sample = run(loss, logits)
             if repeat:  # the first warms up
                 times[name].append(sample)
+    totals = {name: [forward + backward for forward, backward in samples] for name, samples in times.items()}
     rows = {}
     for name, samples in times.items():
-        total = [forward + backward for forward, backward in samples]
+        total = totals[name]
         low, high = percentiles(total)
         rows[name] = {
             'forward_ms': round(statistics.median(forward for forward, _ in samples), 4),
@@ -159,8 +162,29 @@ def measure(losses, logits, repeats, limit_s=inf):
             'total_p20_ms': round(low, 4),
             'total_p80_ms': round(high, 4),
             'peak_memory': round(peak_memory(losses[name], logits), 3),
+            **ratio(total, totals[baseline]),
         }
     return rows
+
+
+def ratio(times, baseline):
+    """Time over that of the baseline in the same turn: the median, and its 95 % bootstrap interval.
+
+    Args:
+        times, baseline: Of each turn; where one stopped early, the turns of both count.
+    """
+    ratios = np.array([time / base for time, base in zip(times, baseline, strict=False)])
+    medians = np.median(np.random.default_rng(0).choice(ratios, (2000, len(ratios))), axis=1)
+    low, high = np.quantile(medians, (0.025, 0.975))
+    return {
+        'over_baseline': round(float(np.median(ratios)), 3),
+        'interval': [round(low.item(), 3), round(high.item(), 3)],
+    }
+
+
+def with_interval(row):
+    """The ratio of :func:`ratio` as text."""
+    return '{over_baseline:.2f} ({interval[0]:.2f} to {interval[1]:.2f})'.format(**row)
 
 
 def percentiles(values):
