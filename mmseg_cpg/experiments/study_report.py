@@ -71,7 +71,8 @@ def draw_plots(rows: list[Row]) -> dict[str, Figure]:
 def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
     """Draw the primary outcomes over the weight with the tuning seed, None with fewer than two weights."""
     scores = {competitor: tuning_scores(rows, dataset.config, competitor) for competitor in (*CPG, NEAR_BOUNDARY)}
-    if max(map(len, scores.values())) < 2:
+    scores = {competitor: found for competitor, found in scores.items() if found}
+    if max(map(len, scores.values()), default=0) < 2:
         return None
     base = tuning_scores(rows, dataset.config, None)
     figure = Figure(figsize=(9, 3.6), dpi=110, layout='constrained')
@@ -83,6 +84,7 @@ def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
         for row in base.values():
             axes.axhline(float(row[measure.key]), color='black', linestyle='--', label='CE alone')
         axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
         axes.set_xlabel('weight')
         axes.set_title(f'{measure.title}, {measure.unit}', fontsize=10)
         axes.grid(alpha=0.3)
