@@ -217,7 +217,7 @@ def _bands(shape: torch.Size, device: torch.device) -> list[tuple[int, slice]]:
     """Split (B, H, W) into bands of whole rows of tiles, at least one: image, and slice of its rows."""
     batch, height, _ = shape
     threads = num_threads(device)
-    number = max(2 * threads if threads > 1 else 1, shape.numel() // (2**18 if device.type == 'cpu' else 2**24))
+    number = max(2 * threads if threads > 1 else 1, shape.numel() // (2**19 if device.type == 'cpu' else 2**24))
     band_px = TILE_PX * -(-height // (TILE_PX * -(-number // max(batch, 1))))
     bands = [(image, slice(y, min(y + band_px, height))) for image in range(batch) for y in range(0, height, band_px)]
     return bands or [(0, slice(0, 0))]
@@ -290,8 +290,9 @@ def _find_entries(
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     patch_px, dtype = len(patch), _edge_dtype(ksize)
     # gather and index_select are several times faster on CPU than indexing with [].
-    # A row may have an entry at each pixel, with several indices of 8 bytes.
-    elements = max(patch_px**2 * dtype.itemsize // 4, 2 * TILE_PX**2)
+    # An entry takes several indices of 8 bytes; of noise, nearly every pixel has one for each class.
+    entries = int(candidate.count_nonzero()) // max(len(tile), 1)
+    elements = max(patch_px**2 * dtype.itemsize // 4, 2 * entries)
     for chunk in chunk_slices(len(rows.patch), elements, padded.device):
         part = _PatchClasses(*(each[chunk] for each in rows))
         window = patch.flatten(0, 1).gather(1, part.patch.expand(patch_px**2, -1)) == part.class_index
