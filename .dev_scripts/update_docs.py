@@ -37,13 +37,16 @@ def table(name, path):
     """Return a table as Markdown.
 
     Args:
-        name: ``model_zoo``, ``cost``, or a module of benchmarks/ with the index of one of its tables: ``NAME:INDEX``.
+        name: ``model_zoo``, ``cost``, ``bytes_on_gpu``, or a module of benchmarks/ with the index of one of its
+            tables: ``NAME:INDEX``.
         path: The file that it is for, where links start.
     """
     if name == 'model_zoo':
         return model_zoo(path)
     if name == 'cost':
         return cost()
+    if name == 'bytes_on_gpu':
+        return importlib.import_module('benchmarks.cross_entropy_cpg_on_gpu').paper_markdown()
     script, _, index = name.partition(':')
     tables = importlib.import_module(f'benchmarks.{script}').markdown(read_result(script))
     return tables[int(index)] if index else tables

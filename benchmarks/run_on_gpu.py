@@ -48,12 +48,21 @@ def benchmark(name):
 # Correctness comes first. Most tests cannot be collected without MMSegmentation.
 STEPS = {
     'gpu_tests': Step(pytest('-m', 'gpu'), 300, without_mmseg=['tests/ops/cpg/test_loss_gpu.py']),
-    'oracle_tests': Step(pytest('tests/ops/cpg/test_loss.py', *in_parallel()), 240, without_mmseg=[]),
+    'oracle_tests': Step(
+        pytest('tests/ops/cpg/test_loss.py', 'tests/ops/cpg/test_fused_triton.py', *in_parallel()),
+        240,
+        without_mmseg=[],
+    ),
     'boundary_exactness': Step(benchmark('boundary_exactness'), 60, without_mmseg=[], writes=True),
-    'cpg_loss': Step(benchmark('cpg_loss'), 300, without_mmseg=[], writes=True),
-    'training_step': Step(benchmark('training_step'), 540, without_mmseg=None, writes=True),
+    'cpg_loss': Step(benchmark('cpg_loss'), 270, without_mmseg=[], writes=True),
+    'cross_entropy_cpg': Step(benchmark('cross_entropy_cpg_on_gpu'), 150, without_mmseg=[], writes=True),
+    'training_step': Step(benchmark('training_step'), 480, without_mmseg=None, writes=True),
 }
-QUICK = {'cpg_loss': ['--quick', '--repeats=4'], 'training_step': ['--quick', '--rounds=4']}
+QUICK = {
+    'cpg_loss': ['--quick', '--repeats=4'],
+    'cross_entropy_cpg': ['--quick', '--repeats=4'],
+    'training_step': ['--quick', '--rounds=4'],
+}
 
 
 def run(name, folder, device, quick):

@@ -24,8 +24,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from mmseg_cpg import __version__
+from mmseg_cpg.ops.cpg.cross_entropy import CrossEntropy
 from mmseg_cpg.ops.cpg.options import CPGOptions
-from mmseg_cpg.ops.cpg.triton_autograd import triton_squared_error
+from mmseg_cpg.ops.cpg.triton_autograd import triton_fused_errors, triton_squared_error
 
 from .common import RESULTS
 
@@ -40,6 +41,7 @@ USUAL = dict(
     ignore_policy='exclude',
     use_sigmoid=False,
     class_weight=False,
+    main_loss='',
 )
 BINARY = dict(logits=(4, 1, 1024, 2048), use_sigmoid=True)
 CASES = [
@@ -58,6 +60,10 @@ CASES = [
     dict(label='int32'),
     BINARY,
     dict(BINARY, class_weight=True),
+    dict(main_loss='CE'),
+    dict(main_loss='CE', ksize=7, dtype='float16', ignore_policy='as_background', class_weight=True),
+    dict(main_loss='BCE', class_weight=True),
+    dict(BINARY, main_loss='BCE'),
     # Nothing is aligned; sizes and ids of 1, which Triton specializes; offsets beyond 32 bits.
     dict(logits=(3, 7, 21, 37)),
     dict(logits=(1, 3, 1, 9)),
@@ -87,7 +93,7 @@ class AbsentGPU:
         return 0
 
 
-def compile_kernels(*, logits, dtype, memory_format, label, class_weight, **options):
+def compile_kernels(*, logits, dtype, memory_format, label, class_weight, main_loss, **options):
     """(name, compiled kernel) of each launch in a forward and backward."""
     compiled, run = [], JITFunction.run
 
@@ -99,9 +105,16 @@ def compile_kernels(*, logits, dtype, memory_format, label, class_weight, **opti
     logits = torch.empty(logits, dtype=getattr(torch, dtype), memory_format=getattr(torch, memory_format))
     label = torch.zeros((batch, *size), dtype=getattr(torch, label))
     class_weight = torch.ones(num_classes) if class_weight else None
+    case = (logits.requires_grad_(), label, CPGOptions(**options), class_weight)
     with mock.patch.object(JITFunction, 'run', compile_only), mock.patch.object(torch, '_assert_async'):
-        error, _ = triton_squared_error(logits.requires_grad_(), label, CPGOptions(**options), class_weight, None)
-        torch.autograd.grad(error, logits, torch.empty_like(error))
+        if main_loss:
+            main = CrossEntropy(main_loss == 'BCE', options['ignore_index'], class_weight, num_classes)
+            main_error, _, error, _ = triton_fused_errors(*case, main, None)
+            errors = [error, main_error]
+        else:
+            error, _ = triton_squared_error(*case, None)
+            errors = [error]
+        torch.autograd.grad(errors, logits, [torch.empty_like(each) for each in errors])
     return compiled
 
 

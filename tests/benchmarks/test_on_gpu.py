@@ -13,7 +13,14 @@ import pytest
 import torch
 from mmseg.utils import register_all_modules
 
-from benchmarks import boundary_exactness, common, cpg_loss_on_gpu, run_on_gpu, training_step_on_gpu
+from benchmarks import (
+    boundary_exactness,
+    common,
+    cpg_loss_on_gpu,
+    cross_entropy_cpg_on_gpu,
+    run_on_gpu,
+    training_step_on_gpu,
+)
 from mmseg_cpg import __version__
 from tests.inputs import blobs, random_logits
 from tests.oracles import cpg_loss as oracle
@@ -107,6 +114,45 @@ def test_implementations_must_agree_before_they_are_timed(on_gpu):
     losses['triton'] = lambda logits: 1.001 * losses['sparse'](logits)
     with pytest.raises(SystemExit, match='triton and sparse differ'):
         on_gpu.check(losses, random_logits(label, 3))
+
+
+@pytest.mark.parametrize('ksize', [3, 5])
+def test_logits_that_kernels_read_class_by_class(ksize):
+    """Tile by tile and pixel by pixel."""
+    label = blobs((2, 19, 70), 4, void=0.003, cell=17).numpy()
+    radius, total = ksize // 2, 0
+    is_valid = np.zeros(label.shape, bool)
+    for image, _, _, y, x in oracle.boundary(label, ksize, 4):
+        is_valid[image, y, x] = True
+
+    def near(values, image, top, left, halo):
+        return values[image, max(top - halo, 0) : top + 8 + halo, max(left - halo, 0) : left + 32 + halo]
+
+    for image, top, left in np.ndindex(2, 3, 3):
+        tile = image, 8 * top, 32 * left
+        for halo_of_valid, halo in ((0, radius), (radius, 2 * radius)):
+            if near(is_valid, *tile, halo_of_valid).any():
+                classes = np.setdiff1d(near(label, *tile, halo), 255)
+                total += len(classes) * (8 + 2 * halo) * (32 + 2 * halo)
+    assert cross_entropy_cpg_on_gpu.class_reads(torch.from_numpy(label), 4, ksize) == total > 0
+
+
+def test_rows_of_the_fused_loss(monkeypatch):
+    monkeypatch.setattr(cross_entropy_cpg_on_gpu, 'KSIZES', (3,))
+    times = dict(fused=1.5, separate=3.0, stock=2.0)
+
+    def measure(losses, logits, repeats, baseline):
+        assert baseline == 'stock'
+        return {
+            name: dict(total_ms=times[name], peak_memory=1.25, **common.ratio([times[name]], [2.0])) for name in losses
+        }
+
+    monkeypatch.setattr(cross_entropy_cpg_on_gpu, 'measure', measure)
+    rows = cross_entropy_cpg_on_gpu.measure_all('cpu', 4, quick=True)
+    assert [row['main_loss'] for row in rows] == ['CE', 'BCE']
+    table = cross_entropy_cpg_on_gpu.markdown(rows)
+    ratios = '0.75 (0.75 to 0.75) | 1.50 (1.50 to 1.50)'
+    assert f'| 1×3×8×12 | BCE | 3 | 2.000, 1.500, 3.000 | {ratios} | 1.25, 1.25, 1.25 |' in table
 
 
 def test_bars():

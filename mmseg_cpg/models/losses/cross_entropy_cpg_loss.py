@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mmseg_cpg.config_nodes import builds
 from mmseg_cpg.ops import cross_entropy_cpg_loss
+from mmseg_cpg.ops._validation import check_label, check_logits
+from mmseg_cpg.ops.cpg.implementations import choose_fused_implementation
 
 from .cpg_loss import CPGLoss
 
@@ -23,7 +26,8 @@ class CrossEntropyCPGLoss(nn.ModuleList):
 
     Args:
         cross_entropy (dict): Config of MMSegmentation's ``CrossEntropyLoss``, without ``use_mask``.
-        cpg (dict): Config of :class:`CPGLoss`, without ``use_sigmoid`` and ``implementation``.
+        cpg (dict): Config of :class:`CPGLoss`, without ``use_sigmoid``. Its ``implementation`` is that of
+            :func:`mmseg_cpg.ops.cross_entropy_cpg_loss`: 'auto', 'sparse' or 'triton'.
 
     Raises:
         TypeError: An option has the wrong type or is unknown.
@@ -35,8 +39,10 @@ class CrossEntropyCPGLoss(nn.ModuleList):
         ce_part = _CrossEntropyPart(cpg_part, **_options(cross_entropy, 'CrossEntropyLoss'))
         if cpg_part.use_sigmoid:
             raise ValueError('use_sigmoid of the CPG loss must be False: the fused loss computes the softmax only')
-        if cpg_part.implementation != 'auto':
-            raise ValueError(f"implementation of the CPG loss must be 'auto', got {cpg_part.implementation!r}")
+        if cpg_part.implementation not in ('auto', 'sparse', 'triton'):
+            raise ValueError(
+                f"implementation of the CPG loss must be 'auto', 'sparse' or 'triton', got {cpg_part.implementation!r}"
+            )
         if ce_part.use_mask:
             raise ValueError('use_mask must be False: mask cross-entropy has no pixel-wise labels')
         if ce_part.reduction != cpg_part.reduction:
@@ -67,6 +73,13 @@ class _CPGPart(CPGLoss):
         super().__init__(**options)
         self.value: Tensor | None = None
 
+    @torch.compiler.disable
+    def choose_implementation(self, logits: Tensor, ignore_index: int, use_sigmoid: bool, reduction: str) -> str:
+        """Name of the implementation that computes both losses, logged when it changes."""
+        options = self._options(logits, ignore_index)
+        choice = choose_fused_implementation(logits, options, use_sigmoid, reduction, self.implementation)
+        return self._log_choice('CrossEntropyCPGLoss', choice)
+
     def forward(self, *_: Any, **__: Any) -> Tensor:
         value, self.value = self.value, None
         if value is None:
@@ -92,6 +105,9 @@ class _CrossEntropyPart(CrossEntropyLoss):
         ignore_index: int = 255,
     ) -> Tensor:
         (cpg,) = self._cpg
+        check_logits(cls_score, check_label(label))
+        reduction = reduction_override or self.reduction
+        implementation = cpg.choose_implementation(cls_score, ignore_index, self.use_sigmoid, reduction)
         total, cross_entropy, cpg.value = cross_entropy_cpg_loss(
             cls_score,
             label,
@@ -106,8 +122,9 @@ class _CrossEntropyPart(CrossEntropyLoss):
             cpg_class_weight=cpg._class_weight_for(cls_score),
             avg_non_ignore=self.avg_non_ignore,
             avg_factor=avg_factor,
-            reduction=reduction_override or self.reduction,
-            targets=cpg._targets(label, ignore_index),
+            reduction=reduction,
+            targets=None if implementation == 'triton' else cpg._targets(label, ignore_index),
+            implementation=implementation,
         )
         return cross_entropy + (total - total.detach())
 

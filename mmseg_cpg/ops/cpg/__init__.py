@@ -24,6 +24,10 @@ receptive
     Pixels in the k x k window of some boundary entry. The logits of no other pixel affect the loss.
 tile, halo, patch
     The image is cut into square tiles. A patch is a tile with a halo of r or 2 r pixels around it, r = (k - 1) / 2.
+main loss
+    Cross-entropy, of the softmax or binary, that is computed together with the CPG loss.
+label weight
+    Sum over all pixels that are not void of their class weights in the main loss, of 1 for binary cross-entropy.
 grad_*
     Derivatives of the loss, and nothing else.
 

@@ -36,15 +36,19 @@ class CrossEntropy:
         check_ids('label', ids, max(self.num_classes, 2), f' or ignore_index={self.ignore_index}')
         return ids.long(), void
 
-    def divisor(self, label: Tensor, avg_non_ignore: bool) -> Tensor:
-        """What the sum over the pixels is divided by for a mean, not 0."""
+    def label_weight(self, label: Tensor) -> Tensor:
+        """The sum over all pixels that are not void of the class weight of the softmax's cross-entropy, or of 1."""
         if self.class_weight is not None and not self.use_sigmoid:
             ids, void = self.ids(label)
-            total = self.class_weight[ids].masked_fill_(void, 0).sum()
-            return torch.where(total == 0, 1, total)
-        void = void_mask(label, self.ignore_index)
-        count = void.numel() - (void.count_nonzero() if avg_non_ignore else void.new_zeros((), dtype=torch.int64))
-        return (count * (self.num_classes if self.use_sigmoid else 1)).clamp(min=1)
+            return self.class_weight[ids].masked_fill_(void, 0).sum()
+        return label.numel() - void_mask(label, self.ignore_index).count_nonzero()
+
+    def divisor(self, label_weight: Tensor, num_pixels: int, avg_non_ignore: bool) -> Tensor | int:
+        """What the sum over the pixels is divided by for a mean, not 0; ``label_weight`` is that of the label."""
+        if self.class_weight is not None and not self.use_sigmoid:
+            return torch.where(label_weight == 0, 1, label_weight)
+        count = label_weight.clamp(min=1) if avg_non_ignore else max(num_pixels, 1)
+        return count * (self.num_classes if self.use_sigmoid else 1)
 
     def of_pixels(self, logits: Tensor, label: Tensor) -> Tensor:
         """The loss of each pixel, (B, H, W), in plain torch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from .._validation import (
     check_reduction,
 )
 from .cross_entropy import CrossEntropy
-from .loss import cpg_loss
+from .implementations import FUSED_ERRORS, check_fused_implementation, choose_fused_implementation, warn_of_fallback
 from .options import CPGOptions
 from .sparse_fused import sparse_cross_entropy_cpg
 from .targets import BoundaryTargets, check_targets, targets_of_batch
@@ -57,12 +58,12 @@ def cross_entropy_cpg_loss(
     avg_factor: float | Tensor | None = None,
     reduction: str = 'mean',
     targets: BoundaryTargets | None = None,
+    implementation: str = 'auto',
 ) -> CrossEntropyCPG:
-    """Cross-entropy and CPG loss together, in one pass over the logits on CPU.
+    """Cross-entropy and CPG loss together, in one pass over the logits, forward and backward.
 
-    The main loss is that of MMSegmentation's ``CrossEntropyLoss``, the other one :func:`cpg_loss`. On CPU both share
-    the softmax, and the gradient is computed with the value, in one tensor of the logits' size. On other
-    devices, for ``reduction='none'`` and for one channel, the two are computed one after the other.
+    The main loss is that of MMSegmentation's ``CrossEntropyLoss``, the other one :func:`cpg_loss`. Both share the
+    softmax, and the gradient of both is written once.
 
     Args:
         logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. Never modified. Computed with in
@@ -83,7 +84,12 @@ def cross_entropy_cpg_loss(
             and without ``use_sigmoid`` it is the weighted mean over the pixels that are not void in either case.
         avg_factor: Divisor of both losses for ``'mean'``, in place of the numbers of their terms, >= 0.
         reduction: 'mean' or 'sum', or 'none' for values of each pixel (with ``use_sigmoid`` summed over the classes).
-        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device.
+        targets: Precomputed ``boundary_targets(label, ksize, ...)``, on the logits' device. ``'triton'`` ignores them.
+        implementation: ``'sparse'`` is for the CPU, several channels and reduction 'mean' or 'sum'; it computes the
+            gradient together with the value. ``'triton'`` is for CUDA and float16, bfloat16 and float32, without host
+            synchronization. ``'separate'`` computes one loss after the other. ``'auto'`` is the first of them that
+            supports the arguments. On first use the Triton kernels are compared with ``'separate'``; if they fail,
+            ``'auto'`` warns and uses ``'separate'``, ``'triton'`` raises.
 
     Returns:
         The total with the gradient, and both parts of it: scalars, or (B, H, W) for ``reduction='none'``; float32, or
@@ -98,13 +104,14 @@ def cross_entropy_cpg_loss(
         >>> label = torch.randint(19, (2, 64, 64))
         >>> cross_entropy_cpg_loss(logits, label, ksize=3).total.backward()
     """
-    options = CPGOptions(ksize, ignore_index, ignore_policy)
+    check_fused_implementation(implementation)
     check_reduction(reduction)
     for name, value in (('ce_weight', ce_weight), ('cpg_weight', cpg_weight)):
         check_number(name, value)
     label = check_label(label)
     check_logits(logits, label)
     num_classes = logits.shape[1]
+    options = CPGOptions(ksize, ignore_index, ignore_policy, use_sigmoid=num_classes == 1)
     if num_classes == 1 and not use_sigmoid:
         raise ValueError('use_sigmoid must be True for logits with one channel, got False')
     weight = check_factor('weight', weight, tuple(label.shape), logits)
@@ -113,33 +120,31 @@ def cross_entropy_cpg_loss(
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     main = CrossEntropy(use_sigmoid, ignore_index, class_weight, num_classes)
 
-    if logits.device.type != 'cpu' or reduction == 'none' or num_classes == 1:
-        cpg = cpg_weight * cpg_loss(
-            logits,
-            label,
-            ksize,
-            ignore_index=ignore_index,
-            ignore_policy=ignore_policy,
-            weight=weight,
-            class_weight=cpg_class_weight,
-            avg_factor=avg_factor,
-            reduction=reduction,
-            targets=targets,
+    if targets is not None:
+        check_targets(targets, label, options)
+    choice = choose_fused_implementation(logits, options, use_sigmoid, reduction, implementation)
+    warn_of_fallback('cross_entropy_cpg_loss', choice)
+
+    if choice.name != 'sparse':
+        main_error, label_weight, error, num_entries = FUSED_ERRORS[choice.name](
+            logits, label, options, cpg_class_weight, main, targets
         )
-        error = main.of_pixels(logits, label)
-        divisor = main.divisor(label, avg_non_ignore) if reduction == 'mean' and avg_factor is None else avg_factor
-        cross_entropy = ce_weight * reduce_error(error, weight=weight, avg_factor=divisor, reduction=reduction)
+        divisor = main.divisor(label_weight, label.numel(), avg_non_ignore) if avg_factor is None else avg_factor
+        reduce = partial(reduce_error, weight=weight, reduction=reduction)
+        cross_entropy = ce_weight * reduce(main_error, avg_factor=divisor)
+        cpg = cpg_weight * reduce(error, num_entries, avg_factor=avg_factor)
         return CrossEntropyCPG(cross_entropy + cpg, cross_entropy.detach(), cpg.detach())
 
     if targets is None:
         targets = targets_of_batch(label, options, num_classes)
     else:
-        check_targets(targets, label, options)
         check_ids('class ids of the label that targets were computed from', targets.class_index, num_classes)
     if reduction == 'mean':
         ce_divisor = cpg_divisor = avg_factor
         if avg_factor is None:
-            ce_divisor = run_alone(lambda: main.divisor(label, avg_non_ignore), label.device)
+            ce_divisor = run_alone(
+                lambda: main.divisor(main.label_weight(label), label.numel(), avg_non_ignore), label.device
+            )
             cpg_divisor = run_alone(lambda: targets.edge_true.count_nonzero().clamp(min=1), label.device)
         ce_weight, cpg_weight = float(ce_weight / ce_divisor), float(cpg_weight / cpg_divisor)
     return CrossEntropyCPG(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from .._common import reduce_error
 from .._validation import check_avg_factor, check_factor, check_label, check_logits, check_reduction
-from .implementations import IMPLEMENTATIONS, choose_implementation
+from .implementations import IMPLEMENTATIONS, choose_implementation, warn_of_fallback
 from .options import CPGOptions
 from .targets import BoundaryTargets, check_targets
 
@@ -87,7 +85,6 @@ def cpg_loss(
     if targets is not None:
         check_targets(targets, label, options)
     choice = choose_implementation(logits, options, implementation)
-    if choice.is_fallback:
-        warnings.warn(f"cpg_loss runs its '{choice.name}' implementation: {choice.reason}", stacklevel=3)
+    warn_of_fallback('cpg_loss', choice)
     error, num_entries = IMPLEMENTATIONS[choice.name](logits, label, options, class_weight, targets)
     return reduce_error(error, num_entries, weight=weight, avg_factor=avg_factor, reduction=reduction)

@@ -1,4 +1,4 @@
-"""CPG error on the GPU, forward and backward, by the kernels of ``triton_kernels``.
+"""CPG error on the GPU, alone or with a main loss, forward and backward, by the kernels of ``triton_kernels``.
 
 The boundary is found in the kernels, in integers, while they read the label: nothing waits for the device, with and
 without precomputed targets. Only this file and ``triton_kernels`` need triton; import it where it is called.
@@ -17,6 +17,7 @@ from torch import Tensor
 from .._common import refuse_second_derivative, refuse_transforms
 from .._validation import check_pixels
 from . import triton_kernels as kernels
+from .cross_entropy import CrossEntropy
 from .options import CPGOptions
 from .sobel import sobel_numerators
 from .targets import BoundaryTargets
@@ -44,12 +45,36 @@ def triton_squared_error(
     Logits must be float16, bfloat16 or float32, with H W < 2^31. On CUDA an invalid id is treated as void until the
     device assertion is raised.
     """
+    error, num_entries, _, _ = _pixel_errors(logits, label, options, class_weight, None)
+    return error, num_entries
+
+
+def triton_fused_errors(
+    logits: Tensor,
+    label: Tensor,
+    options: CPGOptions,
+    class_weight: Tensor | None,
+    main: CrossEntropy,
+    targets: BoundaryTargets | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :class:`~mmseg_cpg.ops.cpg.implementations.FusedErrors`. Otherwise as :func:`triton_squared_error`."""
+    error, num_entries, main_error, label_weight = _pixel_errors(logits, label, options, class_weight, main)
+    return main_error, label_weight, error, num_entries
+
+
+def _pixel_errors(
+    logits: Tensor, label: Tensor, options: CPGOptions, class_weight: Tensor | None, main: CrossEntropy | None
+) -> tuple[Tensor, ...]:
     refuse_transforms('the triton CPG loss', "; implementation='dense' can be")
     if label.device.type == 'cpu':  # Triton's interpreter; on CUDA the kernel checks the ids
         check_pixels(logits, label, options.ignore_index)
-    if class_weight is not None:
-        class_weight = class_weight.contiguous()  # the kernels take no stride of it
-    return _SquaredError.apply(logits, label, class_weight, options)
+    # The kernels take no stride of class weights.
+    class_weight = None if class_weight is None else class_weight.contiguous()
+    main_class_weight = None if main is None or main.class_weight is None else main.class_weight.contiguous()
+    main_loss = kernels.NO_MAIN_LOSS.value
+    if main is not None:
+        main_loss = (kernels.BINARY_CROSS_ENTROPY if main.use_sigmoid else kernels.CROSS_ENTROPY).value
+    return _PixelErrors.apply(logits, label, class_weight, main_class_weight, options, main_loss)
 
 
 def _void_id(ignore_index: int) -> int:
@@ -57,99 +82,121 @@ def _void_id(ignore_index: int) -> int:
     return ignore_index if -(2**63) <= ignore_index < 2**63 else -(2**63)
 
 
-class _SquaredError(torch.autograd.Function):
-    """Error of each pixel, (B, H, W), and N."""
+class _PixelErrors(torch.autograd.Function):
+    """CPG error (B, H, W), N, main error (B, H, W) and label weight; the last two are None without a main loss."""
 
     @staticmethod
     def forward(
-        ctx, logits: Tensor, label: Tensor, class_weight: Tensor | None, options: CPGOptions
-    ) -> tuple[Tensor, Tensor]:
+        ctx,
+        logits: Tensor,
+        label: Tensor,
+        class_weight: Tensor | None,
+        main_class_weight: Tensor | None,
+        options: CPGOptions,
+        main_loss: int,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         batch, num_classes, height, width = logits.shape
-        error = logits.new_empty(label.shape, dtype=torch.float32)
-        if not error.numel():
-            ctx.save_for_backward(logits)
-            num_entries = torch.zeros((), dtype=torch.int64, device=logits.device)
-            ctx.mark_non_differentiable(num_entries)
-            return error, num_entries
+        num_tiles = batch * -(-height // kernels.TILE_Y.value) * -(-width // kernels.TILE_X.value)
+        has_main_loss = main_loss != kernels.NO_MAIN_LOSS.value
 
         def like_label(dtype: torch.dtype) -> Tensor:
             return torch.empty(label.shape, dtype=dtype, device=label.device)
 
-        num_tiles = batch * -(-height // kernels.TILE_Y.value) * -(-width // kernels.TILE_X.value)
+        def of_tiles(dtype: torch.dtype) -> Tensor:
+            return torch.empty(num_tiles, dtype=dtype, device=label.device)
+
         num_ids = max(num_classes, 2)
         row_flags, valid = like_label(torch.int8), like_label(torch.int8)
-        tile_flags, invalid = row_flags.new_empty(num_tiles), row_flags.new_empty(num_tiles)
         # The sigmoid needs neither maximum nor sum; the kernels do not touch what is passed instead.
         max_logit, inverse_sum = (
             (valid, valid) if options.use_sigmoid else [like_label(torch.float32) for _ in range(2)]
         )
-        ids = like_label(torch.int16 if num_ids <= 2**15 else torch.int32)
-        pixels = _Pixels(logits, ids, valid, tile_flags, max_logit, inverse_sum, class_weight)
-        num_entries = torch.empty(num_tiles, dtype=torch.int32, device=label.device)
-        programs = _num_programs(num_tiles, logits.device)
-        radius, exclude = options.ksize // 2, options.ignore_policy == 'exclude'
-        with _device_of(logits):
-            kernels.scan_label_kernel[(num_tiles,)](
-                label_ptr=label,
-                ids_ptr=ids,
-                row_flags_ptr=row_flags,
-                invalid_ptr=invalid,
-                ignore_index=_void_id(options.ignore_index),
-                num_classes=num_ids,
-                height=height,
-                width=width,
-                **_strides('label', label, 'byx'),
-                RADIUS=radius,
-                EXCLUDE=exclude,
-                **STREAMING,
-            )
-            torch._assert_async((invalid == 0).all())
-            kernels.softmax_kernel[(num_tiles,)](
-                **pixels.softmax_arguments(options),
-                ids_ptr=ids,
-                row_flags_ptr=row_flags,
-                valid_ptr=valid,
-                num_classes=num_classes,
-                RADIUS=radius,
-                EXCLUDE=exclude,
-                **STREAMING,
-            )
-            kernels.error_kernel[(programs,)](
-                **pixels.by_class_arguments(options),
-                error_ptr=error,
-                num_entries_ptr=num_entries,
-                scratch_ptr=num_entries.new_empty(programs * (_patch_size(radius) + _patch_size(0))),
-                **BY_CLASS,
-            )
+        pixels = _Pixels(
+            logits=logits,
+            ids=like_label(torch.int16 if num_ids <= 2**15 else torch.int32),
+            valid=valid,
+            tile_flags=of_tiles(torch.int8),
+            max_logit=max_logit,
+            inverse_sum=inverse_sum,
+            class_weight=class_weight,
+            main_class_weight=main_class_weight,
+        )
+        error, num_entries, invalid = like_label(torch.float32), of_tiles(torch.int32), of_tiles(torch.int8)
+        main_error = like_label(torch.float32) if has_main_loss else None
+        label_weight = of_tiles(torch.float32) if has_main_loss else None
+        programs, radius = _num_programs(num_tiles, logits.device), options.ksize // 2
+        of_label = dict(RADIUS=radius, EXCLUDE=options.ignore_policy == 'exclude')
+        if num_tiles:
+            with _device_of(logits):
+                kernels.scan_label_kernel[(num_tiles,)](
+                    label_ptr=label,
+                    ids_ptr=pixels.ids,
+                    row_flags_ptr=row_flags,
+                    invalid_ptr=invalid,
+                    ignore_index=_void_id(options.ignore_index),
+                    num_classes=num_ids,
+                    height=height,
+                    width=width,
+                    **_strides('label', label, 'byx'),
+                    **of_label,
+                    **STREAMING,
+                )
+                torch._assert_async((invalid == 0).all())
+                kernels.softmax_kernel[(num_tiles,)](
+                    **pixels.of_logits(options),
+                    **pixels.of_main_loss(main_loss),
+                    row_flags_ptr=row_flags,
+                    valid_ptr=valid,
+                    main_error_ptr=main_error,
+                    label_weight_ptr=label_weight,
+                    **of_label,
+                    **STREAMING,
+                )
+                kernels.error_kernel[(programs,)](
+                    **pixels.of_logits(options),
+                    **pixels.of_classes(options),
+                    error_ptr=error,
+                    num_entries_ptr=num_entries,
+                    scratch_ptr=num_entries.new_empty(programs * (_patch_size(radius) + _patch_size(0))),
+                    **BY_CLASS,
+                )
         ctx.save_for_backward(*pixels)
-        ctx.options = options
+        ctx.options, ctx.main_loss = options, main_loss
         num_entries = num_entries.sum()
         ctx.mark_non_differentiable(num_entries)
-        return error, num_entries
+        if has_main_loss:
+            label_weight = label_weight.sum()
+            ctx.mark_non_differentiable(num_entries, label_weight)
+        return error, num_entries, main_error, label_weight
 
     @staticmethod
-    def backward(ctx, grad_error: Tensor, _) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, grad_error: Tensor, _, grad_main_error: Tensor | None, __) -> tuple[Tensor | None, ...]:
         refuse_second_derivative('the triton CPG loss', "; implementation='dense' can be differentiated twice")
-        logits = ctx.saved_tensors[0]
-        grad_logits = torch.empty_like(logits)
-        if not grad_logits.numel():
-            return grad_logits, None, None, None
-        pixels, options, radius = _Pixels(*ctx.saved_tensors), ctx.options, ctx.options.ksize // 2
+        pixels, options = _Pixels(*ctx.saved_tensors), ctx.options
+        logits, radius = pixels.logits, options.ksize // 2
         num_tiles, num_classes, device = len(pixels.tile_flags), logits.shape[1], logits.device
+        grad_logits = torch.empty_like(logits)
+        if not num_tiles:
+            return grad_logits, *[None] * 5
         programs = _num_programs(num_tiles, device)
         scratch_size = programs * (_patch_size(2 * radius) + _patch_size(radius))
         grad_scratch_size = programs * (2 * _patch_size(radius) + kernels.CACHED_CLASSES.value * _patch_size(0))
-        gradient_arguments = dict(
+        # Without a main loss the kernels do not touch its gradient.
+        grad_main_error = grad_error if grad_main_error is None else grad_main_error
+        arguments = dict(
+            **pixels.of_logits(options),
+            **pixels.of_main_loss(ctx.main_loss),
+            grad_main_error_ptr=grad_main_error,
             grad_logits_ptr=grad_logits,
             softmax_dot_ptr=None if options.use_sigmoid else torch.empty_like(pixels.max_logit),
             class_done_ptr=torch.zeros(num_tiles, num_classes, dtype=torch.int8, device=device),
-            num_classes=num_classes,
+            **_strides('grad_main_error', grad_main_error, 'byx'),
             **_strides('grad_logits', grad_logits, 'bcyx'),
         )
         with _device_of(logits):
             kernels.class_gradient_kernel[(programs,)](
-                **pixels.by_class_arguments(options),
-                **gradient_arguments,
+                **arguments,
+                **pixels.of_classes(options),
                 grad_error_ptr=grad_error,
                 border_weights_ptr=_border_weights(options.ksize, device),
                 scratch_ptr=torch.empty(scratch_size, dtype=torch.int32, device=device),
@@ -157,14 +204,12 @@ class _SquaredError(torch.autograd.Function):
                 **_strides('grad_error', grad_error, 'byx'),
                 **BY_CLASS,
             )
-            kernels.gradient_kernel[(num_tiles,)](
-                **pixels.softmax_arguments(options), **gradient_arguments, **STREAMING
-            )
-        return grad_logits, None, None, None
+            kernels.gradient_kernel[(num_tiles,)](**arguments, **STREAMING)
+        return grad_logits, *[None] * 5
 
 
 class _Pixels(NamedTuple):
-    """What all kernels know about the pixels, kept for the backward; attributes are named as the kernels' pointers."""
+    """What the kernels know about the pixels, kept for the backward; attributes are named as the kernels' pointers."""
 
     logits: Tensor
     ids: Tensor
@@ -173,11 +218,13 @@ class _Pixels(NamedTuple):
     max_logit: Tensor
     inverse_sum: Tensor
     class_weight: Tensor | None
+    main_class_weight: Tensor | None
 
-    def softmax_arguments(self, options: CPGOptions) -> dict[str, Any]:
+    def of_logits(self, options: CPGOptions) -> dict[str, Any]:
         """Arguments of all kernels that read the logits."""
         return dict(
             logits_ptr=self.logits,
+            ids_ptr=self.ids,
             tile_flags_ptr=self.tile_flags,
             max_logit_ptr=self.max_logit,
             inverse_sum_ptr=self.inverse_sum,
@@ -185,19 +232,26 @@ class _Pixels(NamedTuple):
             width=self.logits.shape[3],
             **_strides('logits', self.logits, 'bcyx'),
             SIGMOID=options.use_sigmoid,
+            FIRST=int(self.logits.shape[1] == 1),
         )
 
-    def by_class_arguments(self, options: CPGOptions) -> dict[str, Any]:
-        """Arguments of the kernels that go through the classes of a tile."""
+    def of_main_loss(self, main_loss: int) -> dict[str, Any]:
+        """Further arguments of the kernels that compute the main loss or its gradient."""
         return dict(
-            self.softmax_arguments(options),
-            ids_ptr=self.ids,
+            main_class_weight_ptr=self.main_class_weight,
+            num_classes=self.logits.shape[1],
+            MAIN_LOSS=main_loss,
+            HAS_MAIN_CLASS_WEIGHT=self.main_class_weight is not None,
+        )
+
+    def of_classes(self, options: CPGOptions) -> dict[str, Any]:
+        """Further arguments of the kernels that go through the classes of a tile."""
+        return dict(
             valid_ptr=self.valid,
             class_weight_ptr=self.class_weight,
             num_tiles=len(self.tile_flags),
             RADIUS=options.ksize // 2,
             DENOMINATOR=sobel_numerators(options.ksize)[1],
-            FIRST=int(self.logits.shape[1] == 1),
             HAS_CLASS_WEIGHT=self.class_weight is not None,
         )
 

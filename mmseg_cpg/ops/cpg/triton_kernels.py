@@ -1,4 +1,6 @@
-r"""Triton kernels of the CPG loss: from label and logits straight to the error of each pixel and the logits' gradient.
+r"""Triton kernels of the CPG loss, with or without a main loss in the same pass over the logits.
+
+From label and logits straight to the errors of each pixel and the logits' gradient.
 
 Derivation
     z: logits; P: softmax or sigmoid of z (Eq. 12); T: one-hot label; w: class weights; S: Sobel-like kernels with the
@@ -14,21 +16,30 @@ Derivation
     A class has a_c != 0 only in tiles with pixels of it within 2 r, r = (k - 1) / 2, since G = 0 elsewhere. Of all
     other classes dL/dz_c = -P_c s is left, or 0 for the sigmoid.
 
+    The main loss, if any, is cross-entropy or binary cross-entropy (MAIN_LOSS). y: class of a pixel, void pixels have
+    none; v: class weights of the main loss; f: the gradient of the pixels' main errors. It adds to dL/dz_c::
+
+        cross-entropy:  main_error = v_y (log(sum over c of exp(z_c)) - z_y)     gradient  f v_y (P_c - T_c)
+        binary:         main_error = v_y log(1 + exp(-z_y))
+                                     + sum over c != y of log(1 + exp(z_c))      gradient  f sigmoid(z_c) for c != y,
+                                                                                 -f v_y sigmoid(-z_y) for c = y
+
 Kernels
     1. ``scan_label_kernel``: label -> class ids; edges and void in the row of each pixel.
     2. ``softmax_kernel``: those in its columns -> valid and receptive pixels; maximum and sum of the softmax at
-       the latter.
+       the latter. With a main loss: its error, and maximum and sum at all pixels with a class.
     3. ``error_kernel``: error of each pixel and number of boundary entries (Eq. 14, 15).
-    4. ``class_gradient_kernel``: s, and dL/dz of the classes in each tile.
-    5. ``gradient_kernel``: dL/dz of all other classes, zeros included.
+    4. ``class_gradient_kernel``: s, and dL/dz of the classes in each tile with receptive pixels.
+    5. ``gradient_kernel``: dL/dz of everything else, zeros included.
 
 Memory
     Per pixel, kept for the backward: class id (2 or 4 bytes), valid (1), maximum and sum (8). Per pixel, temporary:
     row flags (1) in the forward, s (4) in the backward. Images are cut into tiles of TILE_Y x TILE_X pixels, one thread
     each. Kernels 3 and 4 run a fixed number of programs, each with scratch memory that stays in the caches: it carries
     P and T of one class (a "patch": the tile and a halo) and dL/dĜ from thread to thread. The logits are read once by
-    kernel 2, near boundaries by 3 and 4, and where s != 0 by 5; the gradient is written once. Sums have a fixed order:
-    results are the same in every run.
+    kernel 2, near boundaries by 3 and 4, and where s != 0 by 5; the gradient is written once. With a main loss kernels
+    2 and 5 read all logits of pixels with a class: both losses together read the logits twice, near boundaries four
+    times, and write one gradient. Sums have a fixed order: results are the same in every run.
 
 Pointers end in ``_ptr``. Integer arguments named after a tensor and an axis are its strides, as in ``logits_c``.
 Products with a stride are int64; pixel indices within an image are int32, which limits images to 2^31 pixels.
@@ -50,6 +61,8 @@ NO_CLASS = tl.constexpr(2**31 - 1)
 EDGE_IN_WINDOW, EDGE_IN_REACH, VOID_IN_WINDOW = tl.constexpr(1), tl.constexpr(2), tl.constexpr(4)
 # Flags of a tile, see softmax_kernel.
 RECEPTIVE, VALID = tl.constexpr(1), tl.constexpr(2)
+# Values of MAIN_LOSS.
+NO_MAIN_LOSS, CROSS_ENTROPY, BINARY_CROSS_ENTROPY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
@@ -129,22 +142,46 @@ def scan_label_kernel(
 
 
 @triton.jit
+def _sigmoid(z):
+    return 1 / (1 + tl.exp(-z))
+
+
+@triton.jit
+def _softplus(z):
+    """log(1 + exp(z))."""
+    return tl.maximum(z, 0.0) + tl.log(1 + tl.exp(-tl.abs(z)))
+
+
+@triton.jit
+def _own_weight(main_class_weight_ptr, own_id, FIRST: tl.constexpr):
+    """Class weight in the main loss of pixels of class ``own_id``; 1 where that is void or has no channel."""
+    return tl.load(main_class_weight_ptr + own_id - FIRST, mask=own_id >= FIRST, other=1.0)
+
+
+@triton.jit
 def softmax_kernel(
-    logits_ptr, ids_ptr, row_flags_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr,
+    logits_ptr, ids_ptr, row_flags_ptr, main_class_weight_ptr,
+    valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, main_error_ptr, label_weight_ptr,
     num_classes, height, width, logits_b, logits_c, logits_y, logits_x,
-    RADIUS: tl.constexpr, EXCLUDE: tl.constexpr, SIGMOID: tl.constexpr,
+    RADIUS: tl.constexpr, EXCLUDE: tl.constexpr, SIGMOID: tl.constexpr, FIRST: tl.constexpr,
+    MAIN_LOSS: tl.constexpr, HAS_MAIN_CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
-    """Valid and receptive pixels, and the softmax's maximum and sum at receptive pixels.
+    """Valid and receptive pixels, the softmax's maximum and sum, and the main loss.
 
     One program per tile.
 
     Args:
         logits_ptr: In, (B, C, H, W) with strides ``logits_*``.
         ids_ptr, row_flags_ptr: In, from ``scan_label_kernel``.
+        main_class_weight_ptr: In, (C,) float32; not read unless HAS_MAIN_CLASS_WEIGHT.
         valid_ptr: Out, (B, H, W) int8, 1 at pixels whose window has an edge and which the void policy keeps.
         tile_flags_ptr: Out, (tiles,) int8, whether the tile has RECEPTIVE and VALID pixels.
-        max_logit_ptr, inverse_sum_ptr: Out, (B, H, W) float32, max(z) and 1 / sum(exp(z - max(z))) at receptive pixels;
-            not written elsewhere, nor with SIGMOID.
+        max_logit_ptr, inverse_sum_ptr: Out, (B, H, W) float32, max(z) and 1 / sum(exp(z - max(z))) at receptive pixels,
+            with CROSS_ENTROPY at pixels with a class too; not written elsewhere, nor with SIGMOID.
+        main_error_ptr: Out, (B, H, W) float32, the main loss, 0 at void pixels; not written with NO_MAIN_LOSS.
+        label_weight_ptr: Out, (tiles,) float32, number of pixels with a class, with CROSS_ENTROPY the sum of their
+            class weights; not written with NO_MAIN_LOSS.
+        FIRST: Class of channel 0: 1 for a single channel, else 0.
     """
     tile = tl.program_id(0)
     image, top, left = _tile_origin(tile, height, width)
@@ -155,36 +192,68 @@ def softmax_kernel(
         row = tl.minimum(tl.maximum(y + offset, 0), height - 1)
         found = tl.load(row_flags_ptr + image * height * width + row * width + x, mask=inside, other=0).to(tl.int32)
         flags |= found if offset >= -RADIUS and offset <= RADIUS else found & EDGE_IN_REACH
+    own_id = tl.full([BLOCK], -1, tl.int32)
+    if not EXCLUDE or MAIN_LOSS != NO_MAIN_LOSS:
+        own_id = tl.load(ids_ptr + pixel, mask=inside, other=-1).to(tl.int32)
     if EXCLUDE:
         is_valid = (flags & (EDGE_IN_WINDOW | VOID_IN_WINDOW)) == EDGE_IN_WINDOW
     else:
-        is_valid = ((flags & EDGE_IN_WINDOW) != 0) & (tl.load(ids_ptr + pixel, mask=inside, other=-1) >= 0)
+        is_valid = ((flags & EDGE_IN_WINDOW) != 0) & (own_id >= 0)
     is_receptive = (flags & EDGE_IN_REACH) != 0
     tl.store(valid_ptr + pixel, is_valid.to(tl.int8), mask=inside)
     flags = tl.where(is_receptive, RECEPTIVE, 0) | tl.where(is_valid, VALID, 0)
     tile_is_receptive = tl.max(flags & RECEPTIVE, 0)
     tl.store(tile_flags_ptr + tile, (tile_is_receptive | tl.max(flags & VALID, 0)).to(tl.int8))
-    if not SIGMOID:
-        if tile_is_receptive != 0:
+
+    is_read = is_receptive
+    tile_is_read = tile_is_receptive
+    if MAIN_LOSS != NO_MAIN_LOSS:
+        is_read = is_receptive | (own_id >= 0)
+        tile_is_read = tl.max(is_read.to(tl.int32), 0)
+        weight = tl.full([BLOCK], 1.0, tl.float32)
+        if HAS_MAIN_CLASS_WEIGHT:
+            weight = _own_weight(main_class_weight_ptr, own_id, FIRST)
+        label_weight = tl.where(own_id >= 0, weight if MAIN_LOSS == CROSS_ENTROPY else 1.0, 0.0)
+        tl.store(label_weight_ptr + tile, tl.sum(label_weight, 0))
+    main_error = tl.zeros([BLOCK], tl.float32)
+    if not SIGMOID or MAIN_LOSS != NO_MAIN_LOSS:
+        if tile_is_read != 0:
             own = image * logits_b + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
             max_logit = tl.full([BLOCK], float('-inf'), tl.float32)
             total = tl.zeros([BLOCK], tl.float32)
+            own_logit = tl.zeros([BLOCK], tl.float32)
             start = 0
             while start < num_classes:
                 channel = start + tl.arange(0, CHANNELS)
                 z = tl.load(
                     logits_ptr + channel.to(tl.int64)[:, None] * logits_c + own[None, :],
-                    mask=(channel < num_classes)[:, None] & is_receptive[None, :],
+                    mask=(channel < num_classes)[:, None] & is_read[None, :],
                     other=float('-inf'),
                 ).to(tl.float32)
-                higher = tl.maximum(max_logit, tl.max(z, 0))
-                base = tl.where(higher == float('-inf'), 0.0, higher)
-                total = total * tl.exp(max_logit - base) + tl.sum(tl.exp(z - base[None, :]), 0)
-                # max drops a NaN, total keeps it.
-                max_logit = higher
+                is_own = (channel + FIRST)[:, None] == own_id[None, :]
+                if MAIN_LOSS == CROSS_ENTROPY:
+                    own_logit += tl.sum(tl.where(is_own, z, 0), 0)
+                if MAIN_LOSS == BINARY_CROSS_ENTROPY:
+                    error = _softplus(tl.where(is_own, -z, z))
+                    if HAS_MAIN_CLASS_WEIGHT:
+                        error *= tl.where(is_own, weight[None, :], 1)
+                    main_error += tl.sum(error, 0)
+                if not SIGMOID:
+                    higher = tl.maximum(max_logit, tl.max(z, 0))
+                    base = tl.where(higher == float('-inf'), 0.0, higher)
+                    total = total * tl.exp(max_logit - base) + tl.sum(tl.exp(z - base[None, :]), 0)
+                    # max drops a NaN, total keeps it.
+                    max_logit = higher
                 start += CHANNELS
-            tl.store(max_logit_ptr + pixel, tl.where(max_logit == float('-inf'), 0.0, max_logit), mask=is_receptive)
-            tl.store(inverse_sum_ptr + pixel, 1 / total, mask=is_receptive)
+            max_logit = tl.where(max_logit == float('-inf'), 0.0, max_logit)
+            if not SIGMOID:
+                has_softmax = is_read if MAIN_LOSS == CROSS_ENTROPY else is_receptive
+                tl.store(max_logit_ptr + pixel, max_logit, mask=has_softmax)
+                tl.store(inverse_sum_ptr + pixel, 1 / total, mask=has_softmax)
+            if MAIN_LOSS == CROSS_ENTROPY:
+                main_error = weight * (max_logit - own_logit + tl.log(total))
+    if MAIN_LOSS != NO_MAIN_LOSS:
+        tl.store(main_error_ptr + pixel, tl.where(own_id >= 0, main_error, 0), mask=inside)
 
 
 @triton.jit
@@ -208,7 +277,7 @@ def _next_class(ids_ptr, class_index, top, left, height, width, HALO: tl.constex
 def _probability(z, max_logit_ptr, inverse_sum_ptr, pixel, mask, SIGMOID: tl.constexpr):
     """P of logits ``z`` at flat pixel indices ``pixel``."""
     if SIGMOID:
-        probability = 1 / (1 + tl.exp(-z))
+        probability = _sigmoid(z)
     else:
         max_logit = tl.load(max_logit_ptr + pixel, mask=mask, other=0)
         probability = tl.exp(z - max_logit) * tl.load(inverse_sum_ptr + pixel, mask=mask, other=0)
@@ -496,19 +565,52 @@ def _softmax_dot(
 
 
 @triton.jit
+def _main_factor(
+    grad_main_error_ptr, ids_ptr, main_class_weight_ptr, y, x, inside, width, grad_main_error_y, grad_main_error_x,
+    FIRST: tl.constexpr, MAIN_LOSS: tl.constexpr, HAS_MAIN_CLASS_WEIGHT: tl.constexpr,
+):  # fmt: skip
+    """Class of pixels, factor of their main gradient (f v_y, or f for binary cross-entropy; 0 at void), and v_y.
+
+    ``grad_main_error_ptr`` and ``ids_ptr``: those of the image.
+    """
+    own_id = tl.load(ids_ptr + y * width + x, mask=inside, other=-1).to(tl.int32)
+    offset = y.to(tl.int64) * grad_main_error_y + x.to(tl.int64) * grad_main_error_x
+    factor = tl.load(grad_main_error_ptr + offset, mask=own_id >= 0, other=0)
+    weight = tl.full([BLOCK], 1.0, tl.float32)
+    if HAS_MAIN_CLASS_WEIGHT:
+        weight = _own_weight(main_class_weight_ptr, own_id, FIRST)
+        if MAIN_LOSS == CROSS_ENTROPY:
+            factor *= weight
+    return own_id, factor, weight
+
+
+@triton.jit
+def _main_gradient(z, probability, is_own, factor, weight, MAIN_LOSS: tl.constexpr):
+    """dL/dz of the main loss; arguments after ``z`` and P: c = y, and what ``_main_factor`` returns."""
+    if MAIN_LOSS == CROSS_ENTROPY:
+        gradient = tl.where(is_own, probability - 1, probability)
+    else:
+        sigmoid = _sigmoid(tl.where(is_own, -z, z))
+        gradient = tl.where(is_own, -weight * sigmoid, sigmoid)
+    return factor * gradient
+
+
+@triton.jit
 def _write_class_gradients(
-    softmax_dot, logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr, grad_error_ptr,
-    border_weights_ptr, grad_logits_ptr, class_done_ptr,
+    softmax_dot, logits_ptr, ids_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr, main_class_weight_ptr,
+    grad_error_ptr, grad_main_error_ptr, border_weights_ptr, grad_logits_ptr, class_done_ptr,
     patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
     length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
-    grad_logits_c, grad_logits_y, grad_logits_x,
+    grad_main_error_y, grad_main_error_x, grad_logits_c, grad_logits_y, grad_logits_x,
     RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr, FIRST: tl.constexpr,
-    HAS_CLASS_WEIGHT: tl.constexpr,
+    HAS_CLASS_WEIGHT: tl.constexpr, MAIN_LOSS: tl.constexpr, HAS_MAIN_CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
     """Second pass over the classes of a tile: dL/dz at its pixels. For the sigmoid it is the only one.
 
     Args: Those of ``_grad_probability``, and
         softmax_dot: s; 0 for the sigmoid.
+        main_class_weight_ptr: In, as in ``class_gradient_kernel``.
+        grad_main_error_ptr: In, that of the tile's image.
         grad_logits_ptr: Out, those of the tile's image.
         class_done_ptr: Out, (C,) int8, that of the tile.
         grad_cache_ptr: In, from ``_softmax_dot``; not read for the sigmoid.
@@ -517,6 +619,11 @@ def _write_class_gradients(
     y, x, inside = _tile_pixels(top, left, height, width)
     pixel_ptr = logits_ptr + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
     out_ptr = grad_logits_ptr + y.to(tl.int64) * grad_logits_y + x.to(tl.int64) * grad_logits_x
+    if MAIN_LOSS != NO_MAIN_LOSS:
+        own_id, main_factor, own_weight = _main_factor(
+            grad_main_error_ptr, ids_ptr, main_class_weight_ptr, y, x, inside, width,
+            grad_main_error_y, grad_main_error_x, FIRST, MAIN_LOSS, HAS_MAIN_CLASS_WEIGHT,
+        )  # fmt: skip
     class_rank = 0
     class_index = _next_class(ids_ptr, FIRST - 1, top, left, height, width, 2 * RADIUS)
     while class_index != NO_CLASS:
@@ -531,13 +638,19 @@ def _write_class_gradients(
         else:
             grad_prob = tl.load(grad_cache_ptr + class_rank * BLOCK + lane)
         # Skip the load where the gradient is 0 regardless of P.
-        needs_logit = inside & ((grad_prob != 0) | (softmax_dot != 0))
-        z = tl.load(pixel_ptr + channel * logits_c, mask=needs_logit, other=0)
-        probability = _probability(
-            z.to(tl.float32), max_logit_ptr, inverse_sum_ptr, y * width + x, needs_logit, SIGMOID
-        )
+        has_cpg_gradient = inside & ((grad_prob != 0) | (softmax_dot != 0))
+        needs_logit = has_cpg_gradient
+        if MAIN_LOSS != NO_MAIN_LOSS:
+            needs_logit = has_cpg_gradient | (main_factor != 0)
+        needs_softmax = needs_logit if MAIN_LOSS == CROSS_ENTROPY else has_cpg_gradient
+        z = tl.load(pixel_ptr + channel * logits_c, mask=needs_logit, other=0).to(tl.float32)
+        probability = _probability(z, max_logit_ptr, inverse_sum_ptr, y * width + x, needs_softmax, SIGMOID)
         factor = 1 - probability if SIGMOID else 1.0
-        grad_logits = tl.where(needs_logit, probability * factor * (grad_prob - softmax_dot), 0)
+        grad_logits = tl.where(has_cpg_gradient, probability * factor * (grad_prob - softmax_dot), 0)
+        if MAIN_LOSS != NO_MAIN_LOSS:
+            is_own = own_id == class_index
+            main_gradient = _main_gradient(z, probability, is_own, main_factor, own_weight, MAIN_LOSS)
+            grad_logits += tl.where(main_factor != 0, main_gradient, 0)
         tl.store(out_ptr + channel * grad_logits_c, grad_logits.to(grad_logits_ptr.dtype.element_ty), mask=inside)
         tl.store(class_done_ptr + channel, 1)
         class_rank += 1
@@ -546,27 +659,32 @@ def _write_class_gradients(
 
 @triton.jit
 def class_gradient_kernel(
-    logits_ptr, ids_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, class_weight_ptr,
-    grad_error_ptr, border_weights_ptr, grad_logits_ptr, softmax_dot_ptr, class_done_ptr, scratch_ptr, grad_scratch_ptr,
+    logits_ptr, ids_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr,
+    class_weight_ptr, main_class_weight_ptr, grad_error_ptr, grad_main_error_ptr, border_weights_ptr,
+    grad_logits_ptr, softmax_dot_ptr, class_done_ptr, scratch_ptr, grad_scratch_ptr,
     num_tiles, num_classes, height, width, logits_b, logits_c, logits_y, logits_x,
-    grad_error_b, grad_error_y, grad_error_x, grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x,
+    grad_error_b, grad_error_y, grad_error_x, grad_main_error_b, grad_main_error_y, grad_main_error_x,
+    grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x,
     RADIUS: tl.constexpr, DENOMINATOR: tl.constexpr, SIGMOID: tl.constexpr, FIRST: tl.constexpr,
-    HAS_CLASS_WEIGHT: tl.constexpr,
+    HAS_CLASS_WEIGHT: tl.constexpr, MAIN_LOSS: tl.constexpr, HAS_MAIN_CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the logits of each tile's own classes, and the term that the softmax passes on to all others.
 
     A fixed number of programs, each of which takes every n-th tile. With the softmax it goes through the tile's classes
     twice: s = sum(P a) first, then dL/dz = P (a - s), where a = dL/dP is cached for the first CACHED_CLASSES classes
-    and recomputed for the others. With the sigmoid dL/dz = P (1 - P) a needs no sum.
+    and recomputed for the others. With the sigmoid dL/dz = P (1 - P) a needs no sum. The gradient of the main loss is
+    added.
 
     Args:
         logits_ptr: In, (B, C, H, W) with strides ``logits_*``.
         ids_ptr, valid_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr: In, from the kernels before.
         class_weight_ptr: In, (C,) float32; not read unless HAS_CLASS_WEIGHT.
+        main_class_weight_ptr: In, (C,) float32; not read unless HAS_MAIN_CLASS_WEIGHT.
         grad_error_ptr: In, (B, H, W) float32 with strides ``grad_error_*``: dL/d(error of the pixel).
+        grad_main_error_ptr: In, the same of the main error; not read with NO_MAIN_LOSS.
         border_weights_ptr: In, (4, 4, k, k) float32, see ``_border_weights``.
         grad_logits_ptr: Out, (B, C, H, W) with strides ``grad_logits_*``; only channels of the tile's classes.
-        softmax_dot_ptr: Out, (B, H, W) float32, s; not written with SIGMOID.
+        softmax_dot_ptr: Out, (B, H, W) float32, s in RECEPTIVE tiles; not written elsewhere, nor with SIGMOID.
         class_done_ptr: Out, (tiles, C) int8, 1 for the channels written; 0 before.
         scratch_ptr: Scratch, int32: of each program a patch (halo 2 r), then the positions of valid pixels (halo r).
         grad_scratch_ptr: Scratch, float32: of each program dL/dĜ in x and in y (halo r), then the cache of a.
@@ -583,83 +701,107 @@ def class_gradient_kernel(
     lane = tl.arange(0, BLOCK)
     tile = tl.program_id(0)
     while tile < num_tiles:
-        image, top, left = _tile_origin(tile, height, width)
-        first = image * height * width
-        softmax_dot = tl.zeros([BLOCK], tl.float32)
-        length = 0
         if (tl.load(tile_flags_ptr + tile) & RECEPTIVE) != 0:
+            image, top, left = _tile_origin(tile, height, width)
+            first = image * height * width
             length = _list_valid(positions_ptr, valid_ptr + first, top, left, height, width, RADIUS)
             start = 0
             while start < 2 * LISTED:
                 tl.store(grad_edge_x_ptr + start + lane, 0.0, mask=start + lane < 2 * LISTED)
                 start += BLOCK
             tl.debug_barrier()
-        if length != 0:
-            if not SIGMOID:
-                softmax_dot = _softmax_dot(
-                    logits_ptr + image * logits_b, ids_ptr + first, max_logit_ptr + first, inverse_sum_ptr + first,
-                    class_weight_ptr, grad_error_ptr + image * grad_error_b, border_weights_ptr,
+            softmax_dot = tl.zeros([BLOCK], tl.float32)
+            if length != 0:
+                if not SIGMOID:
+                    softmax_dot = _softmax_dot(
+                        logits_ptr + image * logits_b, ids_ptr + first, max_logit_ptr + first, inverse_sum_ptr + first,
+                        class_weight_ptr, grad_error_ptr + image * grad_error_b, border_weights_ptr,
+                        patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
+                        length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
+                        RADIUS, DENOMINATOR, FIRST, HAS_CLASS_WEIGHT,
+                    )  # fmt: skip
+                    tl.debug_barrier()
+                _write_class_gradients(
+                    softmax_dot, logits_ptr + image * logits_b, ids_ptr + first, max_logit_ptr + first,
+                    inverse_sum_ptr + first, class_weight_ptr, main_class_weight_ptr,
+                    grad_error_ptr + image * grad_error_b, grad_main_error_ptr + image * grad_main_error_b,
+                    border_weights_ptr, grad_logits_ptr + image * grad_logits_b,
+                    class_done_ptr + tile.to(tl.int64) * num_classes,
                     patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
                     length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
-                    RADIUS, DENOMINATOR, FIRST, HAS_CLASS_WEIGHT,
+                    grad_main_error_y, grad_main_error_x, grad_logits_c, grad_logits_y, grad_logits_x,
+                    RADIUS, DENOMINATOR, SIGMOID, FIRST, HAS_CLASS_WEIGHT, MAIN_LOSS, HAS_MAIN_CLASS_WEIGHT,
                 )  # fmt: skip
-                tl.debug_barrier()
-            _write_class_gradients(
-                softmax_dot, logits_ptr + image * logits_b, ids_ptr + first, max_logit_ptr + first,
-                inverse_sum_ptr + first, class_weight_ptr, grad_error_ptr + image * grad_error_b, border_weights_ptr,
-                grad_logits_ptr + image * grad_logits_b, class_done_ptr + tile.to(tl.int64) * num_classes,
-                patch_ptr, positions_ptr, grad_edge_x_ptr, grad_edge_y_ptr, grad_cache_ptr,
-                length, top, left, height, width, logits_c, logits_y, logits_x, grad_error_y, grad_error_x,
-                grad_logits_c, grad_logits_y, grad_logits_x,
-                RADIUS, DENOMINATOR, SIGMOID, FIRST, HAS_CLASS_WEIGHT,
-            )  # fmt: skip
-        if not SIGMOID:
-            y, x, inside = _tile_pixels(top, left, height, width)
-            tl.store(softmax_dot_ptr + first + y * width + x, softmax_dot, mask=inside)
-        tl.debug_barrier()
+            if not SIGMOID:
+                y, x, inside = _tile_pixels(top, left, height, width)
+                tl.store(softmax_dot_ptr + first + y * width + x, softmax_dot, mask=inside)
+            tl.debug_barrier()
         tile += tl.num_programs(0)
 
 
 @triton.jit
 def gradient_kernel(
-    logits_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, softmax_dot_ptr, class_done_ptr, grad_logits_ptr,
+    logits_ptr, ids_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, main_class_weight_ptr, grad_main_error_ptr,
+    softmax_dot_ptr, class_done_ptr, grad_logits_ptr,
     num_classes, height, width, logits_b, logits_c, logits_y, logits_x,
-    grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x, SIGMOID: tl.constexpr,
+    grad_main_error_b, grad_main_error_y, grad_main_error_x, grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x,
+    SIGMOID: tl.constexpr, FIRST: tl.constexpr, MAIN_LOSS: tl.constexpr, HAS_MAIN_CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of all channels that ``class_gradient_kernel`` has not written, dL/dz = -P s, zeros included.
+    """Gradient of all channels that ``class_gradient_kernel`` has not written: -P s and that of the main loss.
 
     One program per tile.
 
     Args:
         logits_ptr: In, (B, C, H, W) with strides ``logits_*``.
-        tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, softmax_dot_ptr, class_done_ptr: In, from the kernels before.
+        ids_ptr, tile_flags_ptr, max_logit_ptr, inverse_sum_ptr, softmax_dot_ptr, class_done_ptr: In, from the kernels
+            before.
+        main_class_weight_ptr: In, (C,) float32; not read unless HAS_MAIN_CLASS_WEIGHT.
+        grad_main_error_ptr: In, (B, H, W) float32 with strides ``grad_main_error_*``: dL/d(main error of the pixel);
+            not read with NO_MAIN_LOSS.
         grad_logits_ptr: Out, (B, C, H, W) with strides ``grad_logits_*``.
+        FIRST: Class of channel 0: 1 for a single channel, else 0.
     """
     tile = tl.program_id(0).to(tl.int64)
     image, top, left = _tile_origin(tl.program_id(0), height, width)
     y, x, inside = _tile_pixels(top, left, height, width)
-    pixel = image * height * width + y * width + x
-    total = tl.zeros([BLOCK], tl.float32)
+    first = image * height * width
+    pixel = first + y * width + x
+    softmax_dot = tl.zeros([BLOCK], tl.float32)
     if not SIGMOID:
         if (tl.load(tile_flags_ptr + tile) & RECEPTIVE) != 0:
-            total = tl.load(softmax_dot_ptr + pixel, mask=inside, other=0)
+            softmax_dot = tl.load(softmax_dot_ptr + pixel, mask=inside, other=0)
+    has_cpg_gradient = softmax_dot != 0
+    needs_logit = has_cpg_gradient
+    if MAIN_LOSS != NO_MAIN_LOSS:
+        own_id, main_factor, own_weight = _main_factor(
+            grad_main_error_ptr + image * grad_main_error_b, ids_ptr + first, main_class_weight_ptr, y, x, inside,
+            width, grad_main_error_y, grad_main_error_x, FIRST, MAIN_LOSS, HAS_MAIN_CLASS_WEIGHT,
+        )  # fmt: skip
+        needs_logit = has_cpg_gradient | (main_factor != 0)
+    needs_softmax = needs_logit if MAIN_LOSS == CROSS_ENTROPY else has_cpg_gradient
+    some_need_logit = tl.max(needs_logit.to(tl.int32), 0)
     own_ptr = logits_ptr + image * logits_b + y.to(tl.int64) * logits_y + x.to(tl.int64) * logits_x
     out_ptr = grad_logits_ptr + image * grad_logits_b + y.to(tl.int64) * grad_logits_y + x.to(tl.int64) * grad_logits_x
-    needs_logit = total != 0
-    some_need_logit = tl.max(needs_logit.to(tl.int32), 0)
     start = 0
     while start < num_classes:
         channel = (start + tl.arange(0, CHANNELS)).to(tl.int64)
-        value = tl.zeros([CHANNELS, BLOCK], tl.float32)
+        grad_logits = tl.zeros([CHANNELS, BLOCK], tl.float32)
         is_left = tl.load(class_done_ptr + tile * num_classes + channel, mask=channel < num_classes, other=1) == 0
-        if not SIGMOID:
+        if not SIGMOID or MAIN_LOSS != NO_MAIN_LOSS:
             if some_need_logit != 0:
                 mask = is_left[:, None] & needs_logit[None, :]
                 z = tl.load(own_ptr[None, :] + channel[:, None] * logits_c, mask=mask, other=0).to(tl.float32)
                 probability = _probability(
-                    z, max_logit_ptr, inverse_sum_ptr, pixel[None, :], needs_logit[None, :], SIGMOID
+                    z, max_logit_ptr, inverse_sum_ptr, pixel[None, :], needs_softmax[None, :], SIGMOID
                 )
-                value = tl.where(mask, -probability * total[None, :], 0)
-        value = value.to(grad_logits_ptr.dtype.element_ty)
-        tl.store(out_ptr[None, :] + channel[:, None] * grad_logits_c, value, mask=is_left[:, None] & inside[None, :])
+                grad_logits = tl.where(has_cpg_gradient[None, :], -probability * softmax_dot[None, :], 0)
+                if MAIN_LOSS != NO_MAIN_LOSS:
+                    is_own = (channel + FIRST)[:, None] == own_id[None, :]
+                    main_gradient = _main_gradient(
+                        z, probability, is_own, main_factor[None, :], own_weight[None, :], MAIN_LOSS
+                    )
+                    grad_logits += tl.where(main_factor[None, :] != 0, main_gradient, 0)
+        grad_logits = grad_logits.to(grad_logits_ptr.dtype.element_ty)
+        mask = is_left[:, None] & inside[None, :]
+        tl.store(out_ptr[None, :] + channel[:, None] * grad_logits_c, grad_logits, mask=mask)
         start += CHANNELS

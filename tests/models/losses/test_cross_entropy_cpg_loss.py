@@ -172,6 +172,7 @@ def test_the_cpg_loss_needs_the_cross_entropy_first():
         ((dict(CE, use_mask=True), CPG), ValueError, 'use_mask must be False'),
         ((dict(CE, reduction='sum'), CPG), ValueError, "must have the same reduction, got 'sum' and 'mean'"),
         ((CE, dict(CPG, loss_name='cpg')), ValueError, "loss_name must contain 'loss', .*, got 'cpg'"),
+        ((CE, dict(CPG, implementation='dense')), ValueError, "must be 'auto', 'sparse' or 'triton', got 'dense'"),
         ((CE, dict(CPG, ksize=4)), ValueError, 'ksize must be odd'),
         ((CE, dict(CPG, kernel=3)), TypeError, 'kernel'),
     ],
@@ -179,3 +180,15 @@ def test_the_cpg_loss_needs_the_cross_entropy_first():
 def test_what_it_cannot_compute_is_refused(options, error, message):
     with pytest.raises(error, match=message):
         MODELS.build(fused(*options))
+
+
+@pytest.mark.parametrize(('name', 'reduction'), [('sparse', 'mean'), ('separate', 'none')])
+def test_log_names_the_implementation_once(name, reduction, monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmseg_cpg.models.losses.cpg_loss.print_log', lambda message, **_: messages.append(message))
+    loss = MODELS.build(fused())
+    label = blobs((1, 20, 30), NUM_CLASSES)
+    for _ in range(2):
+        loss(random_logits(label, NUM_CLASSES), label, reduction_override=reduction)
+    (message,) = messages
+    assert f"CrossEntropyCPGLoss runs its '{name}' implementation" in message

@@ -45,9 +45,9 @@ def oracle(logits, label, ksize, *, ignore_policy='exclude', use_sigmoid=False, 
     )
 
 
-def check(logits, label, ksize, **options):
+def check(logits, label, ksize, loss=cross_entropy_cpg_loss, **options):
     """Compare with the oracle."""
-    result = cross_entropy_cpg_loss(logits, label, ksize, **options)
+    result = loss(logits, label, ksize, **options)
     (gradient,) = torch.autograd.grad(result.total, logits)
     ce, cpg, expected, size = oracle(logits, label, ksize, **options)
     assert result.total.dtype == torch.float32
@@ -64,7 +64,7 @@ def check(logits, label, ksize, **options):
 
 
 @st.composite
-def cases(draw):
+def cases(draw, ksizes=(3, 5, 7, 9, 11)):
     num_classes = draw(st.sampled_from([1, 2, 3, 6]))
     label = blobs(
         (draw(st.integers(1, 2)), draw(st.integers(1, 18)), draw(st.integers(1, 18))),
@@ -73,7 +73,7 @@ def cases(draw):
         seed=draw(st.integers(0, 2**32 - 1)),
     )
     logits = random_logits(label, num_classes, draw(st.sampled_from([0, 1, 30])), seed=draw(st.integers(0, 2**31)))
-    return logits, label, draw(st.sampled_from([3, 5, 7, 9, 11]))
+    return logits, label, draw(st.sampled_from(ksizes))
 
 
 OPTIONS = st.fixed_dictionaries(
@@ -322,6 +322,8 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(cpg_weight='1'), ValueError, "cpg_weight must be a finite number, got '1'"),
         (dict(ignore_policy='ignore'), ValueError, "ignore_policy must be one of .*, got 'ignore'"),
         (dict(reduction='max'), ValueError, "reduction must be one of .*, got 'max'"),
+        (dict(implementation='dense'), ValueError, "implementation must be one of .*'separate'.*, got 'dense'"),
+        (dict(targets='a', reduction='none'), TypeError, 'targets must be BoundaryTargets, got str'),
         (dict(weight=torch.ones(4, 4)), ValueError, r'weight must have shape \(1, 4, 4\), got \(4, 4\)'),
         (dict(class_weight=[1.0]), ValueError, r'class_weight must have shape \(2,\), got \(1,\)'),
         (dict(cpg_class_weight=[1.0]), ValueError, r'cpg_class_weight must have shape \(2,\), got \(1,\)'),

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmseg_cpg.ops import cpg_loss
+from mmseg_cpg.ops import cpg_loss, cross_entropy_cpg_loss
 from mmseg_cpg.ops.cpg import implementations, triton_kernels
-from mmseg_cpg.ops.cpg.implementations import check_kernels, choose_implementation
+from mmseg_cpg.ops.cpg.implementations import check_kernels, choose_fused_implementation, choose_implementation
 from mmseg_cpg.ops.cpg.options import CPGOptions
 from tests.inputs import blobs, random_logits
 
@@ -34,19 +34,22 @@ def nothing_checked():
 def interpreter_for_cuda(monkeypatch):
     """Check the kernels by the interpreter where there is no GPU."""
     check = check_kernels.__wrapped__
-    monkeypatch.setattr(implementations, 'check_kernels', lambda device, dtype, options: check(DEVICE, dtype, options))
+    monkeypatch.setattr(implementations, 'check_kernels', lambda device, *kernels: check(DEVICE, *kernels))
 
 
 @pytest.mark.parametrize(
-    ('dtype', 'options'),
+    ('dtype', 'options', 'use_sigmoid'),
     [
-        (torch.float32, CPGOptions()),
-        (torch.bfloat16, CPGOptions(ignore_policy='as_background')),
-        (torch.float16, CPGOptions(use_sigmoid=True)),
+        (torch.float32, CPGOptions(), None),
+        (torch.bfloat16, CPGOptions(ignore_policy='as_background'), None),
+        (torch.float16, CPGOptions(use_sigmoid=True), None),
+        (torch.float16, CPGOptions(), False),
+        (torch.float32, CPGOptions(use_sigmoid=True), True),
     ],
 )
-def test_kernels_pass_their_check(dtype, options):
-    check_kernels(DEVICE, dtype, options)
+def test_kernels_pass_their_check(dtype, options, use_sigmoid):
+    with torch.inference_mode():  # as in a validation that computes the loss first
+        check_kernels(DEVICE, dtype, options, use_sigmoid)
 
 
 @pytest.fixture
@@ -58,15 +61,18 @@ def deterministic():
 
 
 @pytest.mark.usefixtures('deterministic')
-@pytest.mark.parametrize('name', ['error_kernel', 'class_gradient_kernel', 'gradient_kernel'])
-def test_a_kernel_that_does_nothing_is_found(name, monkeypatch):
+@pytest.mark.parametrize(
+    ('name', 'use_sigmoid'),
+    [('error_kernel', None), ('class_gradient_kernel', None), ('gradient_kernel', None), ('gradient_kernel', False)],
+)
+def test_a_kernel_that_does_nothing_is_found(name, use_sigmoid, monkeypatch):
     class Idle:
         def __getitem__(self, grid):
             return lambda *arguments, **options: None
 
     monkeypatch.setattr(triton_kernels, name, Idle())
     with pytest.raises(RuntimeError, match='differs from the sparse implementation'):
-        check_kernels(DEVICE, torch.float32, CPGOptions())
+        check_kernels(DEVICE, torch.float32, CPGOptions(), use_sigmoid)
 
 
 def test_old_triton_is_refused(monkeypatch):
@@ -99,7 +105,7 @@ def test_triton_raises_the_original_error(monkeypatch, interpreter_for_cuda):
 
 
 def test_out_of_memory_is_no_fault_of_the_kernels(monkeypatch):
-    def check(device, dtype, options):
+    def check(*kernels):
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr(implementations, 'check_kernels', check)
@@ -140,3 +146,44 @@ def test_function_warns_of_the_fallback(monkeypatch):
     label = blobs((1, 8, 9), 3)
     with pytest.warns(UserWarning, match="'sparse' implementation: the kernels are broken"):
         cpg_loss(random_logits(label, 3), label)
+
+
+@pytest.mark.parametrize(
+    ('logits', 'reduction', 'name', 'reason'),
+    [
+        (logits_on(CPU), 'mean', 'sparse', 'the logits are on the CPU'),
+        (logits_on(CPU), 'none', 'separate', "sparse supports reduction 'mean' and 'sum', not 'none'"),
+        (logits_on(CPU, shape=(2, 1, 8, 8)), 'mean', 'separate', 'sparse supports logits with several channels'),
+        (logits_on(CUDA, torch.float64), 'mean', 'separate', 'not torch.float64'),
+        (logits_on(torch.device('mps')), 'mean', 'separate', 'not on mps'),
+        (logits_on(CUDA), 'none', 'triton', 'the logits are on cuda:0'),
+    ],
+)
+def test_choice_of_the_fused_loss(logits, reduction, name, reason, monkeypatch):
+    monkeypatch.setattr(implementations, 'check_kernels', lambda *kernels: None)
+    choice = choose_fused_implementation(logits, CPGOptions(), False, reduction)
+    assert (choice.name, choice.is_fallback) == (name, False)
+    assert reason in choice.reason
+    assert choose_fused_implementation(logits, CPGOptions(), False, reduction, 'separate').name == 'separate'
+    for other in {'sparse', 'triton'} - {name}:
+        if other == 'triton' and logits.device == CPU and DEVICE == CPU:
+            continue  # the interpreter's
+        with pytest.raises(ValueError, match=f"implementation='{other}' cannot run: {other} supports"):
+            choose_fused_implementation(logits, CPGOptions(), False, reduction, other)
+
+
+def test_fused_loss_falls_back_with_the_reason(monkeypatch, interpreter_for_cuda):
+    monkeypatch.setattr(triton_kernels, 'error_kernel', None)
+    choice = choose_fused_implementation(logits_on(CUDA), CPGOptions(), False, 'mean')
+    assert (choice.name, choice.is_fallback) == ('separate', True)
+    assert "TypeError: 'NoneType' object is not subscriptable" in choice.reason
+    with pytest.raises(TypeError, match='not subscriptable'):
+        choose_fused_implementation(logits_on(CUDA), CPGOptions(), False, 'mean', 'triton')
+
+
+def test_fused_function_warns_of_the_fallback(monkeypatch):
+    choice = implementations.Choice('separate', 'the kernels are broken', is_fallback=True)
+    monkeypatch.setattr('mmseg_cpg.ops.cpg.fused.choose_fused_implementation', lambda *arguments: choice)
+    label = blobs((1, 8, 9), 3)
+    with pytest.warns(UserWarning, match="'separate' implementation: the kernels are broken"):
+        cross_entropy_cpg_loss(random_logits(label, 3), label)

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from mmseg_cpg.ops import boundary_targets, cpg_loss
+from mmseg_cpg.ops import boundary_targets, cpg_loss, cross_entropy_cpg_loss
 from tests.inputs import blobs, random_logits
 from tests.ops.cpg.test_loss import POLICIES, assert_close
 
@@ -44,12 +44,50 @@ def value_and_gradient(logits, label, ksize=3, **options):
     return loss.detach(), *torch.autograd.grad(loss, logits)
 
 
-def test_auto_is_triton(case):
+def fused_value_and_gradient(logits, label, ksize=3, **options):
+    result = cross_entropy_cpg_loss(logits, label, ksize, **options)
+    return *(value.detach() for value in result), *torch.autograd.grad(result.total, logits)
+
+
+@pytest.mark.parametrize('function', [value_and_gradient, fused_value_and_gradient])
+def test_auto_is_triton(case, function):
     label, logits = case
-    for auto, triton in zip(
-        value_and_gradient(logits, label), value_and_gradient(logits, label, implementation='triton'), strict=True
-    ):
+    for auto, triton in zip(function(logits, label), function(logits, label, implementation='triton'), strict=True):
         assert torch.equal(auto, triton)
+
+
+@pytest.mark.parametrize('shape', [(1, 19, 1024, 2048), (2, 150, 512, 512), (1, 1, 512, 512)])
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_full_size_of_the_fused_loss_is_that_of_the_cpu(shape, use_sigmoid):
+    batch, num_classes, *size = shape
+    if num_classes == 1 and not use_sigmoid:
+        pytest.skip('one channel has no softmax')
+    label = blobs((batch, *size), max(num_classes, 2), void=0.002)
+    logits = random_logits(label, num_classes)
+    generator = torch.Generator().manual_seed(0)
+    weight, *class_weights = (
+        0.5 + torch.rand(shape, generator=generator) for shape in (label.shape, *[num_classes] * 2)
+    )
+    options = dict(weight=weight, class_weight=class_weights[0], cpg_class_weight=class_weights[1])
+    expected = fused_value_and_gradient(logits, label, 5, use_sigmoid=use_sigmoid, **options)
+    label, logits = on_gpu(label, logits)
+    options = {name: value.cuda() for name, value in options.items()}
+    actual = fused_value_and_gradient(logits, label, 5, use_sigmoid=use_sigmoid, implementation='triton', **options)
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one.cpu(), other)
+
+
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_fused_loss_waits_for_nothing(case, use_sigmoid):
+    label, logits = case
+    weights = dict(weight=torch.ones(label.shape).cuda(), class_weight=torch.ones(19).cuda())
+    fused_value_and_gradient(logits, label, use_sigmoid=use_sigmoid, **weights)  # compiles
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        fused_value_and_gradient(logits, label, use_sigmoid=use_sigmoid, **weights)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
 
 
 @pytest.mark.parametrize('shape', [(1, 19, 1024, 2048), (2, 150, 512, 512), (1, 2, 512, 512)])
