@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
@@ -65,10 +66,14 @@ def test_an_interruption_is_one_line_and_can_be_resumed(write_config, run_tool, 
 def test_an_interruption_may_end_in_another_error(write_config, run_tool, tmp_path, monkeypatch, capsys):
     """Where MMEngine formats the config, for each checkpoint, it raises SyntaxError for any exception."""
 
-    def interrupt(*args, **kwargs):
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(cfg):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            raise SyntaxError('Failed to format the config file') from None
 
-    monkeypatch.setattr('mmengine.config.config.FormatCode', interrupt)
+    monkeypatch.setattr(Config, 'pretty_text', property(interrupt))
     with pytest.raises(SystemExit) as leaving:
         run_tool('train', write_config(tmp_path))
     assert leaving.value.code == 128 + signal.SIGINT
