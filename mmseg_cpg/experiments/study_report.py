@@ -70,8 +70,11 @@ def draw_plots(rows: list[Row]) -> dict[str, Figure]:
 
 def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
     """Draw the primary outcomes over the weight with the tuning seed, None with fewer than two weights."""
-    scores = {competitor: tuning_scores(rows, dataset.config, competitor) for competitor in (*CPG, NEAR_BOUNDARY)}
-    scores = {competitor: found for competitor, found in scores.items() if found}
+    scores = {
+        competitor: found
+        for competitor in (*CPG, NEAR_BOUNDARY)
+        if (found := tuning_scores(rows, dataset.config, competitor))
+    }
     if max(map(len, scores.values()), default=0) < 2:
         return None
     base = tuning_scores(rows, dataset.config, None)

@@ -20,7 +20,7 @@ from .._validation import (
     check_reduction,
 )
 from .cross_entropy import CrossEntropy
-from .implementations import FUSED_ERRORS, check_fused_implementation, choose_fused_implementation, warn_of_fallback
+from .implementations import FUSED_ERRORS, choose_fused_implementation, warn_of_fallback
 from .options import CPGOptions
 from .sparse_fused import sparse_cross_entropy_cpg
 from .targets import BoundaryTargets, check_targets, targets_of_batch
@@ -104,7 +104,6 @@ def cross_entropy_cpg_loss(
         >>> label = torch.randint(19, (2, 64, 64))
         >>> cross_entropy_cpg_loss(logits, label, ksize=3).total.backward()
     """
-    check_fused_implementation(implementation)
     check_reduction(reduction)
     for name, value in (('ce_weight', ce_weight), ('cpg_weight', cpg_weight)):
         check_number(name, value)

@@ -147,11 +147,6 @@ def check_implementation(implementation: str) -> None:
     _check_name(implementation, tuple(IMPLEMENTATIONS))
 
 
-def check_fused_implementation(implementation: str) -> None:
-    """Raise ValueError unless ``implementation`` is 'auto' or the name of one that computes the main loss, too."""
-    _check_name(implementation, ('sparse', *FUSED_ERRORS))
-
-
 def _check_name(implementation: str, names: tuple[str, ...]) -> None:
     names = ('auto', *names)
     if implementation not in names:
@@ -199,7 +194,7 @@ def choose_fused_implementation(
         ValueError: There is no such implementation, or it does not support these arguments.
         Exception: ``'triton'`` was requested and the check of its kernels failed; the check's own error.
     """
-    check_fused_implementation(implementation)
+    _check_name(implementation, ('sparse', *FUSED_ERRORS))
     if implementation == 'separate':
         return Choice(implementation, 'it was requested')
     if implementation == 'triton' or (implementation == 'auto' and logits.device.type != 'cpu'):

@@ -61,23 +61,13 @@ def sparse_cross_entropy_cpg(
         Total, main loss and CPG loss, scalars. Only the total has a gradient.
     """
     refuse_transforms('cross_entropy_cpg_loss')
-    return _Fused.apply(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
+    batch = _Batch(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
+    return _Fused.apply(logits, batch)
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        label: Tensor,
-        targets: BoundaryTargets,
-        main: CrossEntropy,
-        weight: Tensor | None,
-        cpg_class_weight: Tensor | None,
-        ce_weight: float,
-        cpg_weight: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        batch = _Batch(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
+    def forward(ctx: Any, logits: Tensor, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
         cross_entropy, cpg = batch.run(with_gradient=ctx.needs_input_grad[0])
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(batch.buffer.to(logits.dtype))
@@ -89,7 +79,7 @@ class _Fused(torch.autograd.Function):
         refuse_second_derivative('cross_entropy_cpg_loss')
         (gradient,) = ctx.saved_tensors
         # A copy would cost as much again as it does to write the gradient.
-        return (gradient if grad_total == 1 else gradient * grad_total, *[None] * 7)
+        return (gradient if grad_total == 1 else gradient * grad_total, None)
 
 
 class _Work(NamedTuple):
