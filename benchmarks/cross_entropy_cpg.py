@@ -36,13 +36,13 @@ def stock_binary(logits, label):
     return (error * weight).sum() / weight.sum()
 
 
-def losses_of(label, ksize, main_loss):
+def losses_of(label, ksize, main_loss, implementation='auto'):
     stock = {'CE': stock_cross_entropy, 'BCE': stock_binary}[main_loss]
-    options = dict(use_sigmoid=main_loss == 'BCE', avg_non_ignore=True)
+    options = dict(use_sigmoid=main_loss == 'BCE', avg_non_ignore=True, implementation=implementation)
     return {
         'stock': lambda z: stock(z, label),
         'fused': lambda z: cross_entropy_cpg_loss(z, label, ksize, **options).total,
-        'separate': lambda z: stock(z, label) + cpg_loss(z, label, ksize),
+        'separate': lambda z: stock(z, label) + cpg_loss(z, label, ksize, implementation=implementation),
     }
 
 
@@ -70,14 +70,14 @@ def measure_all(repeats):
     return rows
 
 
-def cells(row):
-    """A row of the table."""
+def cells(row, digits=0):
+    """A row of :func:`table`."""
     names = ('stock', 'fused', 'separate')
     values = [
         size(row['logits']),
         row['main_loss'],
         str(row['ksize']),
-        f'{row["stock"]["total_ms"]:.0f}',
+        ', '.join(f'{row[name]["total_ms"]:.{digits}f}' for name in names),
         with_interval(row['fused']),
         with_interval(row['separate']),
         ', '.join(f'{row[name]["peak_memory"]:.2f}' for name in names),
@@ -85,13 +85,19 @@ def cells(row):
     return f'| {" | ".join(values)} |'
 
 
-def markdown(result):
-    """The table of the documentation."""
+def table(rows, digits=0):
+    """The table of times, with some digits of a ms, and memory."""
     head = (
-        'logits', 'main loss', 'ksize', 'stock alone, ms', 'fused ÷ stock (95 %)', 'separate ÷ stock (95 %)',
+        'logits', 'main loss', 'ksize', 'stock, fused, separate, ms', 'fused ÷ stock (95 %)', 'separate ÷ stock (95 %)',
         'memory: stock, fused, separate',
     )  # fmt: skip
-    return '\n'.join([f'| {" | ".join(head)} |', '|---' * len(head) + '|', *map(cells, result['cases'])])
+    lines = [cells(row, digits) for row in rows]
+    return '\n'.join([f'| {" | ".join(head)} |', '|---' * len(head) + '|', *lines])
+
+
+def markdown(result):
+    """The table of the documentation."""
+    return table(result['cases'])
 
 
 def main():

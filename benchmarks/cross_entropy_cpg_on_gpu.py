@@ -19,16 +19,17 @@ import torch
 import torch.nn.functional as F
 
 from mmseg_cpg import __version__
-from mmseg_cpg.ops import boundary_targets, cpg_loss, cross_entropy_cpg_loss
+from mmseg_cpg.ops import boundary_targets
 
-from .common import RESULTS, environment, make_parser, measure, result_path, setup, size, with_interval, write_result
+from .common import RESULTS, environment, make_parser, measure, result_path, setup, size, write_result
 from .cpg_loss_on_gpu import ERROR_BYTES, MAP_BYTES, SOFTMAX_BYTES, floor
-from .cross_entropy_cpg import check, stock_binary, stock_cross_entropy
+from .cross_entropy_cpg import cells, check, losses_of, table
 from .synthetic import street_labels
 
 SHAPES = [(4, 19, 1024, 2048), (4, 150, 512, 512)]
 QUICK_SHAPES = [(1, 3, 8, 12)]
 KSIZES = (3, 5, 7)
+DIGITS = 3  # of a ms
 PAPER = RESULTS / __version__ / 'cross_entropy_cpg_bytes.csv'
 
 
@@ -74,54 +75,25 @@ def paper_rows():
             yield {'logits': size(shape), 'ksize': ksize, **bytes_on_paper(label, shape[1], ksize)}
 
 
-def losses_of(label, ksize, use_sigmoid):
-    stock = stock_binary if use_sigmoid else stock_cross_entropy
-    options = dict(use_sigmoid=use_sigmoid, avg_non_ignore=True, implementation='triton')
-    return {
-        'fused': lambda z: cross_entropy_cpg_loss(z, label, ksize, **options).total,
-        'separate': lambda z: stock(z, label) + cpg_loss(z, label, ksize, implementation='triton'),
-        'stock': lambda z: stock(z, label),
-    }
-
-
 def measure_all(device, repeats, quick=False):
     """Rows for all cases."""
     rows = []
     for shape in QUICK_SHAPES if quick else SHAPES:
         logits, label = setup(shape, device)
-        for use_sigmoid in (False, True):
+        for main_loss in ('CE', 'BCE'):
             for ksize in KSIZES:
-                losses = losses_of(label, ksize, use_sigmoid)
+                losses = losses_of(label, ksize, main_loss, 'triton')
                 check(losses, logits)
                 measured = measure(losses, logits, repeats, 'stock')
-                row = {'logits': shape, 'main_loss': 'BCE' if use_sigmoid else 'CE', 'ksize': ksize, **measured}
+                row = {'logits': shape, 'main_loss': main_loss, 'ksize': ksize, **measured}
                 rows.append(row)
-                print(cells(row), flush=True)
+                print(cells(row, DIGITS), flush=True)
     return rows
-
-
-def cells(row):
-    """A row of the table of times."""
-    names = ('stock', 'fused', 'separate')
-    values = [
-        size(row['logits']),
-        row['main_loss'],
-        str(row['ksize']),
-        ', '.join(f'{row[name]["total_ms"]:.3f}' for name in names),
-        with_interval(row['fused']),
-        with_interval(row['separate']),
-        ', '.join(f'{row[name]["peak_memory"]:.2f}' for name in names),
-    ]
-    return f'| {" | ".join(values)} |'
 
 
 def markdown(rows):
     """The table of times."""
-    head = (
-        'logits', 'main loss', 'ksize', 'stock, fused, separate, ms', 'fused ÷ stock (95 %)',
-        'separate ÷ stock (95 %)', 'memory: stock, fused, separate',
-    )  # fmt: skip
-    return '\n'.join([f'| {" | ".join(head)} |', '|---' * len(head) + '|', *map(cells, rows)])
+    return table(rows, DIGITS)
 
 
 def paper_markdown():
