@@ -4,13 +4,13 @@
     python -m benchmarks.cpg_loss --device cuda
 
 Forward and backward, all implementations in turn within one run on the same logits; correctness is checked first.
-Times are wall times in ms: median and 20 and 80 % percentiles. Ratios are medians of those of single turns, with the
-95 % bootstrap interval. Memory is what the allocator held at most beside the
-logits, in units of the logits' bytes, the gradient (1.0) included.
+Times are wall times in ms: median and 20th and 80th percentiles. The losses run in turn, once per round; ratios are
+medians of the ratios of single rounds, with their 95 % bootstrap intervals. Memory is the allocator's peak in addition
+to the logits, in units of the logits' bytes, the gradient (1.0) included.
 
-On CUDA these are other cases, with bars, and times of the device. Beside them stand the fewest bytes that the loss can
-move there, and the share of the device's copy bandwidth (bytes read and written by a copy of the logits in the same
-run) that moving so many in the measured time comes to.
+On CUDA the cases are others, with bars, and times are the device's. The table adds the minimum of bytes that the loss
+has to move, and the bandwidth that this minimum would need in the measured time, as a share of that of copying the
+logits in the same run.
 """
 
 from unittest import mock
@@ -37,7 +37,7 @@ from .cpg_loss_on_gpu import measure_all as measure_on_gpu
 
 CASES = [(2, 19, 512, 1024), (1, 150, 512, 512)]
 KSIZES = (3, 5, 7)
-# A dense implementation is run no more after so long, but at least four times.
+# A dense implementation is not run again after this time, but at least four times.
 LIMIT_S = 10
 # Published growth: one dimension at a time.
 GROWTH = {
@@ -104,7 +104,7 @@ def growth(device, repeats):
     cases += [('ksize', (1, 19, 512, 512), ksize, 3200) for ksize in GROWTH_KSIZES]
     cases += [('boundary share', (1, 19, 512, 512), 3, region) for region in GROWTH_REGIONS]
     measured = {}
-    for _, *case in cases:  # one of them is part of every series
+    for _, *case in cases:  # one case is part of every series
         if tuple(case) not in measured:
             measured[tuple(case)] = measure_growth(device, repeats, *case)
     return [{'varies': name, **measured[tuple(case)]} for name, *case in cases]
@@ -161,13 +161,14 @@ def markdown(result):
             f'| {size(row["logits"])} | {row["ksize"]} | {row["sparse"]["total_ms"]:.0f} | {times} | {memory} |'
         )
     grown = [
-        '| varies | logits | ksize | boundary pixels | sparse, ms | cross-entropy, ms |',
-        '|---|---|---|---|---|---|',
+        '| varies | logits | ksize | boundary pixels | sparse, ms | cross-entropy, ms | ÷ cross-entropy [95 %] |',
+        '|---|---|---|---|---|---|---|',
     ]
     for row in result['growth']:
         grown.append(
             f'| {row["varies"]} | {size(row["logits"])} | {row["ksize"]} | {100 * row["boundary_share"]:.1f} % '
-            f'| {row["sparse"]["total_ms"]:.1f} | {row["cross_entropy"]["total_ms"]:.1f} |'
+            f'| {row["sparse"]["total_ms"]:.1f} | {row["cross_entropy"]["total_ms"]:.1f} '
+            f'| {with_interval(row["sparse"])} |'
         )
     odd = ['| labels | logits | ' + ' | '.join(f'ksize {ksize}' for ksize in KSIZES) + ' |', '|---' * 5 + '|']
     for labels, dtype in dict.fromkeys((row['labels'], row['dtype']) for row in result['odd_memory']):

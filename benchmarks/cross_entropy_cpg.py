@@ -4,8 +4,8 @@
 
 Forward and backward on CPU. Stock is ``F.cross_entropy``, or ``F.binary_cross_entropy_with_logits`` of the one-hot
 label, alone. ``separate`` is stock cross-entropy followed by cpg_loss, as ``loss_decode=[CrossEntropyLoss, CPGLoss]``
-computes it. All run in turn; ratios are medians of those of single turns, with the 95 % bootstrap interval. Memory is
-the peak in addition to the logits, in units of the logits' bytes, the gradient (1.0) included, with one thread.
+computes it. All run in turn; ratios are medians of the ratios of single rounds, with their 95 % bootstrap intervals.
+Memory is the peak with one thread in addition to the logits, in units of their bytes, the gradient (1.0) included.
 """
 
 import torch
@@ -15,7 +15,7 @@ from mmseg_cpg.ops import cpg_loss, cross_entropy_cpg_loss
 
 from .common import against, environment, make_parser, measure, result_path, setup, size, with_interval, write_result
 
-# Logits, main loss, and by ksize the most time over that of the stock loss.
+# Logits, main loss, and the bar for time over the stock loss by ksize.
 CASES = [
     ((2, 19, 512, 1024), 'CE', {3: 0.9, 5: 1.05, 7: 1.25}),
     ((1, 150, 512, 512), 'CE', {3: 0.75, 5: 0.85, 7: 0.95}),

@@ -1,14 +1,14 @@
-"""What every loss here and MMSegmentation's own cost: time and peak memory on the same inputs.
+"""Time and peak memory of every loss of this package and of MMSegmentation's own, on the same inputs.
 
     python -m benchmarks.losses            also draws docs/assets/losses.png
-    python -m benchmarks.losses --quick    small inputs, to see that it works; writes nothing
+    python -m benchmarks.losses --quick    small inputs, to check that it works; writes nothing
 
 Forward and backward as a decode head calls them, all losses in turn within one run on the same logits. Each is checked
 first: value and gradient must be finite, and a small step against the gradient of a loss of this package must lower it.
-Times are in ms: median and 20 and 80 % percentiles. Ratios to cross-entropy are medians of those of single turns, with
-the 95 % bootstrap interval. Memory is the peak of torch's allocator in addition to the logits, in units of the logits'
-bytes, the gradient (1.0) included; scipy's, which HuasdorffDisstanceLoss needs, is not seen. A loss that fails on an
-input, or takes longer than the limit for one run, is published as such.
+Times are in ms: median and 20th and 80th percentiles. Ratios to cross-entropy are medians of the ratios of single
+rounds, with their 95 % bootstrap intervals. Memory is the peak of torch's allocator in addition to the logits, in units
+of the logits' bytes, the gradient (1.0) included. It does not see scipy's memory, which HuasdorffDisstanceLoss uses. A
+loss that fails on an input, or exceeds the time limit of a run, is listed as such.
 """
 
 import signal
