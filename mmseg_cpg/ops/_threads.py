@@ -1,8 +1,8 @@
-"""Work that is split between threads once, so that it also runs well on a busy machine.
+"""Work that is split between threads once, so that it runs well on a busy machine, too.
 
-torch splits every single operation between its threads, which then wait for each other, spinning. Thousands of short
-operations in a row collapse as soon as one of the threads has to share its core. Here each thread runs a long chain of
-operations on a part of its own, and waits for nobody.
+torch splits every single operation between its threads, which then wait for each other, spinning. As soon as one of the
+threads has to share its core, thousands of short operations in a row take many times as long. Here each thread runs a
+long chain of operations on its own part of the data, without waiting for the others.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, wraps
 from threading import Barrier
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 
 Part = TypeVar('Part')
 Result = TypeVar('Result')
+Options = ParamSpec('Options')
 
 
 def num_threads(device: torch.device) -> int:
-    """How many threads :func:`parallel_map` has for work on a device."""
+    """Number of threads that :func:`parallel_map` uses for work on a device."""
     return torch.get_num_threads() if device.type == 'cpu' else 1
 
 
 def parallel_map(function: Callable[[Part], Result], parts: Iterable[Part], device: torch.device) -> Iterator[Result]:
-    """Map in as many threads as torch uses, each of which runs its operations alone; results come in order.
+    """Map in as many threads as torch uses, each of which runs its operations alone. Results come in order.
 
-    Gradients are not recorded. The threads wait for the caller to take a result before they get too far ahead, so that
-    few results are in memory. On other devices than the CPU, or with one thread, this is plain ``map``.
+    Gradients are not recorded. Threads that get too far ahead wait until the caller takes a result, so that few results
+    are in memory. On devices other than the CPU, or with one thread, this is plain ``map``.
     """
     threads = num_threads(device)
     inference = torch.is_inference_mode_enabled()
@@ -54,18 +55,36 @@ def _map(
         yield pending.popleft().result()
 
 
-def run_alone(function: Callable[[], Result], device: torch.device) -> Result:
-    """Call a function as :func:`parallel_map` does: torch splits none of its operations between threads.
+class OnDevice(Protocol):
+    """A tensor, or anything else with a device."""
 
-    For work between calls of :func:`parallel_map`, whose threads would have to share the cores with torch's own.
+    @property
+    def device(self) -> torch.device: ...
+
+
+Values = TypeVar('Values', bound=OnDevice)
+
+
+def run_alone(
+    function: Callable[Concatenate[Values, Options], Result],
+) -> Callable[Concatenate[Values, Options], Result]:
+    """Decorate a function to run as in :func:`parallel_map`: torch splits none of its operations between threads.
+
+    For work between calls of :func:`parallel_map`, whose threads would have to share the cores with torch's own. The
+    first argument's device is where the function works.
     """
-    (result,) = parallel_map(lambda _: function(), (None,), device)
-    return result
+
+    @wraps(function)
+    def alone(values: Values, *args: Options.args, **kwargs: Options.kwargs) -> Result:
+        (result,) = parallel_map(lambda values: function(values, *args, **kwargs), (values,), values.device)
+        return result
+
+    return alone
 
 
 @cache
 def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
-    """Threads with one torch thread each; of each process its own, since threads do not survive a fork."""
+    """Threads with one torch thread each. Each process has its own, since threads do not survive a fork."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix='mmseg_cpg')
     started = Barrier(threads + 1)
 
@@ -77,5 +96,5 @@ def _pool(threads: int, pid: int) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(start)
     started.wait()
-    torch.set_num_threads(threads)  # threads that others start later take over the number that was set last
+    torch.set_num_threads(threads)  # threads that others start later inherit the number that was set last
     return pool

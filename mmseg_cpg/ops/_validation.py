@@ -80,6 +80,18 @@ def void_mask(label: Tensor, ignore_index: int) -> Tensor:
     return label == ignore_index
 
 
+def split_void(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return the class ids, with 0 at void pixels and in the label's dtype, and the boolean mask of void pixels.
+
+    Raises:
+        ValueError: An id is neither in [0, num_classes) nor ``ignore_index`` (on CUDA an asynchronous assertion).
+    """
+    void = void_mask(label, ignore_index)
+    ids = label * ~void  # faster on CPU than masked_fill for small dtypes
+    check_ids('label', ids, num_classes, f' or ignore_index={ignore_index}')
+    return ids, void
+
+
 def check_pixels(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Check logits (B, C, H, W), label (B, H, W) and the label's ids, in [0, max(C, 2)) or ``ignore_index``.
 
@@ -93,9 +105,7 @@ def check_pixels(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tens
     check_ignore_index(ignore_index)
     label = check_label(label)
     check_logits(logits, label)
-    void = void_mask(label, ignore_index)
-    ids = label.masked_fill(void, 0)
-    check_ids('label', ids, max(logits.shape[1], 2), f' or ignore_index={ignore_index}')
+    ids, void = split_void(label, ignore_index, max(logits.shape[1], 2))
     return ids.long(), void
 
 

@@ -4,7 +4,7 @@ import threading
 import pytest
 import torch
 
-from mmseg_cpg.ops._threads import parallel_map
+from mmseg_cpg.ops._threads import parallel_map, run_alone
 
 CPU = torch.device('cpu')
 
@@ -49,6 +49,14 @@ def test_inference_mode_is_kept(threads):
     with torch.inference_mode():
         assert all(parallel_map(lambda _: torch.zeros(1).is_inference(), range(4), CPU))
     assert not any(parallel_map(lambda _: torch.zeros(1).is_inference(), range(4), CPU))
+
+
+def test_run_alone_uses_one_torch_thread(threads):
+    @run_alone
+    def work(values, factor):
+        return values * factor, torch.get_num_threads(), torch.is_grad_enabled()
+
+    assert work(torch.tensor(2), factor=3) == (6, 1, False)
 
 
 def _work_in_child(queue):

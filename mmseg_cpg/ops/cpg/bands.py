@@ -19,12 +19,12 @@ from .tiles import TILE_PX, tile_grid
 Step = Callable[[int], None]
 Job = list[Callable[[], None]]
 
-# A band is small enough for a CPU's cache, but large enough that the time to call torch does not matter. Labels that
-# are noise have so many entries that these, not the logits, must be few.
+# A band fits into a CPU's cache, but is large enough that the overhead of torch's calls does not matter. In noise-like
+# labels the entries, not the logits, limit its size.
 _ELEMENTS_OF_BAND, _ENTRIES_OF_BAND = 2**20, 2**15
-# Small batches have about as many, so that they can be split between threads, too.
+# Small batches have about as many bands, so that threads can share them, too.
 _BANDS_OF_BATCH = 16
-# In shorter ranges, the work at both ends would overlap in the second round.
+# In shorter ranges, the bands that both ends leave to the second round would overlap.
 _BANDS_OF_RANGE = 8
 
 
@@ -43,7 +43,7 @@ class Band(NamedTuple):
 
 
 def bands_of_batch(targets: BoundaryTargets, num_classes: int) -> list[Band]:
-    """Cut a batch on the CPU into bands; where, does not depend on the number of threads.
+    """Split a batch on the CPU into bands. The split does not depend on the number of threads.
 
     Args:
         targets: Of a (B, H, W) label.
@@ -66,15 +66,15 @@ def bands_of_batch(targets: BoundaryTargets, num_classes: int) -> list[Band]:
 
 
 def schedule(number: int, steps: Sequence[Step], most: int = 16) -> tuple[list[Job], list[Job]]:
-    """Two rounds of jobs that take each of a number of bands through all steps.
+    """Arrange the steps of all bands in two rounds of jobs.
 
-    A step of a band runs after the previous one of the band and of both neighbors. The jobs of a round may run at the
-    same time, and of two that do, no two bands are the same or neighbors.
+    A step of a band runs after the previous step of the band and of both its neighbors. The jobs of a round may run in
+    parallel: no two of them work on the same band or on neighbors.
 
     Args:
-        number: Of the bands.
+        number: Number of bands.
         steps: At most four functions, each called with the index of a band.
-        most: The most ranges. What the steps hand over stays in memory at the ends of each until the second round.
+        most: Maximum number of ranges. At the ends of each, intermediate results stay in memory until the second round.
     """
     count = max(1, min(number // _BANDS_OF_RANGE, most))
     ends = [number * index // count for index in range(count + 1)]

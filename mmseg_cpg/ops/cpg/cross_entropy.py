@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._common import compute_dtype
-from .._validation import check_ids, void_mask
+from .._validation import split_void, void_mask
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,18 @@ class CrossEntropy:
 
     def ids(self, label: Tensor) -> tuple[Tensor, Tensor]:
         """Class ids as int64, 0 at void pixels, and the mask of void pixels; raises ValueError for other ids."""
-        void = void_mask(label, self.ignore_index)
-        ids = label * ~void
-        check_ids('label', ids, max(self.num_classes, 2), f' or ignore_index={self.ignore_index}')
+        ids, void = split_void(label, self.ignore_index, max(self.num_classes, 2))
         return ids.long(), void
 
     def label_weight(self, label: Tensor) -> Tensor:
-        """The sum over all pixels that are not void of the class weight of the softmax's cross-entropy, or of 1."""
+        """The sum over valid pixels of their class weights in the softmax's cross-entropy; else their number."""
         if self.class_weight is not None and not self.use_sigmoid:
             ids, void = self.ids(label)
             return self.class_weight[ids].masked_fill_(void, 0).sum()
         return label.numel() - void_mask(label, self.ignore_index).count_nonzero()
 
     def divisor(self, label_weight: Tensor, num_pixels: int, avg_non_ignore: bool) -> Tensor | int:
-        """What the sum over the pixels is divided by for a mean, not 0; ``label_weight`` is that of the label."""
+        """Divisor of the mean over the pixels, never 0, from the label's :meth:`label_weight`."""
         if self.class_weight is not None and not self.use_sigmoid:
             return torch.where(label_weight == 0, 1, label_weight)
         count = label_weight.clamp(min=1) if avg_non_ignore else max(num_pixels, 1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._common import compute_dtype, to_float64
-from .._validation import check_ids, void_mask
+from .._validation import split_void
 from .options import CPGOptions
 from .sobel import sobel_numerators
 from .targets import BoundaryTargets
@@ -26,15 +26,13 @@ def dense_squared_error(
 ) -> tuple[Tensor, Tensor]:
     """See :class:`~mmseg_cpg.ops.cpg.implementations.SquaredError`. Precomputed targets are ignored."""
     dtype, num_channels = compute_dtype(logits), logits.shape[1]
-    void = void_mask(label, options.ignore_index)
-    label = label.masked_fill(void, 0)
-    check_ids('label', label, max(num_channels, 2), f' or ignore_index={options.ignore_index}')
+    ids, void = split_void(label, options.ignore_index, max(num_channels, 2))
     first = 1 if num_channels == 1 else 0  # a single channel is the probability of class 1
     class_index = torch.arange(first, first + num_channels, device=label.device)
     with torch.autocast(logits.device.type, enabled=False):
         numerators, denominator = sobel_numerators(options.ksize)
         void = void[:, None]
-        true = (label[:, None] == class_index.view(-1, 1, 1)) & ~void
+        true = (ids[:, None] == class_index.view(-1, 1, 1)) & ~void
         # Sums of integers below 2^24 are exact in float32, those of ksize 9 and 11 need float64.
         true = true.float() if options.ksize <= 7 else to_float64(true)
         kernels = torch.tensor(numerators, dtype=true.dtype, device=true.device)

@@ -13,7 +13,6 @@ from .._threads import run_alone
 from .._validation import (
     check_avg_factor,
     check_factor,
-    check_ids,
     check_label,
     check_logits,
     check_number,
@@ -63,11 +62,11 @@ def cross_entropy_cpg_loss(
     """Cross-entropy and CPG loss together, in one pass over the logits, forward and backward.
 
     The main loss is that of MMSegmentation's ``CrossEntropyLoss``, the other one :func:`cpg_loss`. Both share the
-    softmax, and the gradient of both is written once.
+    softmax, and one gradient is written for both.
 
     Args:
-        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. Never modified. Computed with in
-            float32 (float64 for float64), also under autocast.
+        logits: (B, C, H, W), float16, bfloat16, float32 or float64, any memory format. Never modified. The computation
+            is in float32 (float64 for float64 logits), also under autocast.
         label: (B, H, W), any integer dtype, class ids in [0, max(C, 2)) or ``ignore_index``.
         ksize: Odd kernel size of the CPG loss in [3, 11].
         ce_weight: Factor of the main loss.
@@ -75,7 +74,7 @@ def cross_entropy_cpg_loss(
         use_sigmoid: The main loss is binary cross-entropy, class by class, as in the paper on Cityscapes; the CPG loss
             keeps the softmax. Must be True for C = 1, where the CPG loss takes the sigmoid, too.
         ignore_index: Id of void pixels in the label.
-        ignore_policy: What void pixels are to the CPG loss, ``'exclude'`` or ``'as_background'``.
+        ignore_policy: How the CPG loss treats void pixels, ``'exclude'`` or ``'as_background'``.
         weight: (B, H, W), factor of each pixel in both losses.
         class_weight: (C,), in the main loss the factor of each pixel by its class; with ``use_sigmoid`` that of the
             positive term of each class.
@@ -92,8 +91,8 @@ def cross_entropy_cpg_loss(
             ``'auto'`` warns and uses ``'separate'``, ``'triton'`` raises.
 
     Returns:
-        The total with the gradient, and both parts of it: scalars, or (B, H, W) for ``reduction='none'``; float32, or
-        float64 for float64 logits. Twice differentiating the total raises RuntimeError.
+        The total, which carries the gradient, and its two parts: scalars, or (B, H, W) for ``reduction='none'``;
+        float32, or float64 for float64 logits. The total can be differentiated once only.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
@@ -120,7 +119,7 @@ def cross_entropy_cpg_loss(
     main = CrossEntropy(use_sigmoid, ignore_index, class_weight, num_classes)
 
     if targets is not None:
-        check_targets(targets, label, options)
+        check_targets(targets, label, options, max(num_classes, 2))
     choice = choose_fused_implementation(logits, options, use_sigmoid, reduction, implementation)
     warn_of_fallback('cross_entropy_cpg_loss', choice)
 
@@ -136,16 +135,21 @@ def cross_entropy_cpg_loss(
 
     if targets is None:
         targets = targets_of_batch(label, options, num_classes)
-    else:
-        check_ids('class ids of the label that targets were computed from', targets.class_index, num_classes)
     if reduction == 'mean':
-        ce_divisor = cpg_divisor = avg_factor
         if avg_factor is None:
-            ce_divisor = run_alone(
-                lambda: main.divisor(main.label_weight(label), label.numel(), avg_non_ignore), label.device
-            )
-            cpg_divisor = run_alone(lambda: targets.edge_true.count_nonzero().clamp(min=1), label.device)
+            ce_divisor, cpg_divisor = _divisors(label, targets, main, avg_non_ignore)
+        else:
+            ce_divisor = cpg_divisor = avg_factor
         ce_weight, cpg_weight = float(ce_weight / ce_divisor), float(cpg_weight / cpg_divisor)
     return CrossEntropyCPG(
         *sparse_cross_entropy_cpg(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
     )
+
+
+@run_alone
+def _divisors(
+    label: Tensor, targets: BoundaryTargets, main: CrossEntropy, avg_non_ignore: bool
+) -> tuple[float | Tensor, float | Tensor]:
+    """Divisors of the means of the main loss and the CPG loss."""
+    ce_divisor = main.divisor(main.label_weight(label), label.numel(), avg_non_ignore)
+    return ce_divisor, targets.edge_true.count_nonzero().clamp(min=1)

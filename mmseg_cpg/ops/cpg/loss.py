@@ -83,7 +83,7 @@ def cpg_loss(
     class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     if targets is not None:
-        check_targets(targets, label, options)
+        check_targets(targets, label, options, max(logits.shape[1], 2))
     choice = choose_implementation(logits, options, implementation)
     warn_of_fallback('cpg_loss', choice)
     error, num_entries = IMPLEMENTATIONS[choice.name](logits, label, options, class_weight, targets)

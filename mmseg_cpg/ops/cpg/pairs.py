@@ -19,7 +19,7 @@ class Pairs:
 
     Args:
         targets: Of a (B, H, W) label, ``class_index`` in [0, num_classes).
-        entries: Which of them; the pairs at both ends need not be complete.
+        entries: Slice of the entries; it may cut the first and the last pair.
         num_classes: C of the logits.
 
     Attributes:
@@ -62,7 +62,7 @@ class Pairs:
 
 
 def indices_of_pairs(pair: Tensor, shape: tuple[int, ...], num_classes: int, ksize: int) -> tuple[Tensor, Tensor]:
-    """Where the pixels under each pair's tile and halo lie in (B, H, W) and in (B, C, H, W), both flattened.
+    """Flat indices into (B, H, W) and into (B, C, H, W) of the pixels under each pair's tile and halo.
 
     Args:
         pair: As in :class:`Pairs`.
@@ -83,12 +83,12 @@ def indices_of_pairs(pair: Tensor, shape: tuple[int, ...], num_classes: int, ksi
 
 
 def entry_slices(entries: slice, number: int) -> list[slice]:
-    """Boundary entries in parts of so many."""
+    """Split a slice of boundary entries into slices of at most ``number``."""
     return [slice(start, min(start + number, entries.stop)) for start in range(entries.start, entries.stop, number)]
 
 
 def take_flat(values: Tensor, index: Tensor) -> Tensor:
-    """Elements of flattened values; ``take`` is slower, but needs no copy of strided ones."""
+    """Elements of the flattened values. ``take`` is slower, but does not copy strided values."""
     if values.is_contiguous():
         return values.view(-1).index_select(0, index.view(-1)).view(index.shape)
     return values.take(index.long())

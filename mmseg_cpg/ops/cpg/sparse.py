@@ -17,8 +17,7 @@ from torch import Tensor
 from .. import _memory
 from .._common import chunk_slices, compute_dtype, flat_nonzero, refuse_second_derivative, refuse_transforms
 from .._morphology import dilate
-from .._threads import parallel_map, run_alone
-from .._validation import check_ids
+from .._threads import parallel_map
 from .options import CPGOptions
 from .pairs import Pairs, entry_slices, take_flat
 from .targets import BoundaryTargets, targets_of_batch
@@ -37,18 +36,15 @@ def sparse_squared_error(
     addition to the logits; probabilities are recomputed.
     """
     refuse_transforms('the sparse CPG loss', "; implementation='dense' can be")
-    num_classes = max(logits.shape[1], 2)
     if targets is None:
-        targets = targets_of_batch(label, options, num_classes)
-    else:
-        check_ids('class ids of the label that targets were computed from', targets.class_index, num_classes)
+        targets = targets_of_batch(label, options, max(logits.shape[1], 2))
     if logits.shape[1] == 1:
         targets = targets.foreground()
     return _SquaredError.apply(logits, targets, class_weight, options.use_sigmoid)
 
 
 class _Part(NamedTuple):
-    """What forward keeps of some boundary entries for backward."""
+    """What forward keeps for backward, for some boundary entries."""
 
     pairs: Pairs
     residual: Tensor
@@ -64,13 +60,12 @@ class _SquaredError(torch.autograd.Function):
         dtype, device = compute_dtype(logits), logits.device
         receptive = [] if use_sigmoid else _receptive_pixels(targets)
         stats = None if use_sigmoid else _softmax_statistics(logits, receptive)
-        # Labels that are noise have more entries than logits: what backward needs is computed again.
+        # Noise-like labels have more entries than logits: backward recomputes what it needs.
         keeps = ctx.needs_input_grad[0] and 2 * len(targets) < logits.numel()
 
         def compute(entries: slice) -> tuple[Tensor, Tensor, Tensor, _Part | None]:
             pairs = Pairs(targets, entries, logits.shape[1])
-            pixel, element = pairs.gather_indices()
-            residual = pairs.residual(_probability(logits, element, stats, pixel))
+            residual = pairs.residual(_probability(logits, stats, *pairs.gather_indices()))
             error = residual.square().sum(0)
             if class_weight is not None:
                 error *= class_weight.index_select(0, targets.class_index[entries].int())
@@ -101,13 +96,13 @@ class _SquaredError(torch.autograd.Function):
             entries, part = numbered
             pairs = Pairs(targets, entries, logits.shape[1]) if part is None else part.pairs
             pixel, element = pairs.gather_indices()
-            residual = pairs.residual(_probability(logits, element, stats, pixel)) if part is None else part.residual
+            residual = pairs.residual(_probability(logits, stats, pixel, element)) if part is None else part.residual
             factor = take_flat(grad_error, targets.pixel[entries]) * 2
             if class_weight is not None:
                 factor *= class_weight.index_select(0, targets.class_index[entries].int())
             grad = pairs.residual_backward(residual * factor)
             if ctx.use_sigmoid:
-                probability = _probability(logits, element)
+                probability = _probability(logits, None, pixel, element)
                 # Where dL/dP is 0, dL/dz is 0 even if P is NaN.
                 grad = torch.where(grad == 0, grad, grad * probability * (1 - probability))
             return element, grad
@@ -124,13 +119,14 @@ class _SquaredError(torch.autograd.Function):
 
 def _entry_parts(targets: BoundaryTargets) -> list[slice]:
     """The boundary entries in parts for threads."""
-    return entry_slices(slice(0, len(targets)), 2**14 if targets.pixel.device.type == 'cpu' else 2**21)
+    return entry_slices(slice(0, len(targets)), 2**14 if targets.device.type == 'cpu' else 2**21)
 
 
 def _receptive_pixels(targets: BoundaryTargets) -> list[Tensor]:
     """Of each image, the sorted indices (into H*W) of the pixels in some boundary window."""
-    mask = run_alone(targets.mask, targets.pixel.device)
-    return list(parallel_map(lambda image: flat_nonzero(dilate(image[None], targets.ksize)), mask, mask.device))
+    return list(
+        parallel_map(lambda mask: flat_nonzero(dilate(mask[None], targets.ksize)), targets.mask(), targets.device)
+    )
 
 
 def _column_parts(logits: Tensor, receptive: list[Tensor]) -> list[tuple[int, Tensor]]:
@@ -161,8 +157,8 @@ def _softmax_statistics(logits: Tensor, receptive: list[Tensor]) -> Tensor:
     return stats.flatten(1)
 
 
-def _probability(logits: Tensor, element: Tensor, stats: Tensor | None = None, pixel: Tensor | None = None) -> Tensor:
-    """Softmax of single elements from their pixels' statistics, or their sigmoid where there are none."""
+def _probability(logits: Tensor, stats: Tensor | None, pixel: Tensor, element: Tensor) -> Tensor:
+    """Softmax of single elements of the logits from the statistics of their pixels; without statistics, the sigmoid."""
     logit = take_flat(logits, element).to(compute_dtype(logits))
     if stats is None:
         return logit.sigmoid_()

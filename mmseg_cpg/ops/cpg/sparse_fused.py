@@ -1,7 +1,7 @@
 r"""Cross-entropy and CPG loss in one pass over the logits, forward and backward, in plain torch on the CPU.
 
-Both need the softmax P, and both gradients are of the logits' size. Here P is made once, in the very buffer that the
-gradient is returned in. Every band of the batch goes through four steps:
+Both losses need the softmax P, and both gradients have the size of the logits. Here P is computed once, in the buffer
+that becomes the gradient. Every band of the batch goes through four steps:
 
 1. exp(z) into the buffer, its sum over the classes, and the cross-entropy;
 2. at boundaries: the CPG error, and its gradient g with respect to P (Eq. 14, 15), which is non-zero for two or three
@@ -27,12 +27,12 @@ from .cross_entropy import CrossEntropy
 from .pairs import Pairs, entry_slices, indices_of_pairs, take_flat
 from .targets import BoundaryTargets
 
-# Where the sum of exp(z) over the classes and its share of the label's class are inside, exp(z) needs no shift.
+# Within these limits of the sum of exp(z) over the classes and of the label's probability, exp(z) needs no shift.
 _LOWEST_SUM, _HIGHEST_SUM, _LOWEST_PROBABILITY = 1e-10, 1e30, 1e-30
-# Bands have fewer, except for those of noise.
+# Only the bands of noise-like labels have more.
 _ENTRIES_OF_PART = 2**16
 # The product of so many terms 1 + exp(z) fits float32 up to z = 11.
-_TERMS_OF_PRODUCT = 8
+_CLASSES_OF_PART = 8
 
 
 def sparse_cross_entropy_cpg(
@@ -83,7 +83,7 @@ class _Fused(torch.autograd.Function):
 
 
 class _Work(NamedTuple):
-    """What the first step of a band hands over to the third.
+    """What the first step of a band passes to the third.
 
     Attributes:
         ids: (n,) uint8 or int32, class of each pixel.
@@ -126,11 +126,11 @@ class _Batch:
         self._bands = bands_of_batch(targets, logits.shape[1])
         self._errors = self.buffer.new_zeros(2, len(self._bands))
         self._work: dict[int, _Work] = {}
-        # Of each band: the pairs, and what is to be added to the gradient under their tiles and halos.
+        # For each band: its pairs, and P g under their tiles and halos.
         self._additions: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def run(self, with_gradient: bool) -> tuple[Tensor, Tensor]:
-        """Return the main loss and the CPG loss; leave the gradient in the buffer, if asked for."""
+        """Return the main loss and the CPG loss; on request leave the gradient in the buffer."""
         steps = [self._softmax, self._cpg_with_gradient, self._finish, self._add]
         is_noise = len(self._targets) > self._label.numel()
         if not with_gradient:
@@ -164,7 +164,7 @@ class _Batch:
             error = likelihood.log_().neg_()
         self._scale[self._pixels(band)] = scale
         if self._main.use_sigmoid:
-            error = self._binary_error(logits, ids, None if is_shifted else exponential)
+            error = self._binary_error(logits, band, ids, element, is_shifted)
         factor = self._factor(band, ids, void)
         loss = (error * factor).sum()
         if not loss.isfinite():  # logits of void pixels may have any value
@@ -173,18 +173,18 @@ class _Batch:
         ids = ids.to(torch.uint8 if len(logits) <= 256 else torch.int32)
         self._work[number] = _Work(ids, factor, is_shifted)
 
-    def _binary_error(self, logits: Tensor, ids: Tensor, exponential: Tensor | None) -> Tensor:
+    def _binary_error(self, logits: Tensor, band: Band, ids: Tensor, element: Tensor, is_shifted: bool) -> Tensor:
         """Binary cross-entropy, summed over the classes: log(1 + exp(z)), and log(1 + exp(-z)) for the label's."""
         extra = None if self._main.class_weight is None else self._main.class_weight[ids] - 1
-        if exponential is not None:
-            terms = exponential + 1
-            slot = _slots(ids)
-            of_label = exponential.gather(0, ids[None])[0].reciprocal_().add_(1)
-            terms.view(-1).index_copy_(0, slot, of_label)
+        if not is_shifted:
+            of_label = self._flat.index_select(0, element)
+            self._flat.index_copy_(0, element, of_label.reciprocal())  # for a moment, to save a copy of the band
             # The logarithm of a product instead of a sum of logarithms, which takes several times as long.
-            error = sum(part.prod(0).log_() for part in terms.split(_TERMS_OF_PRODUCT))
+            parts = _columns(self.buffer, band).split(_CLASSES_OF_PART)
+            error = sum((part + 1).prod(0).log_() for part in parts)
+            self._flat.index_copy_(0, element, of_label)
             if extra is not None:
-                error += of_label.log_() * extra
+                error += of_label.reciprocal_().add_(1).log_() * extra
             if error.sum().isfinite():
                 return error
         signed = _negate(logits, ids)
@@ -208,7 +208,7 @@ class _Batch:
             self._cpg_error(number, pairs, *pairs.gather_indices())
 
     def _cpg_with_gradient(self, number: int) -> None:
-        """The CPG loss of the entries in a band; its gradient with respect to P, times P, is kept for later."""
+        """The CPG loss of the entries in a band; its gradient with respect to P, times P, is kept for step 4."""
         additions = self._additions[number] = []
         for pairs in self._pairs(number):
             pixel, element = pairs.gather_indices()
@@ -251,7 +251,7 @@ class _Batch:
             gradient.mul_((work.factor - shift) * scale)
             self._flat.index_add_(0, self._element(band, ids), -work.factor)
         if work.is_shifted:
-            # A pixel with no part in either loss has no gradient, whatever its logits are.
+            # A pixel that is in neither loss has no gradient, even if its logits are NaN.
             gradient.masked_fill_(scale.isnan() & (work.factor == 0) & (shift == 0), 0)
 
     def _binary_gradient(self, gradient: Tensor, shift: Tensor, band: Band, ids: Tensor, work: _Work) -> None:
@@ -262,11 +262,11 @@ class _Batch:
             of_label = signed.gather(0, ids[None]).neg_().mul_(positive_weight)
             gradient.mul_(-shift).add_(signed.scatter_(0, ids[None], of_label).mul_(work.factor))
             return
-        factor = (gradient + 1).reciprocal_().mul_(work.factor)  # w (1 - sigmoid(z))
-        of_label = factor.view(-1).index_select(0, _slots(ids)).mul_(positive_weight)
         element = self._element(band, ids)
-        of_label += self._flat.index_select(0, element).mul_(shift)
-        gradient.mul_(factor.sub_(shift))
+        of_label = self._flat.index_select(0, element)
+        of_label = (of_label + 1).reciprocal_().mul_(work.factor * positive_weight).add_(of_label.mul_(shift))
+        for part in gradient.split(_CLASSES_OF_PART):
+            part.mul_((part + 1).reciprocal_().mul_(work.factor).sub_(shift))  # e (w (1 - sigmoid(z)) - shift)
         self._flat.index_copy_(0, element, of_label.neg_())
 
     def _add(self, number: int) -> None:
@@ -306,11 +306,6 @@ def _columns(values: Tensor, band: Band) -> Tensor:
     return values[band.image, :, band.rows].flatten(1)
 
 
-def _slots(ids: Tensor) -> Tensor:
-    """Where one class of each pixel lies in (C, pixels), flattened."""
-    return torch.arange(len(ids)).add_(ids, alpha=len(ids))
-
-
 def _negate(logits: Tensor, ids: Tensor) -> Tensor:
-    """Logits (C, pixels) with the sign of the label's class turned."""
+    """Logits (C, pixels) with the label's class negated."""
     return logits.scatter(0, ids[None], -logits.gather(0, ids[None]))

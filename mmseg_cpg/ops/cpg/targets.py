@@ -61,9 +61,15 @@ class BoundaryTargets:
         """(shape, ksize, ignore_index, ignore_policy), which must match those of the loss."""
         return self.shape, self.ksize, self.ignore_index, self.ignore_policy
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the tensors."""
+        return self.pixel.device
+
+    @run_alone
     def mask(self) -> Tensor:
         """The boundary pixels: bool, of the label's shape, True where a pixel has an entry of any class."""
-        mask = torch.zeros(math.prod(self.shape), dtype=torch.bool, device=self.pixel.device)
+        mask = torch.zeros(math.prod(self.shape), dtype=torch.bool, device=self.device)
         return mask.index_fill_(0, self.pixel.long(), True).view(self.shape)
 
     def foreground(self) -> BoundaryTargets:
@@ -115,8 +121,11 @@ def targets_of_image(targets: BoundaryTargets, image: int) -> BoundaryTargets:
     )
 
 
-def check_targets(targets: BoundaryTargets, label: Tensor, options: CPGOptions) -> None:
-    """Raise TypeError or ValueError unless ``targets`` were computed for such a label with these options."""
+def check_targets(targets: BoundaryTargets, label: Tensor, options: CPGOptions, num_classes: int) -> None:
+    """Raise TypeError or ValueError unless ``targets`` were computed for such a label with these options.
+
+    Class ids must be in [0, num_classes) (on CUDA an asynchronous device assertion).
+    """
     if not isinstance(targets, BoundaryTargets):
         raise TypeError(f'targets must be BoundaryTargets, got {type(targets).__name__}')
     expected = (tuple(label.shape), options.ksize, options.ignore_index, options.ignore_policy)
@@ -125,8 +134,9 @@ def check_targets(targets: BoundaryTargets, label: Tensor, options: CPGOptions) 
             f'targets must be computed with (label shape, ksize, ignore_index, ignore_policy) = {expected}, '
             f'got {targets.made_with}'
         )
-    if targets.pixel.device != label.device:
-        raise ValueError(f"targets must be on the label's device {label.device}, got {targets.pixel.device}")
+    if targets.device != label.device:
+        raise ValueError(f"targets must be on the label's device {label.device}, got {targets.device}")
+    check_ids('class ids of the label that targets were computed from', targets.class_index, num_classes)
 
 
 @torch.compiler.disable
@@ -175,13 +185,14 @@ def boundary_targets(
 def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> BoundaryTargets:
     """:func:`boundary_targets` of a (B, H, W) label whose type and shape have been checked."""
     device = label.device
-    padded, void_id = run_alone(lambda: _compact_and_pad(label, options.ignore_index, num_classes), device)
+    bands = _bands(label.shape, device)
+    padded, void_id = _compact_and_pad(label, options.ignore_index, num_classes)
     find = partial(_find_entries_of_band, padded, label.shape, void_id, options)
     columns: tuple[list[Tensor], ...] = [], [], []
-    for found in parallel_map(find, _bands(label.shape, device), device):
+    for found in parallel_map(find, bands, device):
         for column, part in zip(columns, found, strict=True):
             column.append(part)
-    pixel, class_index, edge_true = run_alone(lambda: [_join(column) for column in columns], device)
+    pixel, class_index, edge_true = parallel_map(_join, columns, device)
     return BoundaryTargets(
         pixel=pixel,
         class_index=class_index,
@@ -193,6 +204,7 @@ def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> Bo
     )
 
 
+@run_alone
 def _compact_and_pad(label: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, int]:
     """What :func:`_compact` returns, the label as :func:`pad_to_tiles` does."""
     ids, void_id = _compact(label, ignore_index, num_classes)

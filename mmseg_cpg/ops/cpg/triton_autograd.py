@@ -87,7 +87,7 @@ class _PixelErrors(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         logits: Tensor,
         label: Tensor,
         class_weight: Tensor | None,
@@ -164,13 +164,15 @@ class _PixelErrors(torch.autograd.Function):
         ctx.options, ctx.main_loss = options, main_loss
         num_entries = num_entries.sum()
         ctx.mark_non_differentiable(num_entries)
-        if has_main_loss:
+        if label_weight is not None:
             label_weight = label_weight.sum()
             ctx.mark_non_differentiable(num_entries, label_weight)
         return error, num_entries, main_error, label_weight
 
     @staticmethod
-    def backward(ctx, grad_error: Tensor, _, grad_main_error: Tensor | None, __) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_error: Tensor, _: None, grad_main_error: Tensor | None, __: None
+    ) -> tuple[Tensor | None, ...]:
         refuse_second_derivative('the triton CPG loss', "; implementation='dense' can be differentiated twice")
         pixels, options = _Pixels(*ctx.saved_tensors), ctx.options
         logits, radius = pixels.logits, options.ksize // 2
