@@ -232,16 +232,18 @@ def tuning_table(rows: list[Row], dataset: Dataset) -> Table:
             cells = _score_cells(tuned.get(losses))
             body.append([competitor.title, f'{weight:g}', *cells, 'chosen' if losses == best else ''])
     base = ['none (CE alone)', '', *_score_cells(tuned.get('base')), '']
-    columns = ['added to CE', 'weight', *(f'{each.title}, {each.unit}' for each in PRIMARY), '']
+    columns = ['added to CE', 'weight', *(f'{each.title}, {each.unit}' for each in PRIMARY), 'CPG, % of the loss', '']
     return Table('tuning', f'{dataset.name}: choosing weights, seed {TUNING_SEED}', columns, [base, *body], [])
 
 
 def _score_cells(row: Row | None) -> list[str]:
+    """The primary outcomes of a training, and the share of the CPG loss in the total loss at its end."""
     if row is None:
-        return [NOT_RUN] * len(PRIMARY)
+        return [NOT_RUN] * len(PRIMARY) + ['']
     if row['state'] != FINISHED:
-        return [row['state'].partition(':')[0]] * len(PRIMARY)
-    return [f'{float(row[measure.key]):.2f}' for measure in PRIMARY]
+        return [row['state'].partition(':')[0]] * len(PRIMARY) + ['']
+    share = f'{100 * float(row["cpg_share"]):.0f}' if row['cpg_share'] else ''
+    return [*(f'{float(row[measure.key]):.2f}' for measure in PRIMARY), share]
 
 
 def differences_table(rows: list[Row], dataset: Dataset) -> Table | None:

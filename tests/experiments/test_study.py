@@ -19,7 +19,7 @@ CE, CPG3, CPG7 = 'base', 'base+CPGLoss:0.2,ksize=3', 'base+CPGLoss:1,ksize=7'
 
 def row(losses, seed, miou, mbiou=40.0, config=CAMVID.config, state='finished'):
     """A row as Record.rows() gives it."""
-    values = dict(mIoU=miou, mBIoU=mbiou, mF_1px=1.0, mF_3px=2.0, step_ms=3.0, memory_mib=4.0)
+    values = dict(mIoU=miou, mBIoU=mbiou, mF_1px=1.0, mF_3px=2.0, step_ms=3.0, memory_mib=4.0, cpg_share='')
     values |= {'IoU: sky': miou, 'IoU: pole': miou - 50}
     validations = json.dumps([[1400, miou - 0.25, 0.0], [2100, miou, 0.0]])
     about = dict(config=config, losses=losses, seed=seed, title=losses, state=state, validations=validations)
@@ -38,6 +38,16 @@ def test_the_weight_with_the_best_mean_of_both_outcomes_is_chosen():
     assert study.choose(rows, CAMVID.config, study.CPG[0].losses) == 'base+CPGLoss:1,ksize=3'
     assert study.choose(rows[:2], CAMVID.config, study.CPG[0].losses) is None
     assert study.choose(rows, 'another', study.CPG[0].losses) is None
+
+
+def test_table_of_weights_shows_the_share_of_cpg():
+    diverged = row(study.CPG[0].losses[1], 100, 0, state='diverged: loss nan at iteration 3')
+    rows = [row(CE, 100, 50), row(study.CPG[0].losses[0], 100, 51) | dict(cpg_share='0.1269'), diverged]
+    base, finished, diverged, not_run, *_ = study.tuning_table(rows, CAMVID).rows
+    assert base[2:] == ['50.00', '40.00', '', '']
+    assert finished[1:] == ['0.03', '51.00', '40.00', '13', '']
+    assert diverged[2:] == ['diverged', 'diverged', '', '']
+    assert not_run[2:] == ['not run', 'not run', '', '']
 
 
 def test_the_plan_goes_on_with_what_was_chosen():
@@ -118,8 +128,8 @@ def test_the_report_of_a_full_record(tmp_path):
     rows += [row(losses, seed, 60 + seed + n) for n, losses in enumerate([CE, CPG3]) for seed in study.SEEDS]
     text = results(rows)
     cells = [[cell.strip() for cell in line.split('|')] for line in text.splitlines()]
-    assert ['', 'CPGLoss,ksize=3', '1', '53.00', '40.00', 'chosen', ''] in cells
-    assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', ''] in cells
+    assert ['', 'CPGLoss,ksize=3', '1', '53.00', '40.00', '', 'chosen', ''] in cells
+    assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', '', ''] in cells
     assert ['', 'pole', 'yes', '12.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
     # Six trainings: (60 + ... + 64 + 49.5) / 6
     assert '1400: 59.67, 2100: 59.92' in text
