@@ -34,7 +34,7 @@ def updated(path):
 
 
 def table(name, path):
-    """Return a table as Markdown.
+    """Return a table as Markdown, those of measurements with machine and commit.
 
     Args:
         name: ``model_zoo``, ``cost``, ``bytes_on_gpu``, or a module of benchmarks/ with the index of one of its
@@ -48,8 +48,10 @@ def table(name, path):
     if name == 'bytes_on_gpu':
         return importlib.import_module('benchmarks.cross_entropy_cpg_on_gpu').paper_markdown()
     script, _, index = name.partition(':')
-    tables = importlib.import_module(f'benchmarks.{script}').markdown(read_result(script))
-    return tables[int(index)] if index else tables
+    result = read_result(script)
+    tables = importlib.import_module(f'benchmarks.{script}').markdown(result)
+    origin = '*{device}, torch {torch}, commit {commit}*'.format(**result['environment'])
+    return f'{tables[int(index)] if index else tables}\n\n{origin}'
 
 
 def cost():

@@ -261,9 +261,11 @@ def result_path(name, device):
     return RESULTS / __version__ / f'{name}--{machine}.json'
 
 
-def read_result(name, machine='amd-epyc-2-cores', version=__version__):
-    """A stored result, by default of the machine used in the documentation."""
-    return json.loads((RESULTS / version / f'{name}--{machine}.json').read_text('utf-8'))
+def read_result(name):
+    """The newest stored result of this version on a CPU, which the documentation shows."""
+    results = [json.loads(path.read_text('utf-8')) for path in (RESULTS / __version__).glob(f'{name}--*.json')]
+    on_cpu = [result for result in results if 'cuda' not in result['environment']]
+    return max(on_cpu, key=lambda result: result['environment']['date'])
 
 
 def write_result(result, out, *tables):

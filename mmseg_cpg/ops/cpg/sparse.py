@@ -119,7 +119,7 @@ class _SquaredError(torch.autograd.Function):
 
 def _entry_parts(targets: BoundaryTargets) -> list[slice]:
     """The boundary entries in parts for threads."""
-    return entry_slices(slice(0, len(targets)), 2**14 if targets.device.type == 'cpu' else 2**21)
+    return entry_slices(slice(0, len(targets)), 2**15 if targets.device.type == 'cpu' else 2**21)
 
 
 def _receptive_pixels(targets: BoundaryTargets) -> list[Tensor]:

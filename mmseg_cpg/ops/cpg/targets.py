@@ -26,6 +26,8 @@ from .sobel import correlate
 from .tiles import TILE_PX, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
 
 MAX_CLASSES = torch.iinfo(torch.int32).max
+# Pixels. In smaller bands, Python takes longer to call torch than torch needs, and Python's threads do not run at once.
+_SMALLEST_BAND = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +231,8 @@ def _bands(shape: torch.Size, device: torch.device) -> list[tuple[int, slice]]:
     """Split (B, H, W) into bands of whole rows of tiles, at least one: image, and slice of its rows."""
     batch, height, _ = shape
     threads = num_threads(device)
-    number = max(2 * threads if threads > 1 else 1, shape.numel() // (2**19 if device.type == 'cpu' else 2**24))
+    for_threads = min(2 * threads, shape.numel() // _SMALLEST_BAND) if threads > 1 else 1
+    number = max(for_threads, shape.numel() // (2**19 if device.type == 'cpu' else 2**24), 1)
     band_px = TILE_PX * -(-height // (TILE_PX * -(-number // max(batch, 1))))
     bands = [(image, slice(y, min(y + band_px, height))) for image in range(batch) for y in range(0, height, band_px)]
     return bands or [(0, slice(0, 0))]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mmseg_cpg.ops import boundary_targets, sobel_numerators, stack_targets
 from mmseg_cpg.ops._morphology import window_extremum
+from mmseg_cpg.ops.cpg import targets as cpg_targets
 from tests.oracles import cpg_loss as oracle
 
 KSIZES = [3, 5, 7, 9, 11]
@@ -47,6 +48,32 @@ def labels(draw):
 def test_same_as_oracle(label, ksize, ignore_policy):
     targets = boundary_targets(label, ksize, ignore_policy=ignore_policy)
     assert as_entries(targets) == expected_entries(label, ksize, ignore_policy=ignore_policy)
+
+
+@pytest.fixture
+def many_bands(monkeypatch):
+    """Bands of one row of tiles, in three threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    monkeypatch.setattr(cpg_targets, '_SMALLEST_BAND', 1)
+    monkeypatch.setattr(cpg_targets, 'num_threads', lambda device: 100)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize('ksize', KSIZES)
+@pytest.mark.parametrize('ignore_policy', ['exclude', 'as_background'])
+@pytest.mark.parametrize('height', [1, 8, 30])
+def test_bands_give_what_the_whole_label_gives(ksize, ignore_policy, height, request):
+    generator = torch.Generator().manual_seed(height)
+    label = torch.randint(0, 5, (2, height, 21), generator=generator).repeat_interleave(3, 2)
+    label[torch.rand(label.shape, generator=generator) < 0.01] = 255
+    whole = boundary_targets(label, ksize, ignore_policy=ignore_policy)
+    request.getfixturevalue('many_bands')
+    assert len(cpg_targets._bands(label.shape, label.device)) == 2 * -(-height // 8)
+    banded = boundary_targets(label, ksize, ignore_policy=ignore_policy)
+    for name in ('pixel', 'class_index', 'edge_true'):
+        assert torch.equal(getattr(banded, name), getattr(whole, name))
 
 
 @settings(max_examples=20, deadline=None)
