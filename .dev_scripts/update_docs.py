@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import read_result  # noqa: E402
+from benchmarks.common import read_result, read_results  # noqa: E402
 
 MARKED = re.compile(r'(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)', re.DOTALL)
 
@@ -34,7 +34,7 @@ def updated(path):
 
 
 def table(name, path):
-    """Return a table as Markdown, those of measurements with machine and commit.
+    """Return a table as Markdown; measurements as a table for each machine, which is named with the commit.
 
     Args:
         name: ``model_zoo``, ``cost``, ``bytes_on_gpu``, or a module of benchmarks/ with the index of one of its
@@ -48,10 +48,13 @@ def table(name, path):
     if name == 'bytes_on_gpu':
         return importlib.import_module('benchmarks.cross_entropy_cpg_on_gpu').paper_markdown()
     script, _, index = name.partition(':')
-    result = read_result(script)
-    tables = importlib.import_module(f'benchmarks.{script}').markdown(result)
-    origin = '*{device}, torch {torch}, commit {commit}*'.format(**result['environment'])
-    return f'{tables[int(index)] if index else tables}\n\n{origin}'
+    parts = []
+    for result in read_results(script):
+        tables = importlib.import_module(f'benchmarks.{script}').markdown(result)
+        parts.append(tables[int(index)] if index else tables)
+        origin = '{device}, torch {torch}, commit {commit}'.format(**result['environment'])
+        parts.append(f'*{origin}: {result["file"]}*')
+    return '\n\n'.join(parts)
 
 
 def cost():

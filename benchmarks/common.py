@@ -261,11 +261,17 @@ def result_path(name, device):
     return RESULTS / __version__ / f'{name}--{machine}.json'
 
 
-def read_result(name):
-    """The newest stored result of this version on a CPU, which the documentation shows."""
-    results = [json.loads(path.read_text('utf-8')) for path in (RESULTS / __version__).glob(f'{name}--*.json')]
+def read_results(name):
+    """The stored results of this version on CPUs, one per machine, the newest first, with the names of their files."""
+    paths = (RESULTS / __version__).glob(f'{name}--*.json')
+    results = [{'file': path.name, **json.loads(path.read_text('utf-8'))} for path in paths]
     on_cpu = [result for result in results if 'cuda' not in result['environment']]
-    return max(on_cpu, key=lambda result: result['environment']['date'])
+    return sorted(on_cpu, key=lambda result: result['environment']['date'], reverse=True)
+
+
+def read_result(name):
+    """The newest of :func:`read_results`."""
+    return read_results(name)[0]
 
 
 def write_result(result, out, *tables):
