@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,7 @@ def test_gains_quoted_in_readme():
             assert f'{np.mean(gains):.1f} ± {half_width:.1f}' in readme()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10's Matplotlib draws text differently")
 def test_pictures_of_boundaries_are_up_to_date(tmp_path):
     script = load_script(DOCS / 'draw_boundaries.py')
     script.draw().savefig(tmp_path / 'boundaries.png')
