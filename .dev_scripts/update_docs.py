@@ -53,7 +53,7 @@ def table(name, path):
         tables = importlib.import_module(f'benchmarks.{script}').markdown(result)
         parts.append(tables[int(index)] if index else tables)
         origin = '{device}, torch {torch}, commit {commit}'.format(**result['environment'])
-        parts.append(f'*{origin}: {result["file"]}*')
+        parts.append(f'*{origin}:* `{result["file"]}`')
     return '\n\n'.join(parts)
 
 
