@@ -1,5 +1,7 @@
 """cross_entropy_cpg_loss against float64 oracles of both losses, and the contract that it shares with cpg_loss."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -222,10 +224,12 @@ def test_nan_that_counts_is_seen(use_sigmoid):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('autocast', [False, True])
 def test_half_precision_is_computed_in_float32(use_sigmoid, dtype, autocast):
+    if autocast and dtype == torch.float16 and torch.__version__ < '2.4':
+        pytest.skip('autocast on CPU knows bfloat16 only')
     label = blobs((2, 16, 30), 4)
     logits = random_logits(label, 4, dtype=dtype)
     ce, cpg, expected, _ = oracle(logits, label, 3, use_sigmoid=use_sigmoid)
-    with torch.autocast('cpu', dtype=dtype, enabled=autocast):
+    with torch.autocast('cpu', dtype=dtype) if autocast else nullcontext():
         result = cross_entropy_cpg_loss(logits, label, use_sigmoid=use_sigmoid)
     (gradient,) = torch.autograd.grad(result.total, logits)
     assert result.total.dtype == torch.float32
