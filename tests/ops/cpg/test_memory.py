@@ -7,6 +7,7 @@ from benchmarks.common import peak_memory
 from mmseg_cpg.ops import cpg_loss, cross_entropy_cpg_loss
 
 
+@pytest.mark.skipif(torch.__version__ < '2.4', reason="the profiler's events of older versions have no start_ns")
 @pytest.mark.parametrize('loss', [cpg_loss, lambda *args: cross_entropy_cpg_loss(*args).total], ids=['cpg', 'fused'])
 @pytest.mark.parametrize(('num_classes', 'ksize'), [(2, 3), (2, 7), (19, 3), (19, 5)])
 def test_memory_on_noise_is_at_most_four_times_that_of_the_arguments(loss, num_classes, ksize):
