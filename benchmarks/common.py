@@ -263,7 +263,7 @@ def result_path(name, device):
 
 def read_results(name):
     """The stored results of this version on CPUs, one per machine, the newest first, with the names of their files."""
-    paths = (RESULTS / __version__).glob(f'{name}--*.json')
+    paths = sorted((RESULTS / __version__).glob(f'{name}--*.json'))
     results = [{'file': path.name, **json.loads(path.read_text('utf-8'))} for path in paths]
     on_cpu = [result for result in results if 'cuda' not in result['environment']]
     return sorted(on_cpu, key=lambda result: result['environment']['date'], reverse=True)

@@ -3,14 +3,14 @@
     python -m benchmarks.cpg_loss
     python -m benchmarks.cpg_loss --device cuda
 
-Forward and backward, all implementations in turn within one run on the same logits; correctness is checked first.
-Times are wall times in ms: median and 20th and 80th percentiles. The losses run in turn, once per round; ratios are
-medians of the ratios of single rounds, with their 95 % bootstrap intervals. Memory is the allocator's peak in addition
-to the logits, in units of the logits' bytes, the gradient (1.0) included.
+Forward and backward on the same logits; correctness is checked first. All implementations run in turn, once per round.
+Times are wall times in ms: median and 20th and 80th percentiles. Ratios are medians of the ratios of single rounds,
+with their 95 % bootstrap intervals. Memory is the allocator's peak in addition to the logits, in units of the logits'
+bytes, the gradient (1.0) included.
 
-On CUDA the cases are others, with bars, and times are the device's. The table adds the minimum of bytes that the loss
-has to move, and the bandwidth that this minimum would need in the measured time, as a share of that of copying the
-logits in the same run.
+On CUDA, the cases differ and have bars, and times are those of the device. The table adds the minimum number of bytes
+that the loss has to move, and the bandwidth that moving them in the measured time takes, as a share of the bandwidth of
+copying the logits in the same run.
 """
 
 from unittest import mock
@@ -37,7 +37,7 @@ from .cpg_loss_on_gpu import measure_all as measure_on_gpu
 
 CASES = [(2, 19, 512, 1024), (1, 150, 512, 512)]
 KSIZES = (3, 5, 7)
-# A dense implementation is not run again after this time, but at least four times.
+# A dense implementation runs at least four times, and not again after this time.
 LIMIT_S = 10
 # Published growth: one dimension at a time.
 GROWTH = {

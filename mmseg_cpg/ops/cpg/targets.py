@@ -26,7 +26,7 @@ from .sobel import correlate
 from .tiles import TILE_PX, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
 
 MAX_CLASSES = torch.iinfo(torch.int32).max
-# Pixels. In smaller bands, Python takes longer to call torch than torch needs, and Python's threads do not run at once.
+# In pixels. In smaller bands, Python takes longer to call torch than torch to compute, and runs one thread at a time.
 _SMALLEST_BAND = 2**18
 
 
