@@ -63,7 +63,7 @@ class Competitor(NamedTuple):
         return self.name + self.options
 
 
-CPG_WEIGHTS = (0.03, 0.2, 1.0)
+CPG_WEIGHTS = (0.05, 0.3, 2.0)
 CPG = tuple(Competitor('CPGLoss', f',ksize={ksize}', CPG_WEIGHTS) for ksize in (3, 5, 7))
 NEAR_BOUNDARY = Competitor('BoundaryCrossEntropyLoss', '', (0.1, 0.5, 3.0))
 OTHERS = (
@@ -108,7 +108,7 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
     yield Stage(bce, (TUNING_SEED,), tuned[0].losses)
     yield Stage(bce, SEEDS, _chosen(read_rows(), bce, tuned))
     yield Stage(twice, SEEDS[:1], [best])
-    yield Stage(ramp, SEEDS, [best.replace('base', 'CrossEntropyLoss:1,avg_non_ignore=True')])
+    yield Stage(ramp, SEEDS, ['base'])
 
 
 def _require_convergence(rows: list[Row], config: str) -> None:
@@ -331,5 +331,5 @@ def planned(dataset: Dataset) -> int:
     tuning = 1 + sum(len(competitor.weights) for competitor in competitors)
     seeds = len(SEEDS) * (1 + len(competitors))
     bce = 1 + len(CPG_WEIGHTS) + 2 * len(SEEDS)
-    twice, ramp = 2, 2 * len(SEEDS)
+    twice, ramp = 2, len(SEEDS)
     return tuning + seeds + bce + twice + ramp

@@ -20,9 +20,12 @@ _PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 def check_label(label: np.ndarray | Tensor) -> Tensor:
     """Return ``label`` as an integer tensor, int64 for uint16, uint32 and uint64, or raise TypeError or ValueError."""
     if isinstance(label, np.ndarray) and label.dtype.kind in 'iu':
-        # torch refuses foreign byte order, negative strides and, before 2.3, uint16 and uint32, and warns of read-only
-        # arrays.
-        dtype = np.int64 if label.dtype.newbyteorder('=') in (np.uint16, np.uint32) else label.dtype.newbyteorder('=')
+        # torch refuses foreign byte order, negative strides and, before 2.3, unsigned integers above uint8, and warns of
+        # read-only arrays.
+        dtype = label.dtype.newbyteorder('=')
+        if dtype.kind == 'u' and dtype != np.uint8:
+            _check_int64(int(label.max(initial=0)))
+            dtype = np.int64
         label = np.require(label, dtype, ('C', 'W'))
         # An axis of length 1 may keep a negative stride.
         label = torch.from_numpy(label.copy() if min(label.strides, default=0) < 0 else label)
@@ -33,8 +36,13 @@ def check_label(label: np.ndarray | Tensor) -> Tensor:
     if label.dtype in _PLAIN_DTYPES:
         return label
     if label.dtype == torch.uint64 and label.device.type == 'cpu' and label.numel() and label.long().min() < 0:
-        raise ValueError(f'label must be below 2^63, got {label.long().min().item() + 2**64}')
+        _check_int64(label.long().min().item() + 2**64)
     return label.long()
+
+
+def _check_int64(class_id: int) -> None:
+    if class_id >= 2**63:
+        raise ValueError(f'label must be below 2^63, got {class_id}')
 
 
 def check_int(name: str, value: int, lowest: float = -math.inf) -> int:

@@ -14,7 +14,7 @@ from mmseg_cpg.experiments.study_report import BEGIN, END, draw_plots, results, 
 
 ROOT = Path(__file__).resolve().parents[2]
 CAMVID = study.DATASETS['camvid']
-CE, CPG3, CPG7 = 'base', 'base+CPGLoss:0.2,ksize=3', 'base+CPGLoss:1,ksize=7'
+CE, CPG3, CPG7 = 'base', 'base+CPGLoss:0.3,ksize=3', 'base+CPGLoss:2,ksize=7'
 
 
 def row(losses, seed, miou, mbiou=40.0, config=CAMVID.config, state='finished'):
@@ -33,9 +33,9 @@ def tuned(competitor, scores, **options):
 def test_the_weight_with_the_best_mean_of_both_outcomes_is_chosen():
     rows = tuned(study.CPG[0], [51, 52, 53])
     rows[1] |= dict(mBIoU='44.5')
-    assert study.choose(rows, CAMVID.config, study.CPG[0].losses) == 'base+CPGLoss:0.2,ksize=3'
+    assert study.choose(rows, CAMVID.config, study.CPG[0].losses) == 'base+CPGLoss:0.3,ksize=3'
     rows[1] |= dict(state='diverged: loss nan at iteration 3')
-    assert study.choose(rows, CAMVID.config, study.CPG[0].losses) == 'base+CPGLoss:1,ksize=3'
+    assert study.choose(rows, CAMVID.config, study.CPG[0].losses) == 'base+CPGLoss:2,ksize=3'
     assert study.choose(rows[:2], CAMVID.config, study.CPG[0].losses) is None
     assert study.choose(rows, 'another', study.CPG[0].losses) is None
 
@@ -45,7 +45,7 @@ def test_table_of_weights_shows_the_share_of_cpg():
     rows = [row(CE, 100, 50), row(study.CPG[0].losses[0], 100, 51) | dict(cpg_share='0.1269'), diverged]
     base, finished, diverged, not_run, *_ = study.tuning_table(rows, CAMVID).rows
     assert base[2:] == ['50.00', '40.00', '', '']
-    assert finished[1:] == ['0.03', '51.00', '40.00', '13', '']
+    assert finished[1:] == ['0.05', '51.00', '40.00', '13', '']
     assert diverged[2:] == ['diverged', 'diverged', '', '']
     assert not_run[2:] == ['not run', 'not run', '', '']
 
@@ -66,7 +66,7 @@ def test_the_plan_goes_on_with_what_was_chosen():
     assert len(trained) == study.planned(CAMVID)
     assert [stage.seeds for stage in plan[:6]] == [(100,)] * 5 + [(0, 1, 2, 3, 4)]
     assert plan[5].losses == [
-        'base', *(f'base+CPGLoss:1,ksize={ksize}' for ksize in (3, 5, 7)), 'base+BoundaryCrossEntropyLoss:3',
+        'base', *(f'base+CPGLoss:2,ksize={ksize}' for ksize in (3, 5, 7)), 'base+BoundaryCrossEntropyLoss:3',
     ]  # fmt: skip
     configs = {path.stem for path in (ROOT / 'configs/evidence').glob('*.py')}
     assert {stage.config for stage in plan} <= configs
@@ -128,7 +128,7 @@ def test_the_report_of_a_full_record(tmp_path):
     rows += [row(losses, seed, 60 + seed + n) for n, losses in enumerate([CE, CPG3]) for seed in study.SEEDS]
     text = results(rows)
     cells = [[cell.strip() for cell in line.split('|')] for line in text.splitlines()]
-    assert ['', 'CPGLoss,ksize=3', '1', '53.00', '40.00', '', 'chosen', ''] in cells
+    assert ['', 'CPGLoss,ksize=3', '2', '53.00', '40.00', '', 'chosen', ''] in cells
     assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', '', ''] in cells
     assert ['', 'pole', 'yes', '12.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
     # Six trainings: (60 + ... + 64 + 49.5) / 6

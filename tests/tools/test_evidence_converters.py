@@ -62,18 +62,28 @@ def test_camvid_elsewhere(convert, tmp_path):
 
 def write_stack(folder, grays):
     for section in range(20):
-        write(folder / f'stack1/raw/{section:02}.tif', np.full((4, len(grays)), section))
-        write(folder / f'stack1/labels/labels{section:08}.png', np.array([grays] * 4))
+        write(folder / f'stack1/raw/{section:02}.tif', np.full((len(grays), len(grays)), section))
+        write(folder / f'stack1/labels/labels{section:08}.png', np.array([grays] * len(grays)))
 
 
 def test_sstem(convert, tmp_path, capsys):
     write_stack(tmp_path, GRAYS)
-    convert('sstem', '.')
+    convert('sstem', '.', '--size', len(GRAYS))
     for split, section, count in (('train', 12, 13), ('val', 13, 3), ('test', 16, 4)):
         label = read(tmp_path / f'data/sstem/ann_dir/{split}/section_{section}.png')
         assert label[0].tolist() == [0, 0, 0, 0, 0, 1, 2, 3, 4]
         assert read(tmp_path / f'data/sstem/img_dir/{split}/section_{section}.png')[0, 0] == section
         assert len(list((tmp_path / f'data/sstem/img_dir/{split}').iterdir())) == count
+
+
+def test_sstem_at_half_its_size(convert, tmp_path):
+    write_stack(tmp_path, [255, 255, 0, 255, 191, 191])
+    convert('sstem', '.', '--size', 3)
+    label = read(tmp_path / 'data/sstem/ann_dir/val/section_13.png')
+    assert label[0].tolist() == [4, 0, 2]  # of two equal shares, that of the lower class, the membrane
+    image = read(tmp_path / 'data/sstem/img_dir/val/section_13.png')
+    assert image.shape == (3, 3)
+    assert (image == 13).all()
 
 
 def test_sstem_with_other_values(convert, tmp_path):

@@ -23,6 +23,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert the ssTEM stack to mmsegmentation format')
     parser.add_argument('source', type=Path, help='folder that contains stack1')
     parser.add_argument('-o', '--out_dir', default='data/sstem', help='output path (default: %(default)s)')
+    parser.add_argument('--size', type=int, default=1024, help='height and width to write, pixels (default: %(default)s)')
     return parser.parse_args(argv)
 
 
@@ -40,7 +41,16 @@ def label_of_grays(grays: np.ndarray) -> np.ndarray:
     return table[grays]
 
 
-def convert(source: Path, out_dir: Path, split: str, section: int) -> None:
+def shrink(label: np.ndarray, size: int) -> np.ndarray:
+    """Resize a label, (H, W), to (size, size): each pixel becomes the class that covers most of it."""
+    shares = [
+        cv2.resize((label == index).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+        for index in range(max(GRAY_TO_LABEL.values()) + 1)
+    ]
+    return np.argmax(shares, axis=0).astype(np.uint8)
+
+
+def convert(source: Path, out_dir: Path, split: str, section: int, size: int) -> None:
     """Convert a section.
 
     Raises:
@@ -57,6 +67,9 @@ def convert(source: Path, out_dir: Path, split: str, section: int) -> None:
                 content = label_of_grays(content)
             except ValueError as error:
                 raise ValueError(f"'{path}': {error}") from error
+            content = shrink(content, size)
+        else:
+            content = cv2.resize(content, (size, size), interpolation=cv2.INTER_AREA)
         folder = out_dir / kind / split
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f'section_{section:02}.png'), content)
@@ -67,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         for split, sections in SPLITS.items():
             for section in sections:
-                convert(args.source, Path(args.out_dir), split, section)
+                convert(args.source, Path(args.out_dir), split, section, args.size)
     except (OSError, ValueError) as error:
         raise SystemExit(f'Error: {error}.') from error
     print(f'{", ".join(f"{len(each)} {split}" for split, each in SPLITS.items())} images written to {args.out_dir}.')
