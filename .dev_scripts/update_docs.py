@@ -52,7 +52,9 @@ def table(name, path):
     for result in read_results(script):
         tables = importlib.import_module(f'benchmarks.{script}').markdown(result)
         parts.append(tables[int(index)] if index else tables)
-        origin = '{device}, torch {torch}, commit {commit}'.format(**result['environment'])
+        about = result['environment']
+        settings = ''.join(f', {name}={about[name]}' for name in about if name.startswith('MALLOC_'))
+        origin = '{device}, torch {torch}, commit {commit}'.format(**about) + settings
         parts.append(f'*{origin}:* `{result["file"]}`')
     return '\n\n'.join(parts)
 

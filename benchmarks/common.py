@@ -224,7 +224,7 @@ def copy_bandwidth(tensor, repeats=20):
 
 
 def environment(device, *modules):
-    """Date, commit, hardware and versions, including those of further modules."""
+    """Date, commit, hardware, settings of glibc's allocator, and versions, including those of further modules."""
 
     def first_line(command):
         if shutil.which(command[0]) is None:
@@ -244,6 +244,7 @@ def environment(device, *modules):
         'commit': first_line(['git', 'describe', '--always', '--dirty', '--exclude=*']),
         'device': torch.cuda.get_device_name() if device == 'cuda' else f'{cpu}, {os.cpu_count()} cores',
         'threads': torch.get_num_threads(),
+        **{name: value for name, value in os.environ.items() if name.startswith('MALLOC_')},
         'python': platform.python_version(),
         'torch': torch.__version__,
         **(

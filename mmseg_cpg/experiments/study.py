@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
 DATASETS = {
     'camvid': Dataset(
         'CamVid',
-        'efficientnet-lite0_segformer_1xb4-2100i_camvid-192x256',
+        'efficientnet-lite0_segformer_1xb4-1800i_camvid-192x256',
         ('pole', 'sign symbol', 'fence', 'pedestrian', 'bicyclist'),
     ),
     'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-1500i_sstem-128x128', ('membrane', 'synapse')),

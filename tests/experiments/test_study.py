@@ -21,7 +21,7 @@ def row(losses, seed, miou, mbiou=40.0, config=CAMVID.config, state='finished'):
     """A row as Record.rows() gives it."""
     values = dict(mIoU=miou, mBIoU=mbiou, mF_1px=1.0, mF_3px=2.0, step_ms=3.0, memory_mib=4.0, cpg_share='')
     values |= {'IoU: sky': miou, 'IoU: pole': miou - 50}
-    validations = json.dumps([[1400, miou - 0.25, 0.0], [2100, miou, 0.0]])
+    validations = json.dumps([[1200, miou - 0.25, 0.0], [1800, miou, 0.0]])
     about = dict(config=config, losses=losses, seed=seed, title=losses, state=state, validations=validations)
     return {name: str(value) for name, value in (about | (values if state == 'finished' else {})).items()}
 
@@ -82,7 +82,7 @@ def test_nothing_else_is_trained_before_the_baseline_has_converged():
     assert next(stages) == (CAMVID.config, (100,), ['base'])
     with pytest.raises(UserError, match='has no result with cross-entropy alone'):
         next(stages)
-    rising = row('base', 100, 50) | dict(validations='[[1400, 49.5, 0.0], [2100, 50.0, 0.0]]')
+    rising = row('base', 100, 50) | dict(validations='[[1200, 49.5, 0.0], [1800, 50.0, 0.0]]')
     with pytest.raises(UserError, match=r'has not converged: mIoU rises from 49\.5 to 50\.0'):
         list(study.stages(CAMVID, lambda: [rising]))
 
@@ -132,7 +132,7 @@ def test_the_report_of_a_full_record(tmp_path):
     assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', '', ''] in cells
     assert ['', 'pole', 'yes', '12.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
     # Six trainings: (60 + ... + 64 + 49.5) / 6
-    assert '1400: 59.67, 2100: 59.92' in text
+    assert '1200: 59.67, 1800: 59.92' in text
     assert text.index('pole') < text.index('sky')
     assert draw_plots(rows).keys() == {'camvid_weights', 'camvid_seeds'}
     assert '(evidence/camvid_weights.png)' in text

@@ -20,34 +20,19 @@ class EfficientNetLite0(BaseModule):
 
     Args:
         pretrained: Whether to load the ImageNet weights.
-        frozen_blocks: Number of frozen blocks, including their batch statistics, in [0, 16]. If it is greater than 0,
-            the stem is frozen too.
         init_cfg: Initialization config.
 
     Raises:
         ImportError: A package is missing.
-        ValueError: ``frozen_blocks`` is out of range.
     """
 
-    def __init__(self, pretrained: bool = True, frozen_blocks: int = 0, init_cfg: dict | None = None) -> None:
+    def __init__(self, pretrained: bool = True, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         network: Any = _build(pretrained)
-        if not 0 <= frozen_blocks <= len(network._blocks):
-            raise ValueError(f'frozen_blocks must be in [0, {len(network._blocks)}], got {frozen_blocks}')
         self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6(inplace=True))
         self.blocks: Any = network._blocks
         for block in self.blocks:
             block._depthwise_conv = _DepthwiseConv(block._depthwise_conv)
-        self._frozen = [self.stem, *self.blocks[:frozen_blocks]] if frozen_blocks else []
-        for module in self._frozen:
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Switch between training and evaluation; frozen modules stay in evaluation."""
-        super().train(mode)
-        for module in self._frozen:
-            module.eval()
-        return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the features.

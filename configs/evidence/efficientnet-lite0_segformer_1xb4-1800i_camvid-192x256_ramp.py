@@ -1,5 +1,5 @@
 # The weight of CPG increases from 0 to its value over the first two thirds of training.
-_base_ = './efficientnet-lite0_segformer_1xb4-2100i_camvid-192x256.py'
+_base_ = './efficientnet-lite0_segformer_1xb4-1800i_camvid-192x256.py'
 model = _base_.model
 model.decode_head.loss_decode = [
     model.decode_head.loss_decode,

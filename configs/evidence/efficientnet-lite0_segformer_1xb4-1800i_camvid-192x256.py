@@ -1,6 +1,6 @@
 # EfficientNet-Lite0, pretrained on ImageNet, under SegFormer's head, with cross-entropy alone, for one CPU core.
 _base_ = ['../_base_/cpu_runtime.py', './_base_/camvid_192x256.py']
-max_iters = 2100
+max_iters = 1800
 # Inverse square roots of the classes' shares of the training pixels, scaled to a mean of 1 over the pixels: without
 # weights, networks miss the rare classes or not by chance.
 class_weight = [0.88, 0.75, 3.63, 0.64, 1.7, 1.15, 3.32, 3.39, 1.49, 4.5, 6.66]
@@ -17,7 +17,7 @@ model = dict(
         size=_base_.crop_size,
         test_cfg=dict(size_divisor=32),
     ),
-    backbone=dict(type='AutocastBackbone', backbone=dict(type='EfficientNetLite0', frozen_blocks=3)),
+    backbone=dict(type='AutocastBackbone', backbone=dict(type='EfficientNetLite0')),
     decode_head=dict(
         type='SegformerHead',
         in_channels=[24, 40, 112, 320],
