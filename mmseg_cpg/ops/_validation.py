@@ -20,8 +20,8 @@ _PLAIN_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 def check_label(label: np.ndarray | Tensor) -> Tensor:
     """Return ``label`` as an integer tensor, int64 for uint16, uint32 and uint64, or raise TypeError or ValueError."""
     if isinstance(label, np.ndarray) and label.dtype.kind in 'iu':
-        # torch refuses foreign byte order, negative strides and, before 2.3, unsigned integers above uint8, and warns of
-        # read-only arrays.
+        # torch refuses foreign byte order, negative strides and, before 2.3, wider unsigned integers than uint8, and
+        # warns of read-only arrays.
         dtype = label.dtype.newbyteorder('=')
         if dtype.kind == 'u' and dtype != np.uint8:
             _check_int64(int(label.max(initial=0)))

@@ -23,7 +23,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert the ssTEM stack to mmsegmentation format')
     parser.add_argument('source', type=Path, help='folder that contains stack1')
     parser.add_argument('-o', '--out_dir', default='data/sstem', help='output path (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=1024, help='height and width to write, pixels (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=int, default=1024, help='height and width to write, pixels (default: %(default)s)'
+    )
     return parser.parse_args(argv)
 
 
