@@ -97,8 +97,8 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
     yield Stage(dataset.config, (TUNING_SEED,), ['base'])
     _require_convergence(read_rows(), dataset.config)
     for competitors in GROUPS:
-        for competitor in competitors:
-            yield Stage(dataset.config, (TUNING_SEED,), competitor.losses)
+        losses = [losses for competitor in competitors for losses in competitor.losses]
+        yield Stage(dataset.config, (TUNING_SEED,), losses)
         yield Stage(dataset.config, SEEDS, _chosen(read_rows(), dataset.config, competitors))
     best = choose(read_rows(), dataset.config, [losses for competitor in CPG for losses in competitor.losses])
     if best is None:
