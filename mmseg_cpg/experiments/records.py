@@ -134,16 +134,8 @@ def read_row(row: Any, folder: str) -> Training:
 
 
 def fingerprint(cfg: Any) -> str:
-    """Identify a config by its training settings, regardless of losses, seed and location of the data."""
-    part = training_part(cfg)
-    part['model'] = {**part['model'], 'decode_head': _without_losses(part['model'].get('decode_head'))}
-    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _without_losses(head: Any) -> Any:
-    if isinstance(head, list):
-        return [*head[:-1], _without_losses(head[-1])]
-    return {key: value for key, value in (head or {}).items() if key != 'loss_decode'}
+    """Identify a config by its training settings, regardless of its seed and the location of its data."""
+    return hashlib.sha256(json.dumps(training_part(cfg), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @cache
