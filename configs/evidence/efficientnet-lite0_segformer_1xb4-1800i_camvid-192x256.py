@@ -1,8 +1,8 @@
 # EfficientNet-Lite0, pretrained on ImageNet, under SegFormer's head, with cross-entropy alone, for one CPU core.
 _base_ = ['../_base_/cpu_runtime.py', './_base_/camvid_192x256.py']
 max_iters = 1800
-# Inverse square roots of the classes' shares of the training pixels, scaled to a mean of 1 over the pixels: without
-# weights, networks miss the rare classes or not by chance.
+# Inverse square roots of the classes' shares of the training pixels, scaled to a mean of 1 over the pixels. Without
+# weights, whether a network finds the rare classes is a matter of chance.
 class_weight = [0.88, 0.75, 3.63, 0.64, 1.7, 1.15, 3.32, 3.39, 1.49, 4.5, 6.66]
 
 model = dict(
@@ -27,7 +27,8 @@ model = dict(
         num_classes=len(_base_.metainfo.classes),
         norm_cfg=dict(type='BN', requires_grad=True),
         align_corners=False,
-        # Per pixel; the segmentor takes the mean. MMSegmentation's own mean with class weights fails at void pixels.
+        # One loss per pixel: the segmentor takes the mean. With class weights, MMSegmentation's own mean raises an
+        # error if there are void pixels.
         loss_decode=dict(type='CrossEntropyLoss', class_weight=class_weight, reduction='none'),
     ),
     train_cfg=dict(),
@@ -39,7 +40,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01),
     paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=2.0)), norm_decay_mult=0.0),
 )
-# With this power, the last third of the training is fine tuning: the learning rate is at most 1.5 % of its maximum.
+# With this power, the last third of the training is fine tuning: the learning rate is below 2 % of its maximum.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
     dict(type='PolyLR', power=4.0, eta_min=0.0, begin=100, end=max_iters, by_epoch=False),

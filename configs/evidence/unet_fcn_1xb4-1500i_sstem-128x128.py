@@ -5,11 +5,11 @@ _base_ = [
     './_base_/sstem_128x128.py',
 ]
 max_iters = 1500
-# Inverse square roots of the classes' shares of the training pixels, scaled to a mean of 1 over the pixels: without
-# weights, networks miss the rare classes or not by chance.
+# Inverse square roots of the classes' shares of the training pixels, scaled to a mean of 1 over the pixels. Without
+# weights, whether a network finds the rare classes is a matter of chance.
 class_weight = [1.37, 3.19, 2.49, 6.93, 0.66]
 
-# The statistics of ten batches, as by the usual momentum, change a section's scores by a point.
+# With the usual momentum, statistics cover about ten batches, and that noise moves a section's scores by a point.
 norm_cfg = dict(type='BN', momentum=0.02, requires_grad=True)
 model = _base_.model
 model.data_preprocessor.size = _base_.crop_size
@@ -20,7 +20,7 @@ model.decode_head.update(
     channels=16,
     num_classes=len(_base_.metainfo.classes),
     norm_cfg=norm_cfg,
-    # Per pixel; the segmentor takes the mean, which is not divided by the class weights of the batch.
+    # One loss per pixel: the segmentor takes the mean, and does not divide it by the class weights of the batch.
     loss_decode=dict(type='CrossEntropyLoss', class_weight=class_weight, reduction='none'),
 )
 model.auxiliary_head = None
@@ -31,7 +31,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
-# With this power, the last third of the training is fine tuning: the learning rate is at most 1.5 % of its maximum.
+# With this power, the last third of the training is fine tuning: the learning rate is below 2 % of its maximum.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
     dict(type='PolyLR', power=4.0, eta_min=0.0, begin=100, end=max_iters, by_epoch=False),

@@ -1,4 +1,5 @@
-# The weight of CPG increases from 0 to its value over the first two thirds of training.
+# The weight of CPG increases from 0 to its value over the first third of training, while the learning rate is
+# high.
 _base_ = './unet_fcn_1xb4-1500i_sstem-128x128.py'
 model = _base_.model
 model.decode_head.loss_decode = [
@@ -7,5 +8,5 @@ model.decode_head.loss_decode = [
 ]
 custom_hooks = [
     dict(type='mmseg_cpg.CPGLogHook'),
-    dict(type='mmseg_cpg.LossWeightHook', loss_name='loss_cpg', end=_base_.max_iters * 2 // 3),
+    dict(type='mmseg_cpg.LossWeightHook', loss_name='loss_cpg', end=_base_.max_iters // 3),
 ]

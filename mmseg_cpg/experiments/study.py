@@ -73,6 +73,8 @@ OTHERS = (
 )
 # In the order of their trainings.
 GROUPS = ((*CPG, NEAR_BOUNDARY), OTHERS)
+# Each with CE, and the best CPG with the simplest.
+NUM_COMPARISONS = len(PRIMARY) * (sum(map(len, GROUPS)) + 1)
 
 
 class Stage(NamedTuple):
@@ -100,15 +102,20 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
         losses = [losses for competitor in competitors for losses in competitor.losses]
         yield Stage(dataset.config, (TUNING_SEED,), losses)
         yield Stage(dataset.config, SEEDS, _chosen(read_rows(), dataset.config, competitors))
-    best = choose(read_rows(), dataset.config, [losses for competitor in CPG for losses in competitor.losses])
+    best = _best_cpg(read_rows(), dataset.config)
     if best is None:
         return
     tuned = [competitor for competitor in CPG if best in competitor.losses]
-    bce, twice, ramp = (f'{dataset.config}_{variant}' for variant in ('bce', '2x', 'ramp'))
+    bce, twice, ramp = variants(dataset.config)
     yield Stage(bce, (TUNING_SEED,), tuned[0].losses)
     yield Stage(bce, SEEDS, _chosen(read_rows(), bce, tuned))
     yield Stage(twice, SEEDS[:1], [best])
     yield Stage(ramp, SEEDS, ['base'])
+
+
+def variants(config: str) -> tuple[str, str, str]:
+    """The configs with binary cross-entropy, with twice the iterations, and with a λ that grows."""
+    return f'{config}_bce', f'{config}_2x', f'{config}_ramp'
 
 
 def _require_convergence(rows: list[Row], config: str) -> None:
@@ -139,6 +146,10 @@ def choose(rows: list[Row], config: str, losses: list[str]) -> str | None:
         return None
     scores = {each: tuning_score(tuned[each]) for each in losses if tuned[each]['state'] == FINISHED}
     return max(scores, key=lambda each: scores[each], default=None)
+
+
+def _best_cpg(rows: list[Row], config: str) -> str | None:
+    return choose(rows, config, [losses for competitor in CPG for losses in competitor.losses])
 
 
 def tuning_score(row: Row) -> float:
@@ -178,39 +189,42 @@ def compare_seeds(rows: list[Row], dataset: Dataset) -> Comparison | None:
 
 def differences(rows: list[Row], dataset: Dataset) -> list[Difference]:
     """All primary comparisons of a dataset for which all seeds have been trained."""
-    by_losses: dict[str, dict[int, dict[str, float]]] = {}
-    for row in _of(rows, dataset.config, SEEDS):
-        by_losses.setdefault(row['losses'], {})[int(row['seed'])] = read_row(row, '').values
-    pairs = [(losses, 'base') for losses in by_losses if losses != 'base']
-    cpg = choose(rows, dataset.config, [losses for competitor in CPG for losses in competitor.losses])
+    trained = dict.fromkeys(row['losses'] for row in _of(rows, dataset.config, SEEDS))
+    pairs = [(losses, 'base') for losses in trained if losses != 'base']
+    cpg = _best_cpg(rows, dataset.config)
     simplest = choose(rows, dataset.config, NEAR_BOUNDARY.losses)
-    if cpg in by_losses and simplest in by_losses:
+    if cpg in trained and simplest in trained:
         pairs.append((cpg, simplest))
     found: list[Difference] = []
     for losses, reference in pairs:
         for measure in PRIMARY:
-            values = _paired(by_losses[losses], by_losses.get(reference, {}), measure)
+            values = _paired(rows, (dataset.config, losses), (dataset.config, reference), measure)
             mean = estimate(values)
             if mean is not None and mean.count == len(SEEDS):
                 p = float(ttest_1samp(values, 0).pvalue)
                 found.append(Difference(losses, reference, measure, mean, p, p))
-    corrected = holm([each.p for each in found])
+    corrected = holm([each.p for each in found], NUM_COMPARISONS)
     return [each._replace(p_holm=p) for each, p in zip(found, corrected, strict=True)]
 
 
-def _paired(
-    values: dict[int, dict[str, float]], reference: dict[int, dict[str, float]], measure: Measure
-) -> list[float]:
-    """The differences for the seeds that both have."""
-    seeds = [seed for seed in values if values[seed] and reference.get(seed)]
-    return [values[seed][measure.key] - reference[seed][measure.key] for seed in seeds]
+def _paired(rows: list[Row], trained: tuple[str, str], reference: tuple[str, str], measure: Measure) -> list[float]:
+    """The differences of two (config, losses) for the seeds that both have."""
+    values, expected = (
+        {
+            row['seed']: float(row[measure.key])
+            for row in _of(rows, config, SEEDS)
+            if row['losses'] == losses and row['state'] == FINISHED
+        }
+        for config, losses in (trained, reference)
+    )
+    return [value - expected[seed] for seed, value in values.items() if seed in expected]
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Correct p-values for multiple comparisons with Holm's step-down method."""
+def holm(p_values: list[float], count: int) -> list[float]:
+    """Correct the p-values known so far of ``count`` comparisons with Holm's step-down method."""
     corrected, highest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
         corrected[index] = highest
     return corrected
 
@@ -264,8 +278,30 @@ def differences_table(rows: list[Row], dataset: Dataset) -> Table | None:
         ]
         for each in found
     ]
-    note = f'Mean of {len(SEEDS)} paired differences ± half its 95 % interval; Holm over {len(found)} comparisons.'
+    note = f'Mean of {len(SEEDS)} paired differences ± half its 95 % interval; Holm over {NUM_COMPARISONS} comparisons.'
     return Table('differences', f'{dataset.name}: primary comparisons', columns, body, [note])
+
+
+def further_table(rows: list[Row], dataset: Dataset) -> Table | None:
+    """Differences beyond the primary comparisons: with BCE, with twice the iterations, with a growing λ."""
+    best = _best_cpg(rows, dataset.config)
+    if best is None:
+        return None
+    bce, twice, ramp = variants(dataset.config)
+    with_bce = dict.fromkeys(row['losses'] for row in _of(rows, bce, SEEDS) if row['losses'] != 'base')
+    questions = [
+        *((losses.replace('base', 'BCE'), (bce, losses), 'BCE', (bce, 'base')) for losses in with_bce),
+        (f'{best}, twice the iterations', (twice, best), 'base, twice the iterations', (twice, 'base')),
+        (f'{best}, growing λ', (ramp, 'base'), best, (dataset.config, best)),
+    ]
+    body = []
+    for title, trained, other_title, other in questions:
+        for measure in PRIMARY:
+            mean = estimate(_paired(rows, trained, other, measure))
+            if mean is not None:
+                body.append([title, other_title, measure.title, mean.text(2, '+'), str(mean.count)])
+    columns = ['losses', 'compared with', 'outcome', 'difference, points', 'seeds']
+    return Table('further', f'{dataset.name}: further comparisons', columns, body, []) if body else None
 
 
 def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
@@ -291,7 +327,9 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
 
 def convergence_table(rows: list[Row], dataset: Dataset) -> Table | None:
     """Mean mIoU in the last third of the trainings with cross-entropy alone, None if there are none yet."""
-    found = [row for row in rows if row['config'].startswith(dataset.config) and row['losses'] == 'base']
+    bce, twice, _ = variants(dataset.config)
+    configs = (dataset.config, bce, twice)
+    found = [row for row in rows if row['config'] in configs and row['losses'] == 'base' and row['state'] == FINISHED]
     by_config: dict[str, list] = {}
     for row in found:
         by_config.setdefault(row['config'], []).append(json.loads(row['validations']))

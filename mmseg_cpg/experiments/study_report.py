@@ -20,6 +20,7 @@ from .study import (
     compare_seeds,
     convergence_table,
     differences_table,
+    further_table,
     status,
     tuning_scores,
     tuning_table,
@@ -39,6 +40,7 @@ def results(rows: list[Row]) -> str:
         if comparison is not None:
             parts += [_section(comparison.table()), *_picture(pictures, f'{key}_seeds', 'Differences from CE')]
             parts += map(_section, (differences_table(rows, dataset), class_table(rows, dataset)))
+        parts.append(_section(further_table(rows, dataset)))
         parts.append(_section(convergence_table(rows, dataset)))
     return '\n'.join(filter(None, parts))
 

@@ -36,7 +36,7 @@ def check_label(label: np.ndarray | Tensor) -> Tensor:
     if label.dtype in _PLAIN_DTYPES:
         return label
     if label.dtype == torch.uint64 and label.device.type == 'cpu' and label.numel() and label.long().min() < 0:
-        _check_int64(label.long().min().item() + 2**64)
+        _check_int64(int(label.long().min()) + 2**64)
     return label.long()
 
 

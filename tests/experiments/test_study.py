@@ -89,22 +89,24 @@ def test_nothing_else_is_trained_before_the_baseline_has_converged():
 
 def test_holm():
     # By hand: sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, and never below the one before.
-    assert study.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert study.holm([0.5, 0.9]) == [1, 1]
-    assert study.holm([]) == []
+    assert study.holm([0.04, 0.01, 0.03, 0.02], 4) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert study.holm([0.5, 0.9], 2) == [1, 1]
+    assert study.holm([], 4) == []
+    # Two more are not known yet: 0.01 * 4, 0.02 * 3, whatever they are.
+    assert study.holm([0.02, 0.01], 4) == pytest.approx([0.06, 0.04])
 
 
 def test_differences_are_paired_and_need_all_seeds():
-    base, better = [60.0, 61.0, 59.0, 62.0, 60.5], [60.4, 61.6, 59.3, 62.8, 60.8]
+    base, better = [60.0, 61.0, 59.0, 62.0, 60.5], [60.5, 61.52, 59.48, 62.5, 61.01]
     rows = [row(CE, seed, value) for seed, value in enumerate(base)]
     rows += [row(CPG3, seed, value) for seed, value in enumerate(better)]
     rows += [row(CPG7, seed, value) for seed, value in enumerate(better[:4])]
     rows.append(row(CPG7, 4, 0, state='diverged: loss nan at iteration 3'))
     miou, mbiou = study.differences(rows, CAMVID)
     assert (miou.losses, miou.reference, miou.measure.key) == (CPG3, CE, 'mIoU')
-    assert miou.estimate.mean == pytest.approx(0.48)
+    assert miou.estimate.mean == pytest.approx(0.502)
     assert miou.p == pytest.approx(ttest_rel(better, base).pvalue)
-    assert miou.p_holm == pytest.approx(2 * miou.p)
+    assert miou.p_holm == pytest.approx(16 * miou.p)
     assert miou.is_significant
     assert not mbiou.is_significant  # no difference at all
 
@@ -120,6 +122,25 @@ def test_the_best_kernel_is_compared_with_the_simplest():
     found = study.differences(rows, CAMVID)
     assert [(each.losses, each.reference) for each in found[::2]] == [(cpg, CE), (simplest, CE), (cpg, simplest)]
     assert found[4].estimate.mean == pytest.approx(-1.02)
+
+
+def test_further_comparisons():
+    rows = [each for competitor in study.CPG for each in tuned(competitor, [51, 52, 53])]
+    best = study.CPG[0].losses[-1]
+    bce, twice, ramp = study.variants(CAMVID.config)
+    rows += [row(best, seed, 60 + seed) for seed in study.SEEDS]
+    for seed in study.SEEDS:
+        rows += [row('base', seed, 50 + seed, config=bce), row(best, seed, 53 + seed, config=bce)]
+    rows += [row('base', 0, 62, config=twice), row(best, 0, 64, config=twice)]
+    rows += [row('base', seed, 59.5 + seed, config=ramp) for seed in (0, 1)]
+    found = [line[0:1] + line[3:] for line in study.further_table(rows, CAMVID).rows if line[2] == 'mIoU']
+    assert found == [
+        [best.replace('base', 'BCE'), '+3.00 ± 0.00', '5'],
+        [f'{best}, twice the iterations', '+2.00', '1'],
+        [f'{best}, growing λ', '-0.50 ± 0.00', '2'],
+    ]
+    assert study.further_table(rows[:9], CAMVID) is None
+    assert study.further_table([], CAMVID) is None
 
 
 def test_the_report_of_a_full_record(tmp_path):
