@@ -60,9 +60,9 @@ def check_number(name: str, value: float) -> None:
         raise ValueError(f'{name} must be a finite number, got {value!r}')
 
 
-def check_ignore_index(ignore_index: int) -> None:
-    """Raise TypeError unless ``ignore_index`` is an int."""
-    check_int('ignore_index', ignore_index)
+def check_ignore_index(ignore_index: int) -> int:
+    """Return ``ignore_index`` as an int, or raise TypeError."""
+    return check_int('ignore_index', ignore_index)
 
 
 def check_ids(name: str, ids: Tensor, num_classes: int, alternative: str = '') -> int:

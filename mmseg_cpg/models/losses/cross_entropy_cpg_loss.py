@@ -84,7 +84,8 @@ class _CPGPart(CPGLoss):
         value, self.value = self.value, None
         if value is None:
             raise RuntimeError('the cross-entropy of a CrossEntropyCPGLoss must be called before its CPG loss')
-        self._watch_for_empty_batches(value)
+        if self.loss_weight:
+            self._watch_for_empty_batches(value)
         return value
 
 
@@ -126,7 +127,19 @@ class _CrossEntropyPart(CrossEntropyLoss):
             targets=None if implementation == 'triton' else cpg._targets(label, ignore_index),
             implementation=implementation,
         )
-        return cross_entropy + (total - total.detach())
+        return _WithGradientOf.apply(cross_entropy, total)
+
+
+class _WithGradientOf(torch.autograd.Function):
+    """The first value, with the gradient of the second, also where both are infinite."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, _total: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
 
 
 def _options(config: dict, name: str) -> dict:

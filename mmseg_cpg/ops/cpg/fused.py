@@ -133,6 +133,9 @@ def cross_entropy_cpg_loss(
         cpg = cpg_weight * reduce(error, num_entries, avg_factor=avg_factor)
         return CrossEntropyCPG(cross_entropy + cpg, cross_entropy.detach(), cpg.detach())
 
+    for name, factor in (('weight', weight), ('class_weight', class_weight), ('cpg_class_weight', cpg_class_weight)):
+        if factor is not None and factor.requires_grad:
+            raise ValueError(f"{name} must not require a gradient, which only implementation='separate' computes")
     if targets is None:
         targets = targets_of_batch(label, options, num_classes)
     if reduction == 'mean':
@@ -140,7 +143,10 @@ def cross_entropy_cpg_loss(
             ce_divisor, cpg_divisor = _divisors(label, targets, main, avg_non_ignore)
         else:
             ce_divisor = cpg_divisor = avg_factor
-        ce_weight, cpg_weight = float(ce_weight / ce_divisor), float(cpg_weight / cpg_divisor)
+        ce_weight, cpg_weight = (
+            float(factor / torch.as_tensor(divisor, dtype=torch.float64, device=label.device))
+            for factor, divisor in ((ce_weight, ce_divisor), (cpg_weight, cpg_divisor))
+        )
     return CrossEntropyCPG(
         *sparse_cross_entropy_cpg(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
     )

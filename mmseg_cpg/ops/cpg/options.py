@@ -31,8 +31,8 @@ class CPGOptions:
     use_sigmoid: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'ksize', check_ksize(self.ksize))  # a plain int, also for a numpy integer
-        check_ignore_index(self.ignore_index)
+        object.__setattr__(self, 'ksize', check_ksize(self.ksize))  # plain ints, also for NumPy's
+        object.__setattr__(self, 'ignore_index', check_ignore_index(self.ignore_index))
         check_ignore_policy(self.ignore_policy)
 
 

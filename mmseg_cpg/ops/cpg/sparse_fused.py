@@ -31,6 +31,8 @@ from .targets import BoundaryTargets
 _LOWEST_SUM, _HIGHEST_SUM, _LOWEST_PROBABILITY = 1e-10, 1e30, 1e-30
 # Only the bands of noise-like labels have more.
 _ENTRIES_OF_PART = 2**16
+# Elements of a half-precision gradient that are scaled at once, a few MiB.
+_ELEMENTS_OF_PART = 2**20
 # The product of so many terms 1 + exp(z) fits float32 up to z = 11.
 _CLASSES_OF_PART = 8
 
@@ -62,15 +64,19 @@ def sparse_cross_entropy_cpg(
     """
     refuse_transforms('cross_entropy_cpg_loss')
     batch = _Batch(logits, label, targets, main, weight, cpg_class_weight, ce_weight, cpg_weight)
-    return _Fused.apply(logits, batch)
+    if torch.is_grad_enabled() and logits.requires_grad:
+        return _Fused.apply(logits, batch)
+    cross_entropy, cpg = batch.run(with_gradient=False)
+    return cross_entropy + cpg, cross_entropy, cpg
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
-        cross_entropy, cpg = batch.run(with_gradient=ctx.needs_input_grad[0])
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(batch.buffer.to(logits.dtype))
+        cross_entropy, cpg = batch.run(with_gradient=True)
+        # In float32 for half precision too: the factor of a scaled loss, which comes later, brings it into range.
+        ctx.save_for_backward(batch.buffer)
+        ctx.dtype = logits.dtype
         ctx.mark_non_differentiable(cross_entropy, cpg)
         return cross_entropy + cpg, cross_entropy, cpg
 
@@ -78,8 +84,13 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         refuse_second_derivative('cross_entropy_cpg_loss')
         (gradient,) = ctx.saved_tensors
-        # A copy would cost as much again as it does to write the gradient.
-        return (gradient if grad_total == 1 else gradient * grad_total, None)
+        if gradient.dtype == ctx.dtype:
+            # A copy would cost as much again as it does to write the gradient.
+            return (gradient if grad_total == 1 else gradient * grad_total, None)
+        rounded = torch.empty_like(gradient, dtype=ctx.dtype)
+        for part, result in zip(*(each.view(-1).split(_ELEMENTS_OF_PART) for each in (gradient, rounded)), strict=True):
+            result.copy_(part * grad_total)
+        return rounded, None
 
 
 class _Work(NamedTuple):
@@ -175,32 +186,33 @@ class _Batch:
 
     def _binary_error(self, logits: Tensor, band: Band, ids: Tensor, element: Tensor, is_shifted: bool) -> Tensor:
         """Binary cross-entropy, summed over the classes: log(1 + exp(z)), and log(1 + exp(-z)) for the label's."""
-        extra = None if self._main.class_weight is None else self._main.class_weight[ids] - 1
+        weight = None if self._main.class_weight is None else self._main.class_weight[ids]
         if not is_shifted:
             of_label = self._flat.index_select(0, element)
-            self._flat.index_copy_(0, element, of_label.reciprocal())  # for a moment, to save a copy of the band
+            # For a moment, to save a copy of the band. With weights, the label's term is added by itself.
+            in_its_place = of_label.reciprocal() if weight is None else torch.zeros_like(of_label)
+            self._flat.index_copy_(0, element, in_its_place)
             # The logarithm of a product instead of a sum of logarithms, which takes several times as long.
             parts = _columns(self.buffer, band).split(_CLASSES_OF_PART)
             error = sum((part + 1).prod(0).log_() for part in parts)
             self._flat.index_copy_(0, element, of_label)
-            if extra is not None:
-                error += of_label.reciprocal_().add_(1).log_() * extra
+            if weight is not None:
+                error += of_label.reciprocal_().add_(1).log_() * weight
             if error.sum().isfinite():
                 return error
-        signed = _negate(logits, ids)
-        error = F.softplus(signed).sum(0)
-        if extra is not None:
-            error += F.softplus(signed.gather(0, ids[None])[0]) * extra
-        return error
+        error = F.softplus(_negate(logits, ids))
+        if weight is not None:
+            error.scatter_(0, ids[None], error.gather(0, ids[None]) * weight)
+        return error.sum(0)
 
     def _factor(self, band: Band, ids: Tensor, void: Tensor) -> Tensor:
         """What the main loss of each pixel is multiplied by."""
-        factor = (~void).to(self.buffer.dtype).mul_(self._ce_weight)
+        factor = torch.full_like(ids, self._ce_weight, dtype=self.buffer.dtype)
         if self._weight is not None:
             factor *= _rows(self._weight, band)
         if self._main.class_weight is not None and not self._main.use_sigmoid:
             factor *= self._main.class_weight[ids]
-        return factor
+        return factor.masked_fill_(void, 0)  # last: the weight of class 0 is no weight of void pixels
 
     def _cpg(self, number: int) -> None:
         """The CPG loss of the entries in a band."""
@@ -256,15 +268,17 @@ class _Batch:
 
     def _binary_gradient(self, gradient: Tensor, shift: Tensor, band: Band, ids: Tensor, work: _Work) -> None:
         """w (sigmoid(z) - y) - e * shift, in place of e."""
-        positive_weight = 1 if self._main.class_weight is None else self._main.class_weight[ids]
+        factor_of_label = work.factor
+        if self._main.class_weight is not None:
+            factor_of_label = (work.factor * self._main.class_weight[ids]).masked_fill_(work.factor == 0, 0)
         if work.is_shifted:
             signed = _negate(_columns(self._logits, band).to(gradient.dtype), ids).sigmoid_()
-            of_label = signed.gather(0, ids[None]).neg_().mul_(positive_weight)
-            gradient.mul_(-shift).add_(signed.scatter_(0, ids[None], of_label).mul_(work.factor))
+            of_label = signed.gather(0, ids[None]).neg_().mul_(factor_of_label)
+            gradient.mul_(-shift).add_(signed.mul_(work.factor).scatter_(0, ids[None], of_label))
             return
         element = self._element(band, ids)
         of_label = self._flat.index_select(0, element)
-        of_label = (of_label + 1).reciprocal_().mul_(work.factor * positive_weight).add_(of_label.mul_(shift))
+        of_label = (of_label + 1).reciprocal_().mul_(factor_of_label).add_(of_label.mul_(shift))
         for part in gradient.split(_CLASSES_OF_PART):
             part.mul_((part + 1).reciprocal_().mul_(work.factor).sub_(shift))  # e (w (1 - sigmoid(z)) - shift)
         self._flat.index_copy_(0, element, of_label.neg_())
@@ -288,7 +302,7 @@ class _Batch:
         """Where one class of each pixel of a band lies in the buffer, flattened."""
         _, num_classes, height, width = self.buffer.shape
         start = (band.image * num_classes * height + band.rows.start) * width
-        return torch.arange(start, start + len(ids)).add_(ids, alpha=height * width)
+        return torch.arange(start, start + len(ids), device=ids.device).add_(ids, alpha=height * width)
 
 
 def _call_all(job: Job) -> None:

@@ -156,6 +156,26 @@ def test_copies_work_and_checkpoints_are_those_of_a_model_without_the_loss():
         assert torch.equal(other(logits, label), loss(logits, label))
 
 
+def test_an_infinite_loss_of_finite_logits_is_not_nan():
+    loss = MODELS.build(fused())
+    label = blobs((1, 20, 30), NUM_CLASSES)
+    logits = random_logits(label, NUM_CLASSES).detach()
+    logits[0, label[0, 0, 0], 0, 0], logits[0, label[0, 0, 0] - 1, 0, 0] = -3e38, 3e38
+    value, _ = (each(logits.requires_grad_(), label) for each in loss)
+    value.backward()
+    assert value.item() == MODELS.build(CE)(logits, label).item() == float('inf')
+    assert logits.grad.isfinite().all()
+
+
+def test_without_weight_there_is_no_warning_of_empty_batches(recwarn):
+    loss = MODELS.build(fused(cpg=dict(CPG, loss_weight=0.0)))
+    label = torch.tensor([[[0, 0, 1, 1]] * 4])
+    with torch.no_grad():
+        for _ in range(101):
+            loss(torch.zeros(1, NUM_CLASSES, 4, 4), label)
+    assert not [each for each in recwarn if 'consecutive batches' in str(each.message)]
+
+
 def test_the_cpg_loss_needs_the_cross_entropy_first():
     _, cpg = MODELS.build(fused())
     label = blobs((1, 20, 30), NUM_CLASSES)

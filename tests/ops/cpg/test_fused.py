@@ -240,6 +240,68 @@ def test_half_precision_is_computed_in_float32(use_sigmoid, dtype, autocast):
     assert ((gradient.double() - expected).abs() <= bound).all()
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_the_scale_of_a_loss_keeps_small_gradients_in_range(dtype):
+    label = blobs((1, 16, 30), 4)
+    logits = random_logits(label, 4, dtype=dtype)
+    # The mean over as many pixels as two large crops have: unscaled, its gradient is below float16's range.
+    options = dict(avg_factor=2**20, implementation='sparse')
+    _, _, expected, _ = oracle(logits, label, 3, avg_factor=2**20)
+    (gradient,) = torch.autograd.grad(cross_entropy_cpg_loss(logits, label, **options).total * 2**16, logits)
+    error = gradient.double() / 2**16 - expected
+    assert error.norm() <= torch.finfo(dtype).eps * expected.norm()
+
+
+def test_float64_is_as_exact_as_one_loss_after_the_other():
+    label = blobs((2, 16, 30), 4, void=0.02)
+    logits = random_logits(label, 4, dtype=torch.float64)
+    for avg_non_ignore in (False, True):
+        fused, separate = (
+            cross_entropy_cpg_loss(logits, label, avg_non_ignore=avg_non_ignore, implementation=name)
+            for name in ('sparse', 'separate')
+        )
+        for value, expected in zip(fused, separate, strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_weight_of_an_absent_class_is_no_weight_of_void(use_sigmoid):
+    label = blobs((1, 12, 14), 2) + 1
+    label[0, 0, 0] = 255
+    logits = random_logits(label, 3)
+    results = []
+    for weight in (1.0, float('inf')):
+        result = cross_entropy_cpg_loss(logits, label, use_sigmoid=use_sigmoid, class_weight=[weight, 1.0, 2.0])
+        results.append((*result, *torch.autograd.grad(result.total, logits)))
+    assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize('scale', [1, 1e4, 1e8])
+def test_a_wrong_logit_whose_class_has_no_weight(scale):
+    label = torch.zeros(1, 6, 6, dtype=torch.long)
+    logits = torch.full((1, 3, 6, 6), -0.5)
+    logits[:, 0] = -scale
+    result = cross_entropy_cpg_loss(logits, label, use_sigmoid=True, class_weight=[0.0, 1.0, 1.0])
+    expected = 2 / 3 * np.log1p(np.exp(-0.5))
+    assert abs(result.cross_entropy.item() - expected) <= ROUNDINGS * EPS * expected
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_default_device_changes_nothing(threads):
+    label = blobs((1, 9, 11), 3)
+    logits = random_logits(label, 3)
+    expected = cross_entropy_cpg_loss(logits, label)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.device('meta'):
+            result = cross_entropy_cpg_loss(logits, label)
+            result.total.backward()
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, result, expected))
+
+
 @pytest.mark.parametrize('use_sigmoid', [False, True])
 def test_gradcheck(use_sigmoid):
     label = blobs((2, 7, 8), 3, void=0.02)
@@ -331,6 +393,11 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(weight=torch.ones(4, 4)), ValueError, r'weight must have shape \(1, 4, 4\), got \(4, 4\)'),
         (dict(class_weight=[1.0]), ValueError, r'class_weight must have shape \(2,\), got \(1,\)'),
         (dict(cpg_class_weight=[1.0]), ValueError, r'cpg_class_weight must have shape \(2,\), got \(1,\)'),
+        (
+            dict(weight=torch.ones(1, 4, 4, requires_grad=True)),
+            ValueError,
+            "weight must not require a gradient, which only implementation='separate' computes",
+        ),
         (dict(avg_factor=2, reduction='sum'), ValueError, "avg_factor cannot be used with reduction='sum'"),
         (
             dict(targets=boundary_targets(LABEL, 5)),

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +36,11 @@ def interpreter_for_cuda(monkeypatch):
     """Check the kernels by the interpreter where there is no GPU."""
     check = check_kernels.__wrapped__
     monkeypatch.setattr(implementations, 'check_kernels', lambda device, *kernels: check(DEVICE, *kernels))
+
+
+def test_options_are_plain_ints():
+    options = CPGOptions(np.int64(5), np.uint8(255))
+    assert (type(options.ksize), type(options.ignore_index)) == (int, int)
 
 
 @pytest.mark.parametrize(
