@@ -2,6 +2,6 @@
 _base_ = './efficientnet-lite0_segformer_1xb4-1800i_camvid-192x256.py'
 max_iters = 2 * 1800
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = max_iters
+param_scheduler[1].update(begin=max_iters // 3, end=max_iters)
 train_cfg = dict(max_iters=max_iters, val_begin=max_iters * 2 // 3, val_interval=max_iters // 6)
 default_hooks = dict(checkpoint=dict(interval=max_iters // 3))

@@ -42,6 +42,7 @@ def test_variants_change_what_they_say(name):
     twice = changes(name, '2x')
     assert twice == {
         'max_iters': f'{iterations}, {2 * iterations}',
+        'param_scheduler.1.begin': f'{iterations // 3}, {2 * iterations // 3}',
         'param_scheduler.1.end': f'{iterations}, {2 * iterations}',
         'train_cfg.max_iters': f'{iterations}, {2 * iterations}',
         'train_cfg.val_begin': f'{iterations * 2 // 3}, {iterations * 4 // 3}',
