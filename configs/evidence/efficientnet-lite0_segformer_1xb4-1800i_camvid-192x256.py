@@ -41,10 +41,10 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=2.0)), norm_decay_mult=0.0),
 )
 # Constant for a third of the training, so that the network learns the rare classes before the learning rate falls. In
-# the last third, which is fine tuning, it is at most 6 % of its maximum.
+# the last third, which is fine tuning, it is below 2 % of its maximum.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type='PolyLR', power=4.0, eta_min=0.0, begin=max_iters // 3, end=max_iters, by_epoch=False),
+    dict(type='PolyLR', power=6.0, eta_min=0.0, begin=max_iters // 3, end=max_iters, by_epoch=False),
 ]
 # Validates at the beginning, in the middle and at the end of the last third, to show convergence.
 train_cfg = dict(
