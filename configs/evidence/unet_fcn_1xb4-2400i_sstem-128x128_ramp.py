@@ -1,6 +1,6 @@
 # The weight of CPG increases from 0 to its value over the first third of training, while the learning rate is
 # high.
-_base_ = './unet_fcn_1xb4-1500i_sstem-128x128.py'
+_base_ = './unet_fcn_1xb4-2400i_sstem-128x128.py'
 model = _base_.model
 model.decode_head.loss_decode = [
     model.decode_head.loss_decode,

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/cpu_runtime.py',
     './_base_/sstem_128x128.py',
 ]
-max_iters = 1500
+max_iters = 2400
 # Inverse square roots of the classes' shares of the training pixels, scaled to a mean of 1 over the pixels. Without
 # weights, whether a network finds the rare classes is a matter of chance.
 class_weight = [1.37, 3.19, 2.49, 6.93, 0.66]
