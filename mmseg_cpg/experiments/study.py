@@ -99,8 +99,7 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
     yield Stage(dataset.config, (TUNING_SEED,), ['base'])
     _require_convergence(read_rows(), dataset.config)
     for competitors in GROUPS:
-        losses = [losses for competitor in competitors for losses in competitor.losses]
-        yield Stage(dataset.config, (TUNING_SEED,), losses)
+        yield Stage(dataset.config, (TUNING_SEED,), _candidates(competitors))
         yield Stage(dataset.config, SEEDS, _chosen(read_rows(), dataset.config, competitors))
     best = _best_cpg(read_rows(), dataset.config)
     if best is None:
@@ -149,7 +148,11 @@ def choose(rows: list[Row], config: str, losses: list[str]) -> str | None:
 
 
 def _best_cpg(rows: list[Row], config: str) -> str | None:
-    return choose(rows, config, [losses for competitor in CPG for losses in competitor.losses])
+    return choose(rows, config, _candidates(CPG))
+
+
+def _candidates(competitors: Sequence[Competitor]) -> list[str]:
+    return [losses for competitor in competitors for losses in competitor.losses]
 
 
 def tuning_score(row: Row) -> float:
