@@ -86,6 +86,12 @@ def test_sstem_at_half_its_size(convert, tmp_path):
     assert (image == 13).all()
 
 
+def test_sstem_without_pixels(convert, capsys):
+    with pytest.raises(SystemExit):
+        convert('sstem', '.', '--size', 0)
+    assert '--size must be at least 1, got 0' in capsys.readouterr().err
+
+
 def test_sstem_with_other_values(convert, tmp_path):
     write_stack(tmp_path, [*GRAYS, 17])
     with pytest.raises(SystemExit, match=r"labels00000000\.png': gray value 17 is not one of 0, 32"):

@@ -26,7 +26,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, default=1024, help='height and width to write, pixels (default: %(default)s)'
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.size < 1:
+        parser.error(f'--size must be at least 1, got {args.size}')
+    return args
 
 
 def label_of_grays(grays: np.ndarray) -> np.ndarray:
