@@ -41,7 +41,7 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from this checkpoint, or without a value from the newest readable one in the work dir',
+        help='checkpoint to resume from; without a value, the newest readable one in the work dir',
     )
 
 

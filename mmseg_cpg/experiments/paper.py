@@ -63,8 +63,8 @@ TABLE_2 = {
     },
 }
 BEST_LOSS_WEIGHTS = {ksize: max(sweep, key=sweep.__getitem__) for ksize, sweep in TABLE_2.items()}
-# The lambda for an exact boundary that corresponds to Table 2's best: divided by the factor by which rounding errors
-# reduce the loss with a floating-point boundary.
+# Lambda in configs/_base_/losses: of the order of Table 2's best, divided by the factor by which rounding errors reduce
+# the loss with a floating-point boundary.
 LOSS_WEIGHTS = {3: 1.0, 5: 2.0, 7: 1.5}
 
 # mIoU without and with CPG, by dataset and network.
