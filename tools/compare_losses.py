@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Train a config with several losses and seeds, and compare mIoU, boundary quality, step time and memory.
 
-Each training runs in its own process and its own folder in the work dir. Run the same command again to resume:
-finished trainings are skipped, and interrupted ones resume from their latest checkpoint. You can add losses and seeds.
-Tables (compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are updated after each training. --csv
-also records every training in a file that outlives the work dirs; trainings recorded there are skipped.
+Each run has its own process, and its own folder in the work dir. Give the same command again to resume: finished runs
+are skipped, and interrupted ones continue from their latest checkpoint. You can add losses and seeds. Tables
+(compare.md, compare.csv, compare_trainings.csv) and a plot (compare.png) are updated after each run. --csv also records
+every run in a file that outlives the work dirs; runs recorded there are skipped.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ examples:
 
 
 class Job(NamedTuple):
-    """A training: its losses, their title in tables, their names in the log, its seed and its work dir."""
+    """A training run: its losses, their title in tables, their names in the log, its seed and its work dir."""
 
     choice: LossChoice
     title: str
@@ -81,11 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--work-dir',
-        help='folder for trainings, tables and plot (default: work_dirs/CONFIG_NAME_compare)',
+        help='folder for training runs, tables and plot (default: work_dirs/CONFIG_NAME_compare)',
     )
-    parser.add_argument('--jobs', type=positive, default=1, help='number of trainings side by side (default: 1)')
+    parser.add_argument('--jobs', type=positive, default=1, help='number of training runs side by side (default: 1)')
     parser.add_argument(
-        '--csv', metavar='FILE', help='also record each training in a row of this file, which comparisons can share'
+        '--csv', metavar='FILE', help='also record each training run in a row of this file, which comparisons can share'
     )
     add_gpus(parser)
     return parser
@@ -119,7 +119,7 @@ def prepare(cfg: Any) -> tuple[list[Measure], str]:
         ignore_index = next((each.ignore_index for each in evaluators if 'ignore_index' in each), 255)
         boundary = dict(type='mmseg_cpg.BoundaryMetric', ignore_index=ignore_index, trimap_widths_px=())
         cfg.val_evaluator = [*evaluators, boundary]
-    # A training that was interrupted in its last validation is tested instead.
+    # A training run that was interrupted in its last validation is tested instead.
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
     cfg.test_cfg = cfg.get('test_cfg') or dict(type='TestLoop')
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmseg_cpg.PeakMemoryHook')]
@@ -145,7 +145,7 @@ def boundary_scores_of(metric: Any) -> tuple[list[Measure], str]:
 
 
 def plan(cfg: Any, texts: list[str], seeds: list[int], work_dir: Path) -> list[Job]:
-    """List the trainings by seed, so that the first comparison is complete early, each with the baseline first.
+    """List the training runs by seed, so that the first comparison is complete early, each with the baseline first.
 
     Raises:
         UserError: If the losses cannot be read or built.
@@ -161,7 +161,7 @@ def plan(cfg: Any, texts: list[str], seeds: list[int], work_dir: Path) -> list[J
 
 
 def folder_name(losses: str, seed: int) -> str:
-    """Name the folder of a training, without characters that are special in shells or file systems."""
+    """Name the folder of a training run, without characters that are special in shells or file systems."""
     name = WEIGHT.sub(r'\1=', losses)
     plain = re.sub(r'[^\w.,=+-]', '_', name)[:LETTERS_OF_FOLDER]
     if plain != name:
@@ -170,7 +170,7 @@ def folder_name(losses: str, seed: int) -> str:
 
 
 def config_of(cfg: Any, job: Job) -> Any:
-    """The config of a training."""
+    """The config of a training run."""
     cfg = copy.deepcopy(cfg)
     choose_losses(cfg, job.choice)
     cfg.randomness.seed = job.seed
@@ -179,7 +179,7 @@ def config_of(cfg: Any, job: Job) -> Any:
 
 
 class Results:
-    """The states of the trainings of a comparison, from their folders and the record.
+    """The states of the training runs of a comparison, from their folders and the record.
 
     Args:
         config: Name of the config.
@@ -187,7 +187,7 @@ class Results:
         record: The record, if there is one.
 
     Raises:
-        UserError: If the record contains trainings of another config of that name.
+        UserError: If the record contains training runs of another config of that name.
     """
 
     def __init__(self, config: str, config_sha256: str, record: Any) -> None:
@@ -197,11 +197,11 @@ class Results:
         rows = record.rows() if record else []
         if any(row['config'] == config and row['config_sha256'] != config_sha256 for row in rows):
             raise UserError(
-                f"'{record.path}' contains trainings of another '{config}', which has changed since. Use another --csv."
+                f"'{record.path}' contains runs of another '{config}', which has changed since. Use another --csv."
             )
 
     def read(self, job: Job, fault: str | None = None) -> Training:
-        """Read the state of a training, and its measures if it is finished. ``fault`` is why it failed just now."""
+        """Read the state of a training run, and its measures if it is finished. ``fault`` is why it failed just now."""
         row = self._record and self._record.find(self._config, job.choice.name, job.seed)
         if row:
             return read_row(row, job.folder.name)
@@ -228,7 +228,7 @@ class Results:
 
 
 def has_ended(training: Training) -> bool:
-    """Whether a training is finished or has diverged."""
+    """Whether a training run is finished or has diverged."""
     return training.state.startswith((FINISHED, DIVERGED))
 
 
@@ -285,7 +285,7 @@ def compare(args: argparse.Namespace) -> None:
     if failed:
         reasons = '; '.join(f'{each.losses}, seed {each.seed}, {each.state}' for each in failed)
         raise UserError(
-            f'{len(failed)} of {len(jobs)} trainings have no result ({reasons}). '
+            f'{len(failed)} of {len(jobs)} training runs have no result ({reasons}). '
             'Run the same command again to continue.'
         )
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Run the trainings of the evidence study, or write their results to docs/evidence.md.
+"""Train the runs of the evidence study, or write their results to docs/evidence.md.
 
-``run`` trains on one of the datasets in the planned order. Run the same command again to resume: trainings in the
-record are not repeated, even without their work dirs. ``report`` writes the tables and plots of the page from the
-record.
+``run`` trains on one of the datasets in the planned order. Give the same command again to resume: what is in the record
+is not repeated, even without its work dir. ``report`` writes the tables and plots of the page from the record.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True)
     run = commands.add_parser('run', help='train on a dataset in the planned order')
     run.add_argument('dataset', choices=DATASETS)
-    run.add_argument('--jobs', default='1', help='number of trainings side by side (default: %(default)s)')
-    run.add_argument('--csv', type=Path, default=RECORD, help='record of the trainings (default: that of the page)')
+    run.add_argument('--jobs', default='1', help='number of training runs side by side (default: %(default)s)')
+    run.add_argument('--csv', type=Path, default=RECORD, help='record of the training runs (default: that of the page)')
     commands.add_parser('report', help="write the page's tables and plots")
     return parser
 
 
 def run(dataset: Any, jobs: str, record: Any) -> None:
-    """Run the trainings of a dataset. Failed ones do not stop the others.
+    """Train the runs of a dataset. Failed ones do not stop the others.
 
     Raises:
         UserError: Some failed.

@@ -44,7 +44,7 @@ class LossChoice(NamedTuple):
 
 
 def parse_losses(text: str) -> LossChoice:
-    """Read the losses of one training.
+    """Read the losses of one training run.
 
     Args:
         text: ``base``, ``NAME``, ``NAME:WEIGHT`` or ``NAME:WEIGHT,OPTION=VALUE,...``; several of them joined by ``+``.

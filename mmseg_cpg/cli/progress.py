@@ -1,4 +1,4 @@
-"""Shows the progress of a training on the console, with its log in a file."""
+"""Shows the progress of a training run on the console, with its log in a file."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def output_to(path: Path) -> Iterator[TextIO]:
 
 
 class ProgressHook(Hook):
-    """Shows progress, loss and remaining time of a training: a bar in a terminal, else one line per minute.
+    """Shows progress, loss and remaining time of a training run: a bar in a terminal, else one line per minute.
 
     Args:
         console: Output stream.

@@ -1,4 +1,4 @@
-"""Chooses the checkpoint from which a training is resumed."""
+"""Chooses the checkpoint from which a training run is resumed."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ COSTS = (Measure('step_ms', 'step', 'ms', 1), Measure('memory_mib', 'memory', 'M
 
 
 class Training(NamedTuple):
-    """A training of a comparison.
+    """A training run of a comparison.
 
     Attributes:
         losses: Losses of its final head, as in tables.
@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         name: Name of the config.
-        trainings: The trainings, the baseline's first.
+        trainings: The training runs, the baseline's first.
         scores: Measures to compare in addition to costs.
         notes: Notes below the table.
     """
@@ -81,12 +81,12 @@ class Comparison(NamedTuple):
         return [*self.scores, *COSTS]
 
     def values(self, losses: str, measure: Measure) -> dict[int, float]:
-        """A measure of the finished trainings with these losses, by seed."""
+        """A measure of the finished training runs with these losses, by seed."""
         found = {each.seed: each.values.get(measure.key) for each in self.trainings if each.losses == losses}
         return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
     def mean(self, losses: str, measure: Measure) -> Estimate | None:
-        """The mean over seeds, None without a finished training."""
+        """The mean over seeds, None without a finished training run."""
         return estimate([*self.values(losses, measure).values()])
 
     def differences(self, losses: str, measure: Measure) -> dict[int, float]:
@@ -144,7 +144,7 @@ class Comparison(NamedTuple):
         return Table('compare', '', columns, rows, [])
 
     def list_of_trainings(self) -> Table:
-        """A table with a row for each training."""
+        """A table with a row for each training run."""
         columns = ['losses', 'seed', 'state', *(f'{each.title}, {each.unit}' for each in self.measures)]
         columns += ['wait for data, ms', 'work dir']
         rows = [
@@ -158,7 +158,7 @@ class Comparison(NamedTuple):
             ]
             for each in self.trainings
         ]
-        return Table('compare_trainings', 'The trainings', columns, rows, [])
+        return Table('compare_trainings', 'The training runs', columns, rows, [])
 
     def _num_finished(self, losses: str) -> int:
         return sum(bool(each.values) for each in self.trainings if each.losses == losses)
@@ -181,7 +181,7 @@ class Comparison(NamedTuple):
             yield 'Intervals of two seeds are wide (± 9 standard deviations; three ± 2.5, five ± 1.2): add --seeds.'
         yield (
             'step is the time of a training step without waiting for data: the median of the logged values after the '
-            f'first {WARM_UP_ITERS} iterations (of all in a shorter training). It includes the effect of other load on '
+            f'first {WARM_UP_ITERS} iterations (of all in a shorter run). It includes the effect of other load on '
             'the machine. memory is the maximum logged before the first validation: on a GPU the memory allocated by '
             'PyTorch, on a CPU the peak resident memory of the process, including Python.'
         )

@@ -1,4 +1,4 @@
-"""The cost of a training step, from the log of a training."""
+"""The cost of a training step, from the log of a training run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Costs(NamedTuple):
 
     Attributes:
         step_ms: Time of a step without waiting for data: the median after the first ``WARM_UP_ITERS`` iterations, or
-            of all in a shorter training.
+            of all in a shorter training run.
         data_ms: Time of waiting for data, likewise.
         memory_mib: Maximum ``memory`` logged before the first validation, which would otherwise be included.
     """

@@ -34,7 +34,7 @@ class Panel(NamedTuple):
 
 
 def default_panels(curves: list[Curves], cfgs: list[Any]) -> list[Panel]:
-    """The panels for trainings with CPG loss.
+    """The panels for training runs with CPG loss.
 
     Args:
         curves: The runs.

@@ -1,4 +1,4 @@
-"""A CSV record of trainings, from which tables and plots are made without the work dirs."""
+"""A CSV record of training runs, from which tables and plots are made without the work dirs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .experiments import training_part
 from .files import wait_for_lock, write_atomically
 from .work_dirs import FINISHED, Run, read_scalars
 
-# Columns that identify a training.
+# Columns that identify a training run.
 KEY = ('config', 'losses', 'seed')
 # Columns before the scores.
 ABOUT = (*KEY, 'title', 'state', 'iterations', 'validations', 'config_sha256', 'started', 'commit', 'device')
@@ -38,7 +38,7 @@ LAST = 1 / 3
 
 
 class Record:
-    """A CSV file with a row for each training that ended. Several processes can write to it.
+    """A CSV file with a row for each training run that ended. Several processes can write to it.
 
     Args:
         path: The file, created with the first row.
@@ -63,11 +63,11 @@ class Record:
             return [{name: text or '' for name, text in row.items()} for row in reader]
 
     def find(self, config: str, losses: str, seed: int) -> dict[str, str] | None:
-        """The row of a training, or None."""
+        """The row of a training run, or None."""
         return next((row for row in self.rows() if _key(row) == (config, losses, str(seed))), None)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add or replace the row of a training, from :func:`make_row`."""
+        """Add or replace the row of a training run, from :func:`make_row`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_name(f'.{self.path.name}.lock').open('a') as lock:
             wait_for_lock(lock)
@@ -82,7 +82,7 @@ class Record:
 
 
 def make_row(config: str, losses: str, seed: int, title: str, config_sha256: str, run: Run) -> dict[str, Any]:
-    """Make the row of a training that ended.
+    """Make the row of a training run that ended.
 
     Args:
         config: Name of the config.
@@ -121,7 +121,7 @@ def _scores(result: Any) -> dict[str, Any]:
 
 
 def _last(values: Any) -> Any:
-    """The mean of the values logged in the last part of a training, None without values."""
+    """The mean of the values logged in the last part of a training run, None without values."""
     end = max(values, default=0)
     return fmean(value for at, value in values.items() if at > (1 - LAST) * end) if values else None
 

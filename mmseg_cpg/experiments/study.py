@@ -22,7 +22,9 @@ PRIMARY = (Measure('mIoU', 'mIoU', '%'), Measure('mBIoU', 'Boundary IoU', '%'))
 SECONDARY = (Measure('mF_1px', 'F-score 1 px', '%'), Measure('mF_3px', 'F-score 3 px', '%'))
 ALPHA = 0.05
 MAX_RISE = 0.5  # points of mIoU over the last third of a converged training
+LEAST_IOU = 1.0  # %, of a class that the network has found
 NOT_RUN = 'not run'
+IOU = 'IoU: '  # begins the columns of the classes
 # A row of the record.
 Row = dict[str, str]
 
@@ -86,7 +88,7 @@ class Stage(NamedTuple):
 
 
 def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Stage]:
-    """Yield the trainings of a dataset in order.
+    """Yield the training runs of a dataset in order.
 
     Args:
         dataset: The dataset.
@@ -94,10 +96,12 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
             choice is skipped.
 
     Raises:
-        UserError: The first baseline has no result or has not converged.
+        UserError: The first baseline has no result or has not converged, or the baseline missed a class with a seed.
     """
     yield Stage(dataset.config, (TUNING_SEED,), ['base'])
     _require_convergence(read_rows(), dataset.config)
+    yield Stage(dataset.config, SEEDS, ['base'])
+    _require_every_class(read_rows(), dataset.config)
     for competitors in GROUPS:
         yield Stage(dataset.config, (TUNING_SEED,), _candidates(competitors))
         yield Stage(dataset.config, SEEDS, _chosen(read_rows(), dataset.config, competitors))
@@ -129,6 +133,17 @@ def _require_convergence(rows: list[Row], config: str) -> None:
         )
 
 
+def _require_every_class(rows: list[Row], config: str) -> None:
+    for row in _of(rows, config, SEEDS):
+        for key, value in row.items():
+            if row['losses'] == 'base' and key.startswith(IOU) and value and float(value) < LEAST_IOU:
+                name = key.removeprefix(IOU)
+                raise UserError(
+                    f"'{config}' missed the class '{name}' with cross-entropy alone and seed {row['seed']}: its IoU is "
+                    f'{value} %. Whether a network finds a class would hide what a loss changes.'
+                )
+
+
 def _chosen(rows: list[Row], config: str, competitors: Sequence[Competitor]) -> list[str]:
     found = [choose(rows, config, competitor.losses) for competitor in competitors]
     return ['base', *filter(None, found)]
@@ -156,7 +171,7 @@ def _candidates(competitors: Sequence[Competitor]) -> list[str]:
 
 
 def tuning_score(row: Row) -> float:
-    """The mean of the primary outcomes of a training."""
+    """The mean of the primary outcomes of a training run."""
     return fmean(float(row[measure.key]) for measure in PRIMARY)
 
 
@@ -233,7 +248,7 @@ def holm(p_values: list[float], count: int) -> list[float]:
 
 
 def tuning_scores(rows: list[Row], config: str, competitor: Competitor | None) -> dict[float, Row]:
-    """The finished trainings with the tuning seed by weight; for ``competitor=None`` that of CE alone, as 0."""
+    """The finished training runs with the tuning seed by weight; for ``competitor=None`` that of CE alone, as 0."""
     tuned = {row['losses']: row for row in _of(rows, config, (TUNING_SEED,)) if row['state'] == FINISHED}
     losses = {0.0: 'base'} if competitor is None else dict(zip(competitor.weights, competitor.losses, strict=True))
     return {weight: tuned[each] for weight, each in losses.items() if each in tuned}
@@ -254,7 +269,7 @@ def tuning_table(rows: list[Row], dataset: Dataset) -> Table:
 
 
 def _score_cells(row: Row | None) -> list[str]:
-    """The primary outcomes of a training, and the share of the CPG loss in the total loss at its end."""
+    """The primary outcomes of a training run, and the share of the CPG loss in the total loss at its end."""
     if row is None:
         return [NOT_RUN] * len(PRIMARY) + ['']
     if row['state'] != FINISHED:
@@ -315,11 +330,10 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
     others = [losses for losses in comparison.losses if comparison.difference(losses, PRIMARY[0])]
     if not others:
         return None
-    prefix = 'IoU: '
-    names = [name.removeprefix(prefix) for name in comparison.trainings[0].values if name.startswith(prefix)]
+    names = [name.removeprefix(IOU) for name in comparison.trainings[0].values if name.startswith(IOU)]
     body = []
     for name in sorted(names, key=lambda name: name not in dataset.thin_classes):
-        measure = Measure(prefix + name, name, '%')
+        measure = Measure(IOU + name, name, '%')
         mean = comparison.mean(comparison.baseline, measure)
         gains = [comparison.difference(losses, measure) for losses in others]
         thin = 'yes' if name in dataset.thin_classes else ''
@@ -329,7 +343,7 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
 
 
 def convergence_table(rows: list[Row], dataset: Dataset) -> Table | None:
-    """Mean mIoU in the last third of the trainings with cross-entropy alone, None if there are none yet."""
+    """Mean mIoU in the last third of the training runs with cross-entropy alone, None if there are none yet."""
     bce, twice, _ = variants(dataset.config)
     configs = (dataset.config, bce, twice)
     found = [row for row in rows if row['config'] in configs and row['losses'] == 'base' and row['state'] == FINISHED]
@@ -344,7 +358,7 @@ def convergence_table(rows: list[Row], dataset: Dataset) -> Table | None:
         ]
         for config, curves in by_config.items()
     ]
-    columns = ['config, its own losses', 'trainings', 'mean mIoU by iteration, %']
+    columns = ['config, its own losses', 'runs', 'mean mIoU by iteration, %']
     return Table('convergence', f'{dataset.name}: convergence', columns, body, []) if body else None
 
 
@@ -357,17 +371,17 @@ def _by_progress(curves: list) -> list[tuple[int, list[float]]]:
 
 
 def status(rows: list[Row]) -> Table:
-    """Numbers of planned, ended and diverged trainings by dataset."""
+    """Numbers of planned, ended and diverged training runs by dataset."""
     body = []
     for dataset in DATASETS.values():
         found = [row for row in rows if row['config'].startswith(dataset.config)]
         diverged = sum(row['state'] != FINISHED for row in found)
         body.append([dataset.name, str(len(found)), str(planned(dataset)), str(diverged)])
-    return Table('status', 'Trainings so far', ['data', 'ended', 'planned', 'of those ended, diverged'], body, [])
+    return Table('status', 'Runs so far', ['data', 'ended', 'planned', 'of those ended, diverged'], body, [])
 
 
 def planned(dataset: Dataset) -> int:
-    """Number of planned trainings for a dataset, if weights are chosen for every competitor."""
+    """Number of planned training runs for a dataset, if weights are chosen for every competitor."""
     competitors = [competitor for group in GROUPS for competitor in group]
     tuning = 1 + sum(len(competitor.weights) for competitor in competitors)
     seeds = len(SEEDS) * (1 + len(competitors))

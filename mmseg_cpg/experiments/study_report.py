@@ -94,5 +94,5 @@ def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
         axes.set_title(f'{measure.title}, {measure.unit}', fontsize=10)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
-    figure.suptitle(f'{dataset.name}, seed {TUNING_SEED}: one training each', fontsize=11)
+    figure.suptitle(f'{dataset.name}, seed {TUNING_SEED}: one run each', fontsize=11)
     return figure

@@ -1,4 +1,4 @@
-"""Starting and resuming trainings, one or several at a time, each in its own processes and folder."""
+"""Starting and resuming training runs, one or several at a time, each in its own processes and folder."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Launcher:
 
     Args:
         tools: Folder with ``train.py``, ``test.py`` and the scripts that start them on several GPUs.
-        num_gpus: Number of GPUs of each training.
-        lock: A locked file, which the trainings inherit.
-        jobs: Number of trainings side by side in :meth:`train_all`. Each has its own GPUs or, on a CPU, its share of
+        num_gpus: Number of GPUs of each training run.
+        lock: A locked file, which the training runs inherit.
+        jobs: Number of runs side by side in :meth:`train_all`. Each has its own GPUs or, on a CPU, its share of
             the cores, unless ``OMP_NUM_THREADS`` is set.
 
     Raises:
-        UserError: There are fewer GPUs than ``jobs`` trainings need.
+        UserError: There are fewer GPUs than ``jobs`` training runs need.
     """
 
     def __init__(self, tools: Path, num_gpus: int, lock: TextIO, jobs: int = 1) -> None:
@@ -63,7 +63,7 @@ class Launcher:
         self._guard = Lock()  # of the last two
 
     def train_all(self, trainings: list[tuple[Config, Path]], on_end: Callable[[int, str | None], None]) -> None:
-        """Start or resume several trainings, ``jobs`` at a time.
+        """Start or resume several training runs, ``jobs`` at a time.
 
         Args:
             trainings: Config and work dir of each.
@@ -80,7 +80,7 @@ class Launcher:
                 raise
 
     def train(self, cfg: Config, folder: Path) -> str | None:
-        """Start or resume a training.
+        """Start or resume a training run.
 
         Args:
             cfg: Its config, which is written to the folder.
@@ -131,7 +131,7 @@ class Launcher:
                 env={**os.environ, **place, 'PATH': path},
                 # If this process is killed, the training left behind keeps the lock.
                 pass_fds=[self._lock.fileno()],
-                # Logs are in the work dir. The progress of several trainings would not fit into one terminal.
+                # Logs are in the work dir. The progress of several training runs would not fit into one terminal.
                 stdout=None if tool == 'train' and self._jobs == 1 else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -155,7 +155,7 @@ class Launcher:
         return None if status == 0 else _reason(lines, status)
 
     def _stop(self) -> None:
-        """End the running trainings, and start no more."""
+        """Stop all training runs, and start no more."""
         with self._guard:
             self._stopped = True
             for process in self._processes:
@@ -204,10 +204,10 @@ def has_ended(folder: Path) -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C: stop the running trainings, and explain how to resume.
+    """Handle SIGTERM like Ctrl-C: stop all training runs, and explain how to resume.
 
     Raises:
-        UserError: The trainings were stopped.
+        UserError: The training runs were stopped.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -222,29 +222,29 @@ def claim(work_dir: Path, cfg: Config, num_gpus: int) -> Iterator[TextIO]:
 
     Args:
         work_dir: The folder, created if it does not exist. ``comparison.json`` in it records what it is reserved for.
-        cfg: What all trainings share.
-        num_gpus: Number of GPUs of each training.
+        cfg: What all training runs share.
+        num_gpus: Number of GPUs of each training run.
 
     Yields:
         The locked file. A process that inherits it keeps the lock.
 
     Raises:
-        UserError: The folder is in use or contains trainings of another config or with another number of GPUs, or
+        UserError: The folder is in use or contains training runs of another config or with another number of GPUs, or
             ``num_gpus`` is less than 1.
     """
     if num_gpus < 1:
-        raise UserError(f'--gpus, the number of GPUs of each training, must be at least 1, but got {num_gpus}.')
+        raise UserError(f'--gpus, the number of GPUs of each training run, must be at least 1, but got {num_gpus}.')
     record, lock = work_dir / 'comparison.json', work_dir / 'comparison.lock'
     asked = json.loads(json.dumps({'config': plain(cfg.to_dict(), FREE), 'gpus': num_gpus}))
     if not record.exists() and any(work_dir.glob('*_seed_*')):
         raise UserError(
-            f"'{work_dir}' contains trainings, but no {record.name} that describes them. Use another --work-dir."
+            f"'{work_dir}' contains training runs, but no {record.name} that describes them. Use another --work-dir."
         )
     work_dir.mkdir(parents=True, exist_ok=True)
     with lock.open('a') as file:
         if not try_lock(file):
             raise UserError(
-                f"Another comparison, or a training that it left behind, is running in '{work_dir}'. "
+                f"Another comparison, or a training run that it left behind, is running in '{work_dir}'. "
                 f"Wait until it ends, or stop it ('fuser {lock}' lists its processes)."
             )
         if not record.exists():

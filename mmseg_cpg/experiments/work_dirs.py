@@ -57,7 +57,7 @@ class Result(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A training and its resumptions, or a test of weights trained elsewhere.
+    """A training run and its resumptions, or a test of weights trained elsewhere.
 
     Attributes:
         work_dir: Its work dir.

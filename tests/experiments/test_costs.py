@@ -13,7 +13,7 @@ WARM = WARM_UP_ITERS + 10
 
 @pytest.fixture
 def costs_of(tmp_path):
-    """The costs of a training that logged some rows."""
+    """The costs of a training run that logged some rows."""
 
     def read(*rows, resumed=()):
         for started, session, resume in (('20260101_000001', rows, False), ('20260101_000002', resumed, True)):

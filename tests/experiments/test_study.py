@@ -20,7 +20,7 @@ CE, CPG3, CPG7 = 'base', 'base+CPGLoss:0.3,ksize=3', 'base+CPGLoss:2,ksize=7'
 def row(losses, seed, miou, mbiou=40.0, config=CAMVID.config, state='finished'):
     """A row as Record.rows() gives it."""
     values = dict(mIoU=miou, mBIoU=mbiou, mF_1px=1.0, mF_3px=2.0, step_ms=3.0, memory_mib=4.0, cpg_share='')
-    values |= {'IoU: sky': miou, 'IoU: pole': miou - 50}
+    values |= {'IoU: sky': miou, 'IoU: pole': miou - 40}
     validations = json.dumps([[1200, miou - 0.25, 0.0], [1800, miou, 0.0]])
     about = dict(config=config, losses=losses, seed=seed, title=losses, state=state, validations=validations)
     return {name: str(value) for name, value in (about | (values if state == 'finished' else {})).items()}
@@ -64,8 +64,9 @@ def test_the_plan_goes_on_with_what_was_chosen():
         train(stage)
         trained |= {(stage.config, losses, seed) for losses in ('base', *stage.losses) for seed in stage.seeds}
     assert len(trained) == study.planned(CAMVID)
-    assert [stage.seeds for stage in plan[:3]] == [(100,), (100,), (0, 1, 2, 3, 4)]
-    assert plan[2].losses == [
+    assert [stage.seeds for stage in plan[:4]] == [(100,), (0, 1, 2, 3, 4), (100,), (0, 1, 2, 3, 4)]
+    assert plan[1].losses == ['base']
+    assert plan[3].losses == [
         'base', *(f'base+CPGLoss:2,ksize={ksize}' for ksize in (3, 5, 7)), 'base+BoundaryCrossEntropyLoss:3',
     ]  # fmt: skip
     configs = {path.stem for path in (ROOT / 'configs/evidence').glob('*.py')}
@@ -74,7 +75,7 @@ def test_the_plan_goes_on_with_what_was_chosen():
 
 def test_without_choices_the_baseline_goes_on():
     plan = [*study.stages(CAMVID, lambda: [row('base', 100, 50)])]
-    assert [stage.losses for stage in plan if stage.seeds == study.SEEDS] == [['base'], ['base']]
+    assert [stage.losses for stage in plan if stage.seeds == study.SEEDS] == [['base']] * 3
 
 
 def test_nothing_else_is_trained_before_the_baseline_has_converged():
@@ -85,6 +86,14 @@ def test_nothing_else_is_trained_before_the_baseline_has_converged():
     rising = row('base', 100, 50) | dict(validations='[[1200, 49.5, 0.0], [1800, 50.0, 0.0]]')
     with pytest.raises(UserError, match=r'has not converged: mIoU rises from 49\.5 to 50\.0'):
         list(study.stages(CAMVID, lambda: [rising]))
+
+
+def test_nothing_else_is_trained_if_the_baseline_misses_a_class():
+    rows = [row('base', 100, 50), row('base', 0, 50) | {'IoU: car': '60.2', 'IoU: pole': ''}]
+    assert len([*study.stages(CAMVID, lambda: rows)]) > 2
+    rows.append(row('base', 1, 50) | {'IoU: car': '60.2', 'IoU: pole': '0.31'})
+    with pytest.raises(UserError, match=r"missed the class 'pole' .* seed 1: its IoU is 0\.31 %"):
+        list(study.stages(CAMVID, lambda: rows))
 
 
 def test_holm():
@@ -151,7 +160,7 @@ def test_the_report_of_a_full_record(tmp_path):
     cells = [[cell.strip() for cell in line.split('|')] for line in text.splitlines()]
     assert ['', 'CPGLoss,ksize=3', '2', '53.00', '40.00', '', 'chosen', ''] in cells
     assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', '', ''] in cells
-    assert ['', 'pole', 'yes', '12.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
+    assert ['', 'pole', 'yes', '22.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
     # Six trainings: (60 + ... + 64 + 49.5) / 6
     assert '1200: 59.67, 1800: 59.92' in text
     assert text.index('pole') < text.index('sky')

@@ -1,4 +1,4 @@
-"""What is made of a training's process that fails, with scripts in the place of the tools.
+"""What is made of a training run's process that fails, with scripts in the place of the tools.
 
 tests/tools/test_compare_losses_processes.py has the rest: resuming, stopping, locks.
 """

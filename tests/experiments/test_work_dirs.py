@@ -24,7 +24,7 @@ TABLE = """2026/01/01 00:00:09 - mmengine - INFO -
 
 
 def write_session(work_dir, started, rows=(), log='', test=None, total=3, unit='epoch', **settings):
-    """Write a session's folder: a training with the rows of its scalars, or a test with its metrics."""
+    """Write a session's folder: a training run with the rows of its scalars, or a test with its metrics."""
     folder = work_dir / started
     (folder / 'vis_data').mkdir(parents=True)
     cfg = dict(model=dict(type='EncoderDecoder'), train_cfg={f'max_{unit}s': total}, resume=False)

@@ -11,7 +11,7 @@ MODEL = dict(decode_head=dict(loss_decode=dict(type='CPGLoss')))
 
 @pytest.fixture
 def work_dirs(tmp_path):
-    """Two trainings; only the second one logged shares."""
+    """Two training runs; only the second one logged shares."""
     for name, extra in (('first', {}), ('second', dict(cpg_share=0.5))):
         folder = tmp_path / 'work_dirs' / name / '20260101_000000' / 'vis_data'
         folder.mkdir(parents=True)

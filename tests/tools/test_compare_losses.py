@@ -1,4 +1,4 @@
-"""A comparison with real trainings in this process, one of which fails at first, and with handwritten results."""
+"""A comparison with real training runs in this process, one of which fails at first, and with handwritten results."""
 
 import contextlib
 import csv
@@ -31,7 +31,7 @@ COMPARE = ['compare_losses', 'tiny.py', '--work-dir', 'compare']
 
 
 class FakeProcess(contextlib.AbstractContextManager):
-    """What a training's process is to its launcher."""
+    """What a training run's process is to its launcher."""
 
     def __init__(self, wait, stderr=()):
         self.wait = wait
@@ -76,7 +76,7 @@ def here(write_config, tmp_path, monkeypatch):
 
 @pytest.fixture
 def in_this_process(monkeypatch, run_tool):
-    """Run trainings without processes of their own, which take long to start; the folders that were trained in."""
+    """Train without processes of their own, which take long to start; the folders that were trained in."""
     folders = []
 
     def run(command, **options):
@@ -120,7 +120,7 @@ def test_compares_trainings_and_resumes_where_one_failed(here, in_this_process, 
     arguments = [*COMPARE, '--losses', 'base+FailingLoss:0.5', '--seeds', 0, 1, '--csv', 'all.csv']
     message = fails_with(*arguments)
     reason = 'CE + FailingLoss:0.5, seed 1, failed: FloatingPointError: a number too many'
-    assert message.startswith(f'Error: 1 of 4 trainings have no result ({reason})')
+    assert message.startswith(f'Error: 1 of 4 training runs have no result ({reason})')
     names = ['base', 'base+FailingLoss=0.5']
     assert in_this_process == [f'{name}_seed_{seed}' for seed in (0, 1) for name in names]
     assert [losses for losses, (state, _) in results().items() if state != 'finished'] == [('CE + FailingLoss:0.5', 1)]
@@ -137,7 +137,7 @@ def test_compares_trainings_and_resumes_where_one_failed(here, in_this_process, 
     assert 'CE, seed 0 (1 of 4): finished.' in printed
     assert 'CE (baseline)' in printed
 
-    # The tables are made of what the trainings logged last.
+    # The tables are made of what the training runs logged last.
     base, other = read_csv('compare.csv')
     assert (base['seeds'], other['seeds']) == ('2', '2')
     for key, column in (('mIoU', 'mIoU, %'), ('mBIoU', 'Boundary IoU, %'), ('mF_3px', 'F-score 3 px, %')):
@@ -307,7 +307,7 @@ def test_a_record_is_for_one_config_of_a_name(launched, run_tool, fails_with):
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--csv', 'all.csv')
     other = [*COMPARE[:-1], 'elsewhere', '--losses', 'base', '--seeds', 0, '--csv', 'all.csv']
     message = fails_with(*other, '--cfg-options', 'optim_wrapper.optimizer.lr=0.02')
-    assert "'all.csv' contains trainings of another 'tiny'" in message
+    assert "'all.csv' contains runs of another 'tiny'" in message
 
 
 def test_a_diverged_training_is_in_no_mean(launched, run_tool):

@@ -1,4 +1,4 @@
-"""compare_losses.py with trainings in processes of their own, which crash, are stopped or outlive it."""
+"""compare_losses.py with training runs in processes of their own, which crash, are stopped or outlive it."""
 
 import contextlib
 import fcntl

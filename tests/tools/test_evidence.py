@@ -45,4 +45,4 @@ def test_what_fails_does_not_stop_the_others(commands, fails_with, monkeypatch, 
     monkeypatch.setattr(subprocess, 'run', lambda command: commands.append(command) or SimpleNamespace(returncode=1))
     message = fails_with('evidence', 'run', 'camvid', '--csv', tmp_path / 'record.csv')
     assert message.startswith(f'Error: {len(commands)} comparisons of the study are not complete.')
-    assert len(commands) == 5
+    assert len(commands) == 6

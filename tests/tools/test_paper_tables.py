@@ -66,7 +66,7 @@ def test_reads_trainings_by_iteration(write_config, run_tool, work_dirs, tmp_pat
 
 @pytest.fixture
 def session(tmp_path):
-    """A finished training of a stock config, written by hand, and its mIoU."""
+    """A finished training run of a stock config, written by hand, and its mIoU."""
     (tmp_path / 'stock.py').write_text(
         "_base_ = 'mmseg::deeplabv3/deeplabv3_r50-d8_4xb4-80k_ade20k-512x512.py'\nrandomness = dict(seed=0)\n"
     )

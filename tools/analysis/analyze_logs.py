@@ -19,7 +19,7 @@ from mmseg_cpg.experiments.work_dirs import Run, find_runs, read_scalars
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder that contains work dirs'
+        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a run, or a folder that contains work dirs'
     )
     parser.add_argument(
         '--keys',
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         curves = [Curves(name, read_scalars(run)) for name, run in zip(names, runs, strict=True)]
         panels = choose_panels(curves, runs, args.keys)
         if not panels:
-            raise UserError('The trainings in these work dirs have not logged anything to plot yet.')
+            raise UserError('The training runs in these work dirs have not logged anything to plot yet.')
         figure = plot_curves(curves, panels)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)

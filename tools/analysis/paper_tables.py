@@ -18,7 +18,7 @@ from mmseg_cpg.experiments.work_dirs import find_runs
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or a folder that contains work dirs'
+        'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a run, or a folder that contains work dirs'
     )
     parser.add_argument(
         '--out',

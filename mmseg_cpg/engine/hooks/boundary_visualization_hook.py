@@ -68,7 +68,7 @@ class BoundaryVisualizationHook(Hook):
         for sample in outputs:
             try:
                 self._draw_sample(runner, sample, mode)
-            except Exception as error:  # a figure must not stop a training
+            except Exception as error:  # a figure must not stop a training run
                 if not self._warned:
                     self._warned = True
                     warnings.warn(

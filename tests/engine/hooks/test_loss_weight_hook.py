@@ -1,4 +1,4 @@
-"""LossWeightHook on a model alone, and in a training that is resumed."""
+"""LossWeightHook on a model alone, and in a training run that is resumed."""
 
 from types import SimpleNamespace
 
