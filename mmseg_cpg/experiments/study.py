@@ -105,7 +105,7 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
     for competitors in GROUPS:
         yield Stage(dataset.config, (TUNING_SEED,), _candidates(competitors))
         yield Stage(dataset.config, SEEDS, _chosen(read_rows(), dataset.config, competitors))
-    best = _best_cpg(read_rows(), dataset.config)
+    best = best_cpg(read_rows(), dataset.config)
     if best is None:
         return
     tuned = [competitor for competitor in CPG if best in competitor.losses]
@@ -162,7 +162,8 @@ def choose(rows: list[Row], config: str, losses: list[str]) -> str | None:
     return max(scores, key=lambda each: scores[each], default=None)
 
 
-def _best_cpg(rows: list[Row], config: str) -> str | None:
+def best_cpg(rows: list[Row], config: str) -> str | None:
+    """The CE + CPG that did best with the tuning seed, with its ksize and weight; None before all have been trained."""
     return choose(rows, config, _candidates(CPG))
 
 
@@ -209,7 +210,7 @@ def differences(rows: list[Row], dataset: Dataset) -> list[Difference]:
     """All primary comparisons of a dataset for which all seeds have been trained."""
     trained = dict.fromkeys(row['losses'] for row in _of(rows, dataset.config, SEEDS))
     pairs = [(losses, 'base') for losses in trained if losses != 'base']
-    cpg = _best_cpg(rows, dataset.config)
+    cpg = best_cpg(rows, dataset.config)
     simplest = choose(rows, dataset.config, NEAR_BOUNDARY.losses)
     if cpg in trained and simplest in trained:
         pairs.append((cpg, simplest))
@@ -302,7 +303,7 @@ def differences_table(rows: list[Row], dataset: Dataset) -> Table | None:
 
 def further_table(rows: list[Row], dataset: Dataset) -> Table | None:
     """Differences beyond the primary comparisons: with BCE, with twice the iterations, with a growing λ."""
-    best = _best_cpg(rows, dataset.config)
+    best = best_cpg(rows, dataset.config)
     if best is None:
         return None
     bce, twice, ramp = variants(dataset.config)

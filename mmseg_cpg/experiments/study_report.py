@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,9 +14,11 @@ from .study import (
     DATASETS,
     NEAR_BOUNDARY,
     PRIMARY,
+    SEEDS,
     TUNING_SEED,
     Dataset,
     Row,
+    best_cpg,
     class_table,
     compare_seeds,
     convergence_table,
@@ -42,6 +45,7 @@ def results(rows: list[Row]) -> str:
             parts += map(_section, (differences_table(rows, dataset), class_table(rows, dataset)))
         parts.append(_section(further_table(rows, dataset)))
         parts.append(_section(convergence_table(rows, dataset)))
+        parts += _picture(pictures, f'{key}_convergence', 'Scores in the last third of the iterations')
     return '\n'.join(filter(None, parts))
 
 
@@ -67,6 +71,7 @@ def draw_plots(rows: list[Row]) -> dict[str, Figure]:
         figures[f'{key}_weights'] = draw_weights(rows, dataset)
         comparison = compare_seeds(rows, dataset)
         figures[f'{key}_seeds'] = None if comparison is None else draw_comparison(comparison)
+        figures[f'{key}_convergence'] = draw_convergence(rows, dataset)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -95,4 +100,29 @@ def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
     figure.suptitle(f'{dataset.name}, seed {TUNING_SEED}: one run each', fontsize=11)
+    return figure
+
+
+def draw_convergence(rows: list[Row], dataset: Dataset) -> Figure | None:
+    """Draw the primary outcomes over the last third of the iterations for CE and the best CPG, None without any."""
+    found = [
+        row for row in rows if row['config'] == dataset.config and int(row['seed']) in SEEDS and row['validations']
+    ]
+    if not found:
+        return None
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout='constrained')
+    panels = figure.subplots(1, len(PRIMARY))
+    for losses, color, name in (('base', 'black', 'CE'), (best_cpg(rows, dataset.config), 'tab:red', 'CE + best CPG')):
+        curves = [json.loads(row['validations']) for row in found if row['losses'] == losses]
+        for number, curve in enumerate(curves):
+            iterations, *scores = zip(*curve, strict=True)
+            for axes, values in zip(panels, scores, strict=True):
+                axes.plot(iterations, values, 'o-', color=color, label='' if number else name, markersize=4, alpha=0.7)
+                axes.set_xticks(iterations)
+    for axes, measure in zip(panels, PRIMARY, strict=True):
+        axes.set_xlabel('iteration')
+        axes.set_title(f'{measure.title}, {measure.unit}', fontsize=10)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    figure.suptitle(f'{dataset.name}: the last third of the training, one line per seed', fontsize=11)
     return figure

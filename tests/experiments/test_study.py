@@ -155,16 +155,21 @@ def test_further_comparisons():
 def test_the_report_of_a_full_record(tmp_path):
     rows = [each for competitor in (*study.CPG, study.NEAR_BOUNDARY) for each in tuned(competitor, [51, 52, 53])]
     rows += [row('base', 100, 49.5)]
-    rows += [row(losses, seed, 60 + seed + n) for n, losses in enumerate([CE, CPG3]) for seed in study.SEEDS]
+    best = study.best_cpg(rows, CAMVID.config)
+    rows += [row(losses, seed, 60 + seed + n) for n, losses in enumerate([CE, best]) for seed in study.SEEDS]
     text = results(rows)
     cells = [[cell.strip() for cell in line.split('|')] for line in text.splitlines()]
     assert ['', 'CPGLoss,ksize=3', '2', '53.00', '40.00', '', 'chosen', ''] in cells
     assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', '', ''] in cells
     assert ['', 'pole', 'yes', '22.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
-    # Six trainings: (60 + ... + 64 + 49.5) / 6
+    # Six runs: (60 + ... + 64 + 49.5) / 6
     assert '1200: 59.67, 1800: 59.92' in text
     assert text.index('pole') < text.index('sky')
-    assert draw_plots(rows).keys() == {'camvid_weights', 'camvid_seeds'}
+    figures = draw_plots(rows)
+    assert figures.keys() == {'camvid_weights', 'camvid_seeds', 'camvid_convergence'}
+    miou, _ = figures['camvid_convergence'].axes
+    assert [[*line.get_ydata()] for line in miou.lines if line.get_color() == 'black'][:2] == [[59.75, 60], [60.75, 61]]
+    assert sum(line.get_color() == 'tab:red' for line in miou.lines) == len(study.SEEDS)
     assert '(evidence/camvid_weights.png)' in text
     assert 'sstem_weights' not in text
     page = tmp_path / 'page.md'
