@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import bootstrap  # noqa: F401  before everything that imports the stack
+from mmengine.config import Config
 
 from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.loss_spec import parse_losses
+from mmseg_cpg.config_nodes import losses_of
 from mmseg_cpg.experiments.records import Record
 from mmseg_cpg.experiments.study import DATASETS, stages
 from mmseg_cpg.experiments.study_report import draw_plots, write_page
@@ -32,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True)
     run = commands.add_parser('run', help='train on a dataset in the planned order')
     run.add_argument('dataset', choices=DATASETS)
-    run.add_argument('--jobs', default='1', help='number of training runs side by side (default: %(default)s)')
-    run.add_argument('--csv', type=Path, default=RECORD, help='record of the training runs (default: that of the page)')
+    run.add_argument('--jobs', default='1', help='number of runs side by side (default: %(default)s)')
+    run.add_argument('--csv', type=Path, default=RECORD, help='record of the runs (default: that of the page)')
     commands.add_parser('report', help="write the page's tables and plots")
     return parser
 
@@ -46,12 +49,22 @@ def run(dataset: Any, jobs: str, record: Any) -> None:
     """
     failed = 0
     for stage in stages(dataset, record.rows):
-        command = [sys.executable, TOOLS / 'compare_losses.py', ROOT / f'configs/evidence/{stage.config}.py']
+        config = ROOT / f'configs/evidence/{stage.config}.py'
+        _check_own_losses(config, stage.own)
+        command = [sys.executable, TOOLS / 'compare_losses.py', config]
         command += ['--work-dir', f'work_dirs/evidence/{stage.config}', '--csv', record.path, '--jobs', jobs]
         command += ['--seeds', *stage.seeds, '--losses', *stage.losses]
         failed += subprocess.run([str(part) for part in command]).returncode != 0
     if failed:
         raise UserError(f'{failed} comparisons of the study are not complete. Run the same command again to continue.')
+
+
+def _check_own_losses(config: Path, own: str) -> None:
+    """Raise UserError unless a config trains with these losses, which were chosen after it was written."""
+    added = [part for part in parse_losses(own).parts if not isinstance(part, str)]
+    _, *found = losses_of(Config.fromfile(config).model.decode_head)
+    if [{**loss, 'type': loss['type'].removeprefix('mmseg_cpg.')} for loss in found] != added:
+        raise UserError(f"'{config}' must add {added} to its main loss, as was chosen for '{own}', but adds {found}.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

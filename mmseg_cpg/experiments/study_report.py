@@ -19,16 +19,23 @@ from .study import (
     Dataset,
     Row,
     best_cpg,
+    candidates,
+    rows_of,
+    tuning_row,
+)
+from .study_tables import (
     class_table,
     compare_seeds,
     convergence_table,
     differences_table,
     further_table,
-    status,
-    tuning_scores,
+    seeds_table,
+    split,
+    status_table,
     tuning_table,
 )
 from .tables import Table
+from .work_dirs import FINISHED
 
 BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
 
@@ -36,14 +43,14 @@ BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
 def results(rows: list[Row]) -> str:
     """All results in the record as Markdown."""
     pictures = draw_plots(rows)
-    parts = [_section(status(rows))]
+    parts = [_section(status_table(rows))]
     for key, dataset in DATASETS.items():
+        parts += [
+            _section(differences_table(rows, dataset)),
+            *_picture(pictures, f'{key}_seeds', 'Differences from CE'),
+        ]
+        parts += map(_section, (seeds_table(rows, dataset), class_table(rows, dataset), further_table(rows, dataset)))
         parts += [_section(tuning_table(rows, dataset)), *_picture(pictures, f'{key}_weights', 'Scores over weights')]
-        comparison = compare_seeds(rows, dataset)
-        if comparison is not None:
-            parts += [_section(comparison.table()), *_picture(pictures, f'{key}_seeds', 'Differences from CE')]
-            parts += map(_section, (differences_table(rows, dataset), class_table(rows, dataset)))
-        parts.append(_section(further_table(rows, dataset)))
         parts.append(_section(convergence_table(rows, dataset)))
         parts += _picture(pictures, f'{key}_convergence', 'Scores in the last third of the iterations')
     return '\n'.join(filter(None, parts))
@@ -70,30 +77,35 @@ def draw_plots(rows: list[Row]) -> dict[str, Figure]:
     for key, dataset in DATASETS.items():
         figures[f'{key}_weights'] = draw_weights(rows, dataset)
         comparison = compare_seeds(rows, dataset)
-        figures[f'{key}_seeds'] = None if comparison is None else draw_comparison(comparison)
+        figures[f'{key}_seeds'] = (
+            None if comparison is None else draw_comparison(comparison._replace(scores=[*PRIMARY]))
+        )
         figures[f'{key}_convergence'] = draw_convergence(rows, dataset)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
     """Draw the primary outcomes over the weight with the tuning seed, None with fewer than two weights."""
-    scores = {
-        competitor: found
-        for competitor in (*CPG, NEAR_BOUNDARY)
-        if (found := tuning_scores(rows, dataset.config, competitor))
-    }
-    if max(map(len, scores.values()), default=0) < 2:
+    scores: dict[str, dict[float, Row]] = {}
+    for competitor in (*CPG, NEAR_BOUNDARY):
+        tuned = [tuning_row(rows, dataset.config, losses) for losses in candidates(rows, dataset.config, competitor)]
+        found = [row for row in tuned if row and row['state'] == FINISHED]
+        scores[competitor.title] = {float(split(row['losses'])[1]): row for row in found}
+    if max(map(len, scores.values())) < 2:
         return None
-    base = tuning_scores(rows, dataset.config, None)
     figure = Figure(figsize=(9, 3.6), dpi=110, layout='constrained')
     panels = figure.subplots(1, len(PRIMARY))
+    baseline = [row for row in rows_of(rows, dataset.config, SEEDS) if row['losses'] == 'base']
     for axes, measure in zip(panels, PRIMARY, strict=True):
-        for competitor, found in scores.items():
-            values = [float(row[measure.key]) for row in found.values()]
-            axes.plot([*found], values, 'o-', label=competitor.title, markersize=4)
-        for row in base.values():
-            axes.axhline(float(row[measure.key]), color='black', linestyle='--', label='CE alone')
+        for title, by_weight in scores.items():
+            values = [float(row[measure.key]) for row in by_weight.values()]
+            axes.plot([*by_weight], values, 'o-', label=title, markersize=4)
+        values = [float(row[measure.key]) for row in baseline if row['state'] == FINISHED]
+        if values:
+            axes.axhspan(min(values), max(values), color='black', alpha=0.12, linewidth=0, label='CE, seeds 0 to 4')
         axes.set_xscale('log')
+        axes.set_xticks(sorted({weight for by_weight in scores.values() for weight in by_weight}), minor=False)
+        axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter('{x:g}')
         axes.set_xlabel('weight')
         axes.set_title(f'{measure.title}, {measure.unit}', fontsize=10)
@@ -112,7 +124,8 @@ def draw_convergence(rows: list[Row], dataset: Dataset) -> Figure | None:
         return None
     figure = Figure(figsize=(9, 3.6), dpi=110, layout='constrained')
     panels = figure.subplots(1, len(PRIMARY))
-    for losses, color, name in (('base', 'black', 'CE'), (best_cpg(rows, dataset.config), 'tab:red', 'CE + best CPG')):
+    _, cpg = best_cpg(rows, dataset.config) or (None, None)
+    for losses, color, name in (('base', 'black', 'CE'), (cpg, 'tab:red', 'CE + best CPG')):
         curves = [json.loads(row['validations']) for row in found if row['losses'] == losses]
         for number, curve in enumerate(curves):
             iterations, *scores = zip(*curve, strict=True)

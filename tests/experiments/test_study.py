@@ -1,4 +1,4 @@
-"""The study's plan and statistics on synthetic records, and that its page matches its record."""
+"""The study's plan, statistics and tables on synthetic records, and that its page matches its record."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from mmengine.config import Config
 from scipy.stats import ttest_rel
 
 from mmseg_cpg.cli.errors import UserError
-from mmseg_cpg.experiments import study
+from mmseg_cpg.experiments import study, study_tables
 from mmseg_cpg.experiments.records import Record
 from mmseg_cpg.experiments.study_report import BEGIN, END, draw_plots, results, write_page
 
@@ -31,23 +31,49 @@ def tuned(competitor, scores, **options):
 
 
 def test_the_weight_with_the_best_mean_of_both_outcomes_is_chosen():
-    rows = tuned(study.CPG[0], [51, 52, 53])
+    cpg3 = study.CPG[0]
+    rows = tuned(cpg3, [51, 52, 53])
     rows[1] |= dict(mBIoU='44.5')
-    assert study.choose(rows, CAMVID.config, study.CPG[0].losses) == 'base+CPGLoss:0.3,ksize=3'
+    assert study.choose(rows, CAMVID.config, cpg3) == 'base+CPGLoss:0.3,ksize=3'
+    assert study.choose(rows[:2], CAMVID.config, cpg3) is None
+    assert study.choose(rows, 'another', cpg3) is None
     rows[1] |= dict(state='diverged: loss nan at iteration 3')
-    assert study.choose(rows, CAMVID.config, study.CPG[0].losses) == 'base+CPGLoss:2,ksize=3'
-    assert study.choose(rows[:2], CAMVID.config, study.CPG[0].losses) is None
-    assert study.choose(rows, 'another', study.CPG[0].losses) is None
+    assert study.choose(rows, CAMVID.config, cpg3) is None  # one beyond the highest has to be trained
+    rows.append(row('base+CPGLoss:10,ksize=3', 100, 52.5))
+    assert study.choose(rows, CAMVID.config, cpg3) == 'base+CPGLoss:2,ksize=3'
 
 
-def test_table_of_weights_shows_the_share_of_cpg():
+@pytest.mark.parametrize(
+    ('scores', 'beyond'), [([53, 52, 51], [0.008]), ([51, 53, 52], []), ([51, 52, 53], [10]), ([51, 52], [])]
+)
+def test_one_weight_beyond_the_best_is_a_candidate(scores, beyond):
+    cpg3 = study.CPG[0]
+    rows = [row(losses, 100, score) for losses, score in zip(cpg3.losses, scores, strict=False)]
+    found = study.candidates(rows, CAMVID.config, cpg3)
+    assert {*found} - {*cpg3.losses} == {f'base+CPGLoss:{weight},ksize=3' for weight in beyond}
+    assert found == sorted(found, key=lambda losses: float(study_tables.split(losses)[1]))
+
+
+def test_the_best_kernel_is_known_when_all_have_been_tuned():
+    rows = [each for competitor in study.CPG for each in tuned(competitor, [51, 52, 51])]
+    rows[4] |= dict(mIoU='52.5')
+    assert study.best_cpg(rows, CAMVID.config) == (study.CPG[1], 'base+CPGLoss:0.3,ksize=5')
+    assert study.best_cpg(rows[:-1], CAMVID.config) is None
+
+
+def test_table_of_weights_shows_the_share_of_cpg_and_what_was_chosen():
     diverged = row(study.CPG[0].losses[1], 100, 0, state='diverged: loss nan at iteration 3')
     rows = [row(CE, 100, 50), row(study.CPG[0].losses[0], 100, 51) | dict(cpg_share='0.1269'), diverged]
-    base, finished, diverged, not_run, *_ = study.tuning_table(rows, CAMVID).rows
+    base, finished, diverged, not_run, *_ = study_tables.tuning_table(rows, CAMVID).rows
     assert base[2:] == ['50.00', '40.00', '', '']
     assert finished[1:] == ['0.05', '51.00', '40.00', '13', '']
     assert diverged[2:] == ['diverged', 'diverged', '', '']
     assert not_run[2:] == ['not run', 'not run', '', '']
+    rows = [*tuned(study.CPG[0], [51, 52, 53]), row('base+CPGLoss:10,ksize=3', 100, 54)]
+    *_, highest = study_tables.tuning_table(rows, CAMVID).rows[:5]
+    assert highest == ['CPG, ksize 3', '10', '54.00', '40.00', '', 'chosen, the highest']
+    rows = tuned(study.CPG[0], [51, 53, 52])
+    assert study_tables.tuning_table(rows, CAMVID).rows[2][5] == 'chosen'
 
 
 def test_the_plan_goes_on_with_what_was_chosen():
@@ -63,10 +89,17 @@ def test_the_plan_goes_on_with_what_was_chosen():
         plan.append(stage)
         train(stage)
         trained |= {(stage.config, losses, seed) for losses in ('base', *stage.losses) for seed in stage.seeds}
-    assert len(trained) == study.planned(CAMVID)
-    assert [stage.seeds for stage in plan[:4]] == [(100,), (0, 1, 2, 3, 4), (100,), (0, 1, 2, 3, 4)]
+    assert len(trained) == study.planned(rows, CAMVID)
+    assert len([*study.stages(CAMVID, lambda: rows)]) == len(plan)
+    assert [stage.seeds for stage in plan[:4]] == [(100,), (0, 1, 2, 3, 4), (100,), (100,)]
     assert plan[1].losses == ['base']
-    assert plan[3].losses == [
+    assert plan[3] == (
+        CAMVID.config,
+        (100,),
+        [f'base+CPGLoss:10,ksize={ksize}' for ksize in (3, 5, 7)] + ['base+BoundaryCrossEntropyLoss:20'],
+        'base',
+    )
+    assert plan[4].losses == [
         'base', *(f'base+CPGLoss:2,ksize={ksize}' for ksize in (3, 5, 7)), 'base+BoundaryCrossEntropyLoss:3',
     ]  # fmt: skip
     configs = {path.stem for path in (ROOT / 'configs/evidence').glob('*.py')}
@@ -75,13 +108,13 @@ def test_the_plan_goes_on_with_what_was_chosen():
 
 def test_without_choices_the_baseline_goes_on():
     plan = [*study.stages(CAMVID, lambda: [row('base', 100, 50)])]
-    assert [stage.losses for stage in plan if stage.seeds == study.SEEDS] == [['base']] * 3
+    assert [stage.losses for stage in plan if stage.seeds == study.SEEDS] == [['base']] * 4
 
 
 def test_nothing_else_is_trained_before_the_baseline_has_converged():
     stages = study.stages(CAMVID, list)
-    assert next(stages) == (CAMVID.config, (100,), ['base'])
-    with pytest.raises(UserError, match='has no result with cross-entropy alone'):
+    assert next(stages) == (CAMVID.config, (100,), ['base'], 'base')
+    with pytest.raises(UserError, match='has no result with its own loss alone'):
         next(stages)
     rising = row('base', 100, 50) | dict(validations='[[1200, 49.5, 0.0], [1800, 50.0, 0.0]]')
     with pytest.raises(UserError, match=r'has not converged: mIoU rises from 49\.5 to 50\.0'):
@@ -92,76 +125,99 @@ def test_nothing_else_is_trained_if_the_baseline_misses_a_class():
     rows = [row('base', 100, 50), row('base', 0, 50) | {'IoU: car': '60.2', 'IoU: pole': ''}]
     assert len([*study.stages(CAMVID, lambda: rows)]) > 2
     rows.append(row('base', 1, 50) | {'IoU: car': '60.2', 'IoU: pole': '0.31'})
-    with pytest.raises(UserError, match=r"missed the class 'pole' .* seed 1: its IoU is 0\.31 %"):
+    with pytest.raises(UserError, match=r"missed the class 'pole' .* seed 1: its IoU is below 1\.0 %"):
         list(study.stages(CAMVID, lambda: rows))
 
 
 def test_holm():
     # By hand: sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, and never below the one before.
-    assert study.holm([0.04, 0.01, 0.03, 0.02], 4) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert study.holm([0.5, 0.9], 2) == [1, 1]
-    assert study.holm([], 4) == []
+    assert study_tables.holm([0.04, 0.01, 0.03, 0.02], 4) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert study_tables.holm([0.5, 0.9], 2) == [1, 1]
+    assert study_tables.holm([], 4) == []
     # Two more are not known yet: 0.01 * 4, 0.02 * 3, whatever they are.
-    assert study.holm([0.02, 0.01], 4) == pytest.approx([0.06, 0.04])
+    assert study_tables.holm([0.02, 0.01], 4) == pytest.approx([0.06, 0.04])
+
+
+BASE, BETTER = [60.0, 61.0, 59.0, 62.0, 60.5], [60.5, 61.52, 59.48, 62.5, 61.01]
+
+
+def with_choices():
+    """Rows of tuning in which each middle weight is chosen and ksize 3 is best; the best CPG; the simplest loss."""
+    rows = [each for competitor in (*study.CPG, study.NEAR_BOUNDARY) for each in tuned(competitor, [51, 52, 51])]
+    return rows, CPG3, study.NEAR_BOUNDARY.losses[1]
 
 
 def test_differences_are_paired_and_need_all_seeds():
-    base, better = [60.0, 61.0, 59.0, 62.0, 60.5], [60.5, 61.52, 59.48, 62.5, 61.01]
-    rows = [row(CE, seed, value) for seed, value in enumerate(base)]
-    rows += [row(CPG3, seed, value) for seed, value in enumerate(better)]
-    rows += [row(CPG7, seed, value) for seed, value in enumerate(better[:4])]
-    rows.append(row(CPG7, 4, 0, state='diverged: loss nan at iteration 3'))
-    miou, mbiou = study.differences(rows, CAMVID)
-    assert (miou.losses, miou.reference, miou.measure.key) == (CPG3, CE, 'mIoU')
+    rows, cpg, simplest = with_choices()
+    rows += [row(CE, seed, value) for seed, value in enumerate(BASE)]
+    rows += [row(cpg, seed, value) for seed, value in enumerate(BETTER)]
+    rows += [row(simplest, seed, value) for seed, value in enumerate(BETTER[:4])]
+    rows.append(row(simplest, 4, 0, state='diverged: loss nan at iteration 3'))
+    miou, mbiou, *others = study_tables.differences(rows, CAMVID)
+    assert (miou.losses, miou.reference, miou.measure.key) == (cpg, CE, 'mIoU')
     assert miou.estimate.mean == pytest.approx(0.502)
-    assert miou.p == pytest.approx(ttest_rel(better, base).pvalue)
-    assert miou.p_holm == pytest.approx(16 * miou.p)
-    assert miou.is_significant
-    assert not mbiou.is_significant  # no difference at all
+    assert miou.p_holm == pytest.approx(4 * ttest_rel(BETTER, BASE).pvalue)
+    assert miou.verdict == 'better'
+    assert mbiou.verdict == 'undecided'  # no difference at all
+    assert [(each.reference, each.estimate, each.verdict) for each in others] == [(simplest, None, 'not run')] * 2
+    assert study_tables.differences(rows[1:], CAMVID) == []
 
 
-def test_the_best_kernel_is_compared_with_the_simplest():
-    rows = [each for competitor in (*study.CPG, study.NEAR_BOUNDARY) for each in tuned(competitor, [51, 52, 53])]
-    cpg, simplest = study.CPG[0].losses[-1], study.NEAR_BOUNDARY.losses[-1]
-    rows += [
-        row(losses, seed, 60 + seed + gain + 0.01 * seed * gain)
-        for losses, gain in ((CE, 0), (cpg, 1), (simplest, 2))
-        for seed in study.SEEDS
-    ]
-    found = study.differences(rows, CAMVID)
-    assert [(each.losses, each.reference) for each in found[::2]] == [(cpg, CE), (simplest, CE), (cpg, simplest)]
-    assert found[4].estimate.mean == pytest.approx(-1.02)
+def test_a_significant_loss_is_worse():
+    rows, cpg, _ = with_choices()
+    rows += [row(CE, seed, value) for seed, value in enumerate(BETTER)]
+    rows += [row(cpg, seed, value) for seed, value in enumerate(BASE)]
+    assert study_tables.differences(rows, CAMVID)[0].verdict == 'worse'
+    cells = study_tables.differences_table(rows, CAMVID).rows[0]
+    assert cells[:4] == ['CPG, ksize 3, weight 0.3', 'CE', 'mIoU', '-0.50 ± 0.02']
+    assert cells[4:] == ['< 0.001', 'worse']
+
+
+def test_titles():
+    assert study_tables.title_of('base') == 'CE'
+    assert study_tables.title_of(CPG7) == 'CPG, ksize 7, weight 2'
+    for competitor in study.COMPETITORS:
+        assert [study_tables.split(losses) for losses in competitor.losses] == [
+            (competitor.title, f'{weight:g}') for weight in competitor.weights
+        ]
 
 
 def test_further_comparisons():
-    rows = [each for competitor in study.CPG for each in tuned(competitor, [51, 52, 53])]
-    best = study.CPG[0].losses[-1]
+    rows, cpg, _ = with_choices()
     bce, twice, ramp = study.variants(CAMVID.config)
-    rows += [row(best, seed, 60 + seed) for seed in study.SEEDS]
+    rows += [row(losses, seed, 60 + seed + gain) for losses, gain in ((CE, 0), (cpg, 1)) for seed in study.SEEDS]
+    rows += tuned(study.CPG[0], [51, 52, 51], config=bce)
     for seed in study.SEEDS:
-        rows += [row('base', seed, 50 + seed, config=bce), row(best, seed, 53 + seed, config=bce)]
-    rows += [row('base', 0, 62, config=twice), row(best, 0, 64, config=twice)]
-    rows += [row('base', seed, 59.5 + seed, config=ramp) for seed in (0, 1)]
-    found = [line[0:1] + line[3:] for line in study.further_table(rows, CAMVID).rows if line[2] == 'mIoU']
+        rows += [row('base', seed, 50 + seed, config=bce), row(cpg, seed, 53 + seed, config=bce)]
+    rows += [row('base', 0, 62, config=twice), row(cpg, 0, 64, config=twice)]
+    rows += [row('base', seed, 60.5 + seed, config=ramp) for seed in (0, 1)]
+    found = [line[0:1] + line[3:] for line in study_tables.further_table(rows, CAMVID).rows if line[2] == 'mIoU']
     assert found == [
-        [best.replace('base', 'BCE'), '+3.00 ± 0.00', '5'],
-        [f'{best}, twice the iterations', '+2.00', '1'],
-        [f'{best}, growing λ', '-0.50 ± 0.00', '2'],
+        ['with BCE, weight 0.3', '+3.00 ± 0.00', '5'],
+        ['with twice the iterations', '+2.00', '1'],
+        ['with the usual iterations, seed 0', '+1.00', '1'],
+        ['with a growing λ', '-0.50 ± 0.00', '2'],
     ]
-    assert study.further_table(rows[:9], CAMVID) is None
-    assert study.further_table([], CAMVID) is None
+    found = study_tables.further_table(rows[:12], CAMVID)
+    assert {(line[3], line[4]) for line in found.rows} == {('not run', '0')}
+    assert study_tables.further_table([], CAMVID) is None
 
 
 def test_the_report_of_a_full_record(tmp_path):
-    rows = [each for competitor in (*study.CPG, study.NEAR_BOUNDARY) for each in tuned(competitor, [51, 52, 53])]
+    rows, best, _ = with_choices()
     rows += [row('base', 100, 49.5)]
-    best = study.best_cpg(rows, CAMVID.config)
     rows += [row(losses, seed, 60 + seed + n) for n, losses in enumerate([CE, best]) for seed in study.SEEDS]
+    rows.append(row(study.OTHERS[0].losses[0], 100, 0, state='diverged: loss nan at iteration 3'))
+    rows[0]['IoU: pole'] = '0.4'
     text = results(rows)
     cells = [[cell.strip() for cell in line.split('|')] for line in text.splitlines()]
-    assert ['', 'CPGLoss,ksize=3', '2', '53.00', '40.00', '', 'chosen', ''] in cells
-    assert ['', 'RMILoss', '0.05', 'not run', 'not run', '', '', ''] in cells
-    assert ['', 'pole', 'yes', '22.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
+    assert ['', 'CamVid', '24', '91', '1', '1', ''] in cells
+    assert ['', 'CPG, ksize 3', '0.3', '52.00', '40.00', '', 'chosen', ''] in cells
+    assert ['', 'RMI', '0.015', 'diverged', 'diverged', '', '', ''] in cells
+    assert ['', 'RMI', '0.08', 'not run', 'not run', '', '', ''] in cells
+    same = '+0.00 ± 0.00'
+    assert ['', 'CPG, ksize 3, weight 0.3', '+1.00 ± 0.00', same, same, same, '5', ''] in cells
+    assert ['', 'pole', 'yes', '22.00 ± 1.96', '+1.00 ± 0.00', 'not run', ''] in cells
     # Six runs: (60 + ... + 64 + 49.5) / 6
     assert '1200: 59.67, 1800: 59.92' in text
     assert text.index('pole') < text.index('sky')
@@ -188,7 +244,7 @@ def test_the_page_says_what_its_record_says():
 
 def test_the_page_states_the_weights_of_the_plan():
     page = (ROOT / 'docs/evidence.md').read_text()
-    for competitor in (study.CPG[0], study.NEAR_BOUNDARY, *study.OTHERS):
+    for competitor in (study.CPG[0], study.NEAR_BOUNDARY, study.UNWEIGHTED, *study.OTHERS):
         (line,) = [line for line in page.splitlines() if line.startswith(f'| `{competitor.name}`')]
         assert line.endswith(f'| {", ".join(f"{weight:g}" for weight in competitor.weights)} |')
     for dataset in study.DATASETS.values():

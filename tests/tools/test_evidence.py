@@ -1,4 +1,4 @@
-"""The tool that runs the evidence study, without its trainings."""
+"""The tool that runs the evidence study, without training."""
 
 import importlib
 import subprocess
@@ -38,11 +38,20 @@ def test_compare_losses_understands_its_commands(commands, run_tool, name, tmp_p
         for losses in args.losses:
             check_losses(parse_losses(losses))
     tuned = [args for args in map(parser.parse_args, (command[2:] for command in commands)) if args.seeds == [100]]
-    assert [len(args.losses) for args in tuned] == [1, 12, 9]
+    assert [len(args.losses) for args in tuned] == [1, 12, 3, 9]
 
 
 def test_what_fails_does_not_stop_the_others(commands, fails_with, monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, 'run', lambda command: commands.append(command) or SimpleNamespace(returncode=1))
     message = fails_with('evidence', 'run', 'camvid', '--csv', tmp_path / 'record.csv')
     assert message.startswith(f'Error: {len(commands)} comparisons of the study are not complete.')
-    assert len(commands) == 6
+    assert len(commands) == 8
+
+
+def test_the_ramp_has_to_train_with_what_was_chosen(commands, fails_with, monkeypatch, tmp_path):
+    config = f'{DATASETS["sstem"].config}_ramp'
+    stage = study.Stage(config, (0,), ['base'], own='base+CPGLoss:0.07,ksize=9')
+    monkeypatch.setattr(study, 'stages', lambda dataset, rows: [stage])
+    message = fails_with('evidence', 'run', 'sstem', '--csv', tmp_path / 'record.csv')
+    assert "_ramp.py' must add [{'type': 'CPGLoss', 'loss_weight': 0.07, 'ksize': 9}] to its main loss" in message
+    assert not commands
