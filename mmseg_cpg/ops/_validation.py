@@ -153,6 +153,18 @@ def check_factor(
     return value
 
 
+def refuse_gradient(name: str, value: Tensor | None, hint: str = '') -> None:
+    """Raise ValueError if autograd would want the gradient of a factor that is a constant to the backward.
+
+    Args:
+        name: Name of the argument.
+        value: The factor, from :func:`check_factor`.
+        hint: Text appended to the message.
+    """
+    if value is not None and value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f'{name} must not require a gradient, which is not computed{hint}')
+
+
 def check_avg_factor(avg_factor: float | Tensor | None, reduction: str, logits: Tensor) -> float | Tensor | None:
     """Return ``avg_factor`` as a number or scalar tensor >= float32's eps, or raise TypeError or ValueError."""
     if avg_factor is None:

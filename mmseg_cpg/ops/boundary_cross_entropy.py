@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._common import compute_dtype, reduce_error
 from ._morphology import dilate
-from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
+from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction, refuse_gradient
 from .cpg.targets import boundary_targets
 
 
@@ -46,7 +46,8 @@ def boundary_cross_entropy_loss(
         ignore_policy: With ``'exclude'`` pixels with void in their 3 x 3 window are not boundary pixels, so none are
             left if void outlines every object. With ``'as_background'`` edges around void regions are boundaries.
         weight: (B, H, W), factor of each pixel.
-        class_weight: (C,), factor of each class of the label; for C = 1 of all pixels.
+        class_weight: (C,), factor of each class of the label; for C = 1 of all pixels. A constant: it must not require
+            a gradient.
         avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0.
         reduction: ``'none'`` gives :math:`weight \cdot class\_weight_y \cdot -\log P_y` of each pixel, 0 outside the
             band, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.
@@ -68,6 +69,7 @@ def boundary_cross_entropy_loss(
     ids, void = check_pixels(logits, label, ignore_index)
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
+    refuse_gradient('class_weight', class_weight)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     targets = boundary_targets(
         label, 3, ignore_index=ignore_index, ignore_policy=ignore_policy, num_classes=max(logits.shape[1], 2)

@@ -17,6 +17,7 @@ from .._validation import (
     check_logits,
     check_number,
     check_reduction,
+    refuse_gradient,
 )
 from .cross_entropy import CrossEntropy
 from .implementations import FUSED_ERRORS, choose_fused_implementation, warn_of_fallback
@@ -75,9 +76,10 @@ def cross_entropy_cpg_loss(
             keeps the softmax. Must be True for C = 1, where the CPG loss takes the sigmoid, too.
         ignore_index: Id of void pixels in the label.
         ignore_policy: How the CPG loss treats void pixels, ``'exclude'`` or ``'as_background'``.
-        weight: (B, H, W), factor of each pixel in both losses.
+        weight: (B, H, W), factor of each pixel in both losses. To ``'sparse'`` a constant, which must not require a
+            gradient.
         class_weight: (C,), in the main loss the factor of each pixel by its class; with ``use_sigmoid`` that of the
-            positive term of each class.
+            positive term of each class. Both class weights are constants: they must not require a gradient.
         cpg_class_weight: (C,), factor of each class in the CPG loss.
         avg_non_ignore: The main loss is a mean over the pixels that are not void instead of all. With ``class_weight``
             and without ``use_sigmoid`` it is the weighted mean over the pixels that are not void in either case.
@@ -115,6 +117,8 @@ def cross_entropy_cpg_loss(
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (num_classes,), logits)
     cpg_class_weight = check_factor('cpg_class_weight', cpg_class_weight, (num_classes,), logits)
+    refuse_gradient('class_weight', class_weight)
+    refuse_gradient('cpg_class_weight', cpg_class_weight, "; cpg_loss with implementation='dense' computes it")
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     main = CrossEntropy(use_sigmoid, ignore_index, class_weight, num_classes)
 
@@ -133,9 +137,7 @@ def cross_entropy_cpg_loss(
         cpg = cpg_weight * reduce(error, num_entries, avg_factor=avg_factor)
         return CrossEntropyCPG(cross_entropy + cpg, cross_entropy.detach(), cpg.detach())
 
-    for name, factor in (('weight', weight), ('class_weight', class_weight), ('cpg_class_weight', cpg_class_weight)):
-        if factor is not None and factor.requires_grad:
-            raise ValueError(f"{name} must not require a gradient, which only implementation='separate' computes")
+    refuse_gradient('weight', weight, " by implementation='sparse'; 'separate' computes it")
     if targets is None:
         targets = targets_of_batch(label, options, num_classes)
     if reduction == 'mean':

@@ -32,7 +32,8 @@ class SquaredError(Protocol):
         logits: (B, C, H, W), floating point, any memory format. Never modified.
         label: (B, H, W), integer. The implementation checks the ids.
         options: ``use_sigmoid`` is True for C = 1.
-        class_weight: (C,) in the dtype of the result, or None for 1.
+        class_weight: (C,) in the dtype of the result, or None for 1. Only ``'dense'`` is differentiable with respect to
+            it; the callers see to it that the others get one that requires no gradient.
         targets: Precomputed for ``label`` with the same options, or None. An implementation may ignore them.
 
     Returns:

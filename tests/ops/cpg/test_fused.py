@@ -396,7 +396,7 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (
             dict(weight=torch.ones(1, 4, 4, requires_grad=True)),
             ValueError,
-            "weight must not require a gradient, which only implementation='separate' computes",
+            "^weight must not require a gradient, which is not computed by implementation='sparse'; 'separate'",
         ),
         (dict(avg_factor=2, reduction='sum'), ValueError, "avg_factor cannot be used with reduction='sum'"),
         (
