@@ -170,7 +170,9 @@ def test_a_precomputed_distance_gives_the_same():
     label = blobs((2, 40, 50), 4, 0.002)
     logits = random_logits(label, 4)
     results = []
-    for distance in (None, boundary_distance(label), torch.stack([boundary_distance(each) for each in label])):
+    of_images = torch.stack([boundary_distance(each) for each in label])
+    strided = of_images.mT.contiguous().mT
+    for distance in (None, boundary_distance(label), of_images, strided):
         loss = active_boundary_loss(logits, label, distance=distance)
         results.append((loss, *torch.autograd.grad(loss, logits)))
     for loss, gradient in results[1:]:
