@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,12 +47,14 @@ def _check_int64(class_id: int) -> None:
         raise ValueError(f'label must be below 2^63, got {class_id}')
 
 
-def check_int(name: str, value: int, lowest: float = -math.inf) -> int:
-    """Return ``value`` as an int, or raise TypeError, or ValueError where it is below ``lowest``."""
+def check_int(name: str, value: int, lowest: float = -math.inf, highest: float = math.inf) -> int:
+    """Return ``value`` as an int, or raise TypeError, or ValueError where it is not in [lowest, highest]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f'{name} must be an int, got {value!r} ({type(value).__name__})')
     if value < lowest:
         raise ValueError(f'{name} must be >= {lowest}, got {value}')
+    if value > highest:
+        raise ValueError(f'{name} must be <= {highest}, got {value}')
     return int(value)
 
 
@@ -115,6 +119,21 @@ def check_pixels(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tens
     check_logits(logits, label)
     ids, void = split_void(label, ignore_index, max(logits.shape[1], 2))
     return ids.long(), void
+
+
+def check_same_origin(name: str, arguments: str, made_with: Sequence[tuple[Any, ...]]) -> None:
+    """Raise ValueError unless these are of one or more (H, W) labels, and made with the same arguments.
+
+    Args:
+        name: What is to be stacked.
+        arguments: Names of the arguments.
+        made_with: The values of each, the shape of the label first.
+    """
+    if len({*made_with}) != 1 or len(made_with[0][0]) != 2:
+        raise ValueError(
+            f'{name} to stack must be of (H, W) labels and have the same ({arguments}), '
+            f'got {sorted({*made_with}, key=str)}'
+        )
 
 
 def check_reduction(reduction: str) -> None:
