@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -58,10 +58,26 @@ def check_int(name: str, value: int, lowest: float = -math.inf, highest: float =
     return int(value)
 
 
-def check_number(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f'{name} must be a finite number, got {value!r}')
+def check_number(
+    name: str, value: float, expected: str = 'a finite number', fits: Callable[[float], bool] = math.isfinite
+) -> None:
+    """Raise TypeError unless ``value`` is a number, ValueError unless it fits.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        expected: Which numbers fit, for the message.
+        fits: Whether a number does.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not fits(value):
+        raise (ValueError if is_number else TypeError)(f'{name} must be {expected}, got {value!r}')
+
+
+def check_bool(name: str, value: bool) -> None:
+    """Raise TypeError unless ``value`` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f'{name} must be a bool, got {value!r}')
 
 
 def check_ignore_index(ignore_index: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from ._common import (
     refuse_transforms,
 )
 from ._morphology import dilate
-from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
+from ._validation import check_avg_factor, check_factor, check_number, check_pixels, check_reduction
 from .boundary_distance import boundary_distance, official_distance
 
 PRESETS = ('paper', 'official')
@@ -157,14 +156,10 @@ def active_boundary_loss(
 
 
 def check_boundary_options(boundary_ratio: float, max_distance: float, label_smoothing: float) -> None:
-    """Raise ValueError unless these are valid arguments of :func:`active_boundary_loss`."""
-    for name, value, interval, fits in (
-        ('boundary_ratio', boundary_ratio, '(0, 1]', lambda number: 0 < number <= 1),
-        ('max_distance', max_distance, '(0, inf)', lambda number: 0 < number < math.inf),
-        ('label_smoothing', label_smoothing, '[0, 1]', lambda number: 0 <= number <= 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
-            raise ValueError(f'{name} must be a number in {interval}, got {value!r}')
+    """Raise TypeError or ValueError unless these are valid arguments of :func:`active_boundary_loss`."""
+    check_number('boundary_ratio', boundary_ratio, 'a number in (0, 1]', lambda number: 0 < number <= 1)
+    check_number('max_distance', max_distance, 'a number in (0, inf)', lambda number: 0 < number < math.inf)
+    check_number('label_smoothing', label_smoothing, 'a number in [0, 1]', lambda number: 0 <= number <= 1)
 
 
 def check_preset(preset: str) -> None:

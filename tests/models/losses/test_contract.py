@@ -238,10 +238,12 @@ def test_bad_input_is_named(loss, changes, error, message):
         loss(**{'pred': LOGITS, 'target': LABEL, **changes})
 
 
-@pytest.mark.parametrize('loss_weight', [float('nan'), '1', None, True])
+@pytest.mark.parametrize(
+    ('loss_weight', 'error'), [(float('nan'), ValueError), ('1', TypeError), (None, TypeError), (True, TypeError)]
+)
 @pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
-def test_bad_loss_weight_is_refused_when_the_model_is_built(config, loss_weight):
-    with pytest.raises(ValueError, match=r'loss_weight must be a finite number, got .*'):
+def test_bad_loss_weight_is_refused_when_the_model_is_built(config, loss_weight, error):
+    with pytest.raises(error, match=r'loss_weight must be a finite number, got .*'):
         MODELS.build(dict(config, loss_weight=loss_weight))
 
 
