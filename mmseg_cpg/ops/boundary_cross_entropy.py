@@ -46,8 +46,7 @@ def boundary_cross_entropy_loss(
         ignore_policy: With ``'exclude'`` pixels with void in their 3 x 3 window are not boundary pixels, so none are
             left if void outlines every object. With ``'as_background'`` edges around void regions are boundaries.
         weight: (B, H, W), factor of each pixel.
-        class_weight: (C,), factor of each class of the label; for C = 1 of all pixels. A constant: it must not require
-            a gradient.
+        class_weight: (C,), factor of each class of the label; for C = 1 of all pixels.
         avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0.
         reduction: ``'none'`` gives :math:`weight \cdot class\_weight_y \cdot -\log P_y` of each pixel, 0 outside the
             band, ``'sum'`` its sum, ``'mean'`` the sum over N (counted unweighted) or ``avg_factor``.

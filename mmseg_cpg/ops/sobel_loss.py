@@ -55,7 +55,7 @@ def sobel_loss(
         ksize: Odd kernel size in [3, 11].
         ignore_index: Id of void pixels in the label.
         weight: (B, H, W), factor of each pixel.
-        class_weight: (C,), factor of each channel, a constant: it must not require a gradient.
+        class_weight: (C,), factor of each channel.
         avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot (Ĝ - G)^2` of each pixel, 0
             where it is not valid, ``'sum'`` its sum, ``'mean'`` the sum over N (unweighted) or ``avg_factor``.

@@ -77,10 +77,9 @@ def cross_entropy_cpg_loss(
             keeps the softmax. Must be True for C = 1, where the CPG loss takes the sigmoid, too.
         ignore_index: Id of void pixels in the label.
         ignore_policy: How the CPG loss treats void pixels, ``'exclude'`` or ``'as_background'``.
-        weight: (B, H, W), factor of each pixel in both losses. To ``'sparse'`` a constant, which must not require a
-            gradient.
+        weight: (B, H, W), factor of each pixel in both losses. It must not require a gradient with ``'sparse'``.
         class_weight: (C,), in the main loss the factor of each pixel by its class; with ``use_sigmoid`` that of the
-            positive term of each class. Both class weights are constants: they must not require a gradient.
+            positive term of each class.
         cpg_class_weight: (C,), factor of each class in the CPG loss.
         avg_non_ignore: The main loss is a mean over the pixels that are not void instead of all. With ``class_weight``
             and without ``use_sigmoid`` it is the weighted mean over the pixels that are not void in either case.

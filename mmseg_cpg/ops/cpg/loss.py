@@ -58,8 +58,7 @@ def cpg_loss(
             so that edges appear around void regions, as in the authors' published code.
         use_sigmoid: P = sigmoid(logits), class by class. Always so for C = 1.
         weight: (B, H, W), factor of each pixel.
-        class_weight: (C,), factor of each channel. Only ``'dense'`` computes its gradient; to the others it is a
-            constant, which must not require one.
+        class_weight: (C,), factor of each channel. It may require a gradient with ``'dense'`` only.
         avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. Clamped to float32's
             eps, as in MMSegmentation.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
