@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,19 +47,37 @@ def _check_int64(class_id: int) -> None:
         raise ValueError(f'label must be below 2^63, got {class_id}')
 
 
-def check_int(name: str, value: int, lowest: float = -math.inf) -> int:
-    """Return ``value`` as an int, or raise TypeError, or ValueError where it is below ``lowest``."""
+def check_int(name: str, value: int, lowest: float = -math.inf, highest: float = math.inf) -> int:
+    """Return ``value`` as an int, or raise TypeError, or ValueError where it is not in [lowest, highest]."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f'{name} must be an int, got {value!r} ({type(value).__name__})')
     if value < lowest:
         raise ValueError(f'{name} must be >= {lowest}, got {value}')
+    if value > highest:
+        raise ValueError(f'{name} must be <= {highest}, got {value}')
     return int(value)
 
 
-def check_number(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f'{name} must be a finite number, got {value!r}')
+def check_number(
+    name: str, value: float, expected: str = 'a finite number', fits: Callable[[float], bool] = math.isfinite
+) -> None:
+    """Raise TypeError unless ``value`` is a number, ValueError unless it fits.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        expected: Which numbers fit, for the message.
+        fits: Whether a number does.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not fits(value):
+        raise (ValueError if is_number else TypeError)(f'{name} must be {expected}, got {value!r}')
+
+
+def check_bool(name: str, value: bool) -> None:
+    """Raise TypeError unless ``value`` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f'{name} must be a bool, got {value!r}')
 
 
 def check_ignore_index(ignore_index: int) -> int:
@@ -117,6 +137,21 @@ def check_pixels(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tens
     return ids.long(), void
 
 
+def check_same_origin(name: str, arguments: str, made_with: Sequence[tuple[Any, ...]]) -> None:
+    """Raise ValueError unless these are of one or more (H, W) labels, and made with the same arguments.
+
+    Args:
+        name: What is to be stacked.
+        arguments: Names of the arguments.
+        made_with: The values of each, the shape of the label first.
+    """
+    if len({*made_with}) != 1 or len(made_with[0][0]) != 2:
+        raise ValueError(
+            f'{name} to stack must be of (H, W) labels and have the same ({arguments}), '
+            f'got {sorted({*made_with}, key=str)}'
+        )
+
+
 def check_reduction(reduction: str) -> None:
     """Raise ValueError unless ``reduction`` is 'none', 'mean' or 'sum'."""
     if reduction not in REDUCTIONS:
@@ -151,6 +186,18 @@ def check_factor(
     if value.shape != shape:
         raise ValueError(f'{name} must have shape {shape}, got {tuple(value.shape)}')
     return value
+
+
+def refuse_gradient(name: str, value: Tensor | None, hint: str = '') -> None:
+    """Raise ValueError if autograd would want the gradient of a factor that is a constant to the backward.
+
+    Args:
+        name: Name of the argument.
+        value: The factor, from :func:`check_factor`.
+        hint: Text appended to the message.
+    """
+    if value is not None and value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f'{name} must not require a gradient, which is not computed{hint}')
 
 
 def check_avg_factor(avg_factor: float | Tensor | None, reduction: str, logits: Tensor) -> float | Tensor | None:

@@ -8,7 +8,7 @@ the loss includes.
 from __future__ import annotations
 
 import math
-from numbers import Real
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ._common import (
     refuse_transforms,
 )
 from ._morphology import dilate
-from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
+from ._validation import check_avg_factor, check_factor, check_number, check_pixels, check_reduction
 from .boundary_distance import boundary_distance, official_distance
 
 PRESETS = ('paper', 'official')
@@ -148,6 +148,7 @@ def active_boundary_loss(
             distance = boundary_distance(label, ignore_index=ignore_index)
         distance = check_factor('distance', distance, tuple(ids.shape), logits)
         assert distance is not None
+        distance = distance.contiguous()
         valid = _predicted_boundary(logits.detach(), void, boundary_ratio) & (distance > 0) & distance.isfinite()
         most = 9 * _most_pixels(logits, boundary_ratio)
     error = _DirectionError.apply(logits, distance, valid, most, max_distance, label_smoothing, official)
@@ -155,14 +156,10 @@ def active_boundary_loss(
 
 
 def check_boundary_options(boundary_ratio: float, max_distance: float, label_smoothing: float) -> None:
-    """Raise ValueError unless these are valid arguments of :func:`active_boundary_loss`."""
-    for name, value, interval, fits in (
-        ('boundary_ratio', boundary_ratio, '(0, 1]', lambda number: 0 < number <= 1),
-        ('max_distance', max_distance, '(0, inf)', lambda number: 0 < number < math.inf),
-        ('label_smoothing', label_smoothing, '[0, 1]', lambda number: 0 <= number <= 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
-            raise ValueError(f'{name} must be a number in {interval}, got {value!r}')
+    """Raise TypeError or ValueError unless these are valid arguments of :func:`active_boundary_loss`."""
+    check_number('boundary_ratio', boundary_ratio, 'a number in (0, 1]', lambda number: 0 < number <= 1)
+    check_number('max_distance', max_distance, 'a number in (0, inf)', lambda number: 0 < number < math.inf)
+    check_number('label_smoothing', label_smoothing, 'a number in [0, 1]', lambda number: 0 <= number <= 1)
 
 
 def check_preset(preset: str) -> None:
@@ -178,9 +175,7 @@ def _most_pixels(logits: Tensor, boundary_ratio: float) -> int:
 
 def _predicted_boundary(logits: Tensor, void: Tensor, boundary_ratio: float) -> Tensor:
     """B of Eq. 1, dilated, without pixels that have a void one in their 3 x 3 window: (B, H, W) bool."""
-    divergence = torch.zeros(void.shape, dtype=compute_dtype(logits), device=logits.device)
-    for image in range(len(logits)):
-        _neighbor_divergence_(divergence[image], logits[image], void[image])
+    divergence = _neighbor_divergence(logits, void, torch.maximum)
     highest = divergence.flatten(1).topk(_most_pixels(logits, boundary_ratio) + 1).values
     # Not '>', so that a NaN divergence is boundary and makes the loss NaN.
     boundary = ~(divergence <= highest[:, -1:, None].clamp(min=_LOWEST_THRESHOLD))
@@ -194,42 +189,35 @@ def _budget(logits: Tensor, boundary_ratio: float) -> int:
 
 def _official_boundary(logits: Tensor, boundary_ratio: float) -> Tensor:
     """B of Eq. 1, dilated, as in the official code: (B, H, W) bool."""
-    divergence = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=compute_dtype(logits), device=logits.device)
-    for image in range(len(logits)):
-        _neighbor_divergence_sum_(divergence[image], logits[image])
+    no_void = torch.zeros_like(logits[:, 0], dtype=torch.bool)
+    if not len(logits):  # no divergence is the highest
+        return no_void
+    divergence = _neighbor_divergence(logits, no_void, torch.add)
     budget = min(_budget(logits, boundary_ratio), divergence.numel() - 1)
     thresholds = torch.as_tensor(_OFFICIAL_THRESHOLDS, dtype=divergence.dtype, device=divergence.device)
     place = torch.searchsorted(thresholds, divergence.flatten().topk(budget + 1).values[-1])
     return dilate(~(divergence <= thresholds[place.clamp(max=len(thresholds) - 1)]), 3)
 
 
-def _neighbor_divergence_sum_(divergence: Tensor, logits: Tensor) -> None:
-    """Write the sum of KL(P_i, P_j) over the right and the lower neighbor j for an image (C, H, W)."""
-    _, height, width = logits.shape
-    for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
-        log_p = _log_probability(logits[:, rows.start : rows.stop + 1])  # and the next row, if there is one
-        result = divergence[rows]
-        p = log_p[:, : len(result)].exp()
-        result[:, :-1] = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
-        upper = slice(0, log_p.shape[1] - 1)
-        result[upper] += _divergence(p[:, upper], log_p[:, upper], log_p[:, 1:])
-
-
-def _neighbor_divergence_(divergence: Tensor, logits: Tensor, void: Tensor) -> None:
-    """Write the larger KL(P_i, P_j) of the right and the lower neighbor j for an image (C, H, W).
+def _neighbor_divergence(logits: Tensor, void: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """KL(P_i, P_j) of the right and of the lower neighbor j, combined: (B, H, W).
 
     It is 0 if i or j is void or j is outside the image.
     """
-    _, height, width = logits.shape
-    for rows in chunk_slices(height, logits.shape[0] * width, logits.device):
-        band = slice(rows.start, rows.stop + 1)  # and the next row, if there is one
-        log_p, is_void, result = _log_probability(logits[:, band]), void[band], divergence[rows]
-        p = log_p[:, : len(result)].exp()
-        kl = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
-        result[:, :-1] = kl.masked_fill(is_void[: len(result), :-1] | is_void[: len(result), 1:], 0)
-        upper = slice(0, len(is_void) - 1)
-        kl = _divergence(p[:, upper], log_p[:, upper], log_p[:, 1:]).masked_fill(is_void[upper] | is_void[1:], 0)
-        result[upper] = torch.maximum(result[upper], kl)
+    divergence = torch.zeros(void.shape, dtype=compute_dtype(logits), device=logits.device)
+    _, num_classes, height, width = logits.shape
+    for image, is_void, of_image in zip(logits, void, divergence, strict=True):
+        void_along_x, void_along_y = is_void[:, :-1] | is_void[:, 1:], is_void[:-1] | is_void[1:]
+        for rows in chunk_slices(height, num_classes * width, logits.device):
+            log_p = _log_probability(image[:, rows.start : rows.stop + 1])  # and the next row, if there is one
+            result = of_image[rows]
+            p = log_p[:, : len(result)].exp()
+            kl = _divergence(p[..., :-1], log_p[:, : len(result), :-1], log_p[:, : len(result), 1:])
+            result[:, :-1] = kl.masked_fill(void_along_x[rows], 0)
+            upper = slice(0, log_p.shape[1] - 1)
+            kl = _divergence(p[:, upper], log_p[:, upper], log_p[:, 1:]).masked_fill(void_along_y[rows], 0)
+            result[upper] = combine(result[upper], kl)
+    return divergence
 
 
 def _divergence(p: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._common import compute_dtype, reduce_error
 from ._morphology import dilate
-from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
+from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction, refuse_gradient
 from .cpg.targets import boundary_targets
 
 
@@ -68,6 +68,7 @@ def boundary_cross_entropy_loss(
     ids, void = check_pixels(logits, label, ignore_index)
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
+    refuse_gradient('class_weight', class_weight)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     targets = boundary_targets(
         label, 3, ignore_index=ignore_index, ignore_policy=ignore_policy, num_classes=max(logits.shape[1], 2)

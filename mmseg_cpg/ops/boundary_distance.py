@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._validation import check_ignore_index, check_label, void_mask
+from ._validation import check_ignore_index, check_label, check_same_origin, void_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,15 @@ class BoundaryDistance:
 
 
 def stack_distances(distances: Sequence[BoundaryDistance]) -> BoundaryDistance:
-    """The distances of a batch from those of its images: at least one, all (H, W), with one ``ignore_index``."""
+    """The distances of a batch from those of its images.
+
+    Args:
+        distances: Of (H, W) labels, at least one, all computed with the same ``ignore_index`` and on one device.
+
+    Raises:
+        ValueError: No distances, distances of batches, or distances of different shapes or ``ignore_index``.
+    """
+    check_same_origin('distances', 'shape, ignore_index', [each.made_with for each in distances])
     return replace(distances[0], distance=torch.stack([each.distance for each in distances]))
 
 

@@ -6,13 +6,14 @@ lambda: ``threshold``.
 
 from __future__ import annotations
 
-from numbers import Real
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ._morphology import window_extremum
+from ._validation import check_number
 
 EDGE_SIDES = ('above', 'below')
 _WINDOW_PX = 3
@@ -20,10 +21,7 @@ _WINDOW_PX = 3
 
 def check_threshold(threshold: float) -> None:
     """Raise TypeError unless ``threshold`` is a number, ValueError if it is NaN."""
-    if isinstance(threshold, bool) or not isinstance(threshold, Real):
-        raise TypeError(f'threshold must be a number, got {threshold!r}')
-    if threshold != threshold:
-        raise ValueError(f'threshold must not be NaN, got {threshold!r}')
+    check_number('threshold', threshold, 'a number that is not NaN', lambda number: not math.isnan(number))
 
 
 def check_edge_side(edge_side: str) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from ._common import reduce_error, refuse_transforms
 from ._selective_pooling import VOID, pooled_cross_entropy
-from ._validation import check_avg_factor, check_factor, check_int, check_pixels, check_reduction
+from ._validation import check_avg_factor, check_factor, check_int, check_number, check_pixels, check_reduction
 from .cpg.sobel import check_ksize
 
 
 def check_power(power: float) -> None:
-    """Raise ValueError unless ``power`` is a finite number >= 1."""
-    if isinstance(power, bool) or not isinstance(power, Real) or not 1 <= power < math.inf:
-        raise ValueError(f'power must be a finite number >= 1, got {power!r}')
+    """Raise TypeError or ValueError unless ``power`` is a finite number >= 1."""
+    check_number('power', power, 'a finite number >= 1', lambda number: 1 <= number < math.inf)
 
 
 @torch.compiler.disable

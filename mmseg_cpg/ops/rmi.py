@@ -116,7 +116,7 @@ def rmi_loss(
         radius: R >= 1, side of the squares in pixels of the downsampled maps; 3 in the paper and the official code.
         pool_size: Overrides the preset's size and stride of the pooling windows; 1 disables pooling.
         ignore_index: Id of void pixels in the label.
-        class_weight: (C,), factor of each class.
+        class_weight: (C,), factor of each class, may require a gradient.
         avg_factor: Divisor for ``'mean'`` in place of B, number or scalar tensor >= 0. Clamped to float32's
             eps, as in MMSegmentation.
         reduction: ``'mean'`` or ``'sum'`` over the images.

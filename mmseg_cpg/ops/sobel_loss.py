@@ -17,7 +17,7 @@ from torch import Tensor
 from ._common import chunk_slices, compute_dtype, reduce_error, refuse_second_derivative, refuse_transforms
 from ._morphology import dilate
 from ._probability import probability_backward_, probability_of_image
-from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction
+from ._validation import check_avg_factor, check_factor, check_pixels, check_reduction, refuse_gradient
 from .cpg.sobel import add_x_adjoint, add_x_gradient, check_ksize, sobel_numerators
 
 
@@ -79,6 +79,7 @@ def sobel_loss(
     num_classes = logits.shape[1]
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (num_classes,), logits)
+    refuse_gradient('class_weight', class_weight)
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     valid = ~dilate(void, ksize)
     error = _SquaredDifference.apply(logits, ids, valid, class_weight, ksize)

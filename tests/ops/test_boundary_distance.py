@@ -46,6 +46,20 @@ def test_images_of_a_batch_are_apart():
     assert stacked.made_with == ((3, 2, 2), 255)
 
 
+@pytest.mark.parametrize(
+    'distances',
+    [
+        [],
+        [BoundaryDistance(torch.zeros(2, 3), 255), BoundaryDistance(torch.zeros(2, 4), 255)],
+        [BoundaryDistance(torch.zeros(2, 3), 255), BoundaryDistance(torch.zeros(2, 3), 0)],
+        [BoundaryDistance(torch.zeros(1, 2, 3), 255)],
+    ],
+)
+def test_distances_made_differently_are_not_stacked(distances):
+    with pytest.raises(ValueError, match=r'distances to stack must .* have the same \(shape, ignore_index\), got'):
+        stack_distances(distances)
+
+
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int64, '>i4'])
 def test_numpy_labels(dtype):
     label = blobs((2, 9, 11), 3, 0.05)

@@ -115,9 +115,9 @@ def test_nan_stays_where_it_is():
         (([[1.0]],), TypeError, 'features must be a floating point torch.Tensor, got list'),
         ((torch.ones(1, 5, 5).long(),), TypeError, 'features must be a floating point torch.Tensor, got torch.int64'),
         ((torch.ones(5),), ValueError, r'features must have shape \(..., H, W\), got \(5,\)'),
-        ((torch.ones(1, 5, 5), '1'), TypeError, "threshold must be a number, got '1'"),
-        ((torch.ones(1, 5, 5), True), TypeError, 'threshold must be a number, got True'),
-        ((torch.ones(1, 5, 5), float('nan')), ValueError, 'threshold must not be NaN, got nan'),
+        ((torch.ones(1, 5, 5), '1'), TypeError, "threshold must be a number that is not NaN, got '1'"),
+        ((torch.ones(1, 5, 5), True), TypeError, 'threshold must be a number that is not NaN, got True'),
+        ((torch.ones(1, 5, 5), float('nan')), ValueError, 'threshold must be a number that is not NaN, got nan'),
         ((torch.ones(1, 5, 5), 0.1, 'under'), ValueError, "edge_side must be one of .* got 'under'"),
     ],
 )

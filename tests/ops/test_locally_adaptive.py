@@ -264,7 +264,7 @@ LOGITS = torch.zeros(1, 3, 4, 4)
         (dict(stride=1.5), TypeError, 'stride must be an int, got 1.5'),
         (dict(power=0.5), ValueError, 'power must be a finite number >= 1, got 0.5'),
         (dict(power=math.inf), ValueError, 'power must be a finite number >= 1, got inf'),
-        (dict(power='3'), ValueError, "power must be a finite number >= 1, got '3'"),
+        (dict(power='3'), TypeError, "power must be a finite number >= 1, got '3'"),
         (dict(logits=LOGITS[:, :2]), ValueError, r'logits must have at least 3 classes, .* got shape \(1, 2, 4, 4\)'),
         (dict(logits=LOGITS[:, :1]), ValueError, r'logits must have at least 3 classes, .* got shape \(1, 1, 4, 4\)'),
         (dict(label=LABEL * 3), ValueError, r'label must be in \[0, 3\) or ignore_index=255, got 3'),

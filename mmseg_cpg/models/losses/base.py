@@ -29,8 +29,8 @@ class SegmentationLoss(nn.Module, ABC):
             loading them can run code.
 
     Raises:
-        TypeError: ``loss_name`` is not a str.
-        ValueError: ``loss_weight`` is not a finite number, ``class_weight`` is not a list of finite numbers, or
+        TypeError: ``loss_name`` is not a str or ``loss_weight`` not a number.
+        ValueError: ``loss_weight`` is not finite, ``class_weight`` is not a list of finite numbers, or
             ``reduction`` is unknown.
     """
 

@@ -61,7 +61,7 @@ class CPGLoss(PrecomputableLoss):
         implementation: str = 'auto',
     ) -> None:
         super().__init__(loss_weight, loss_name, reduction, class_weight)
-        CPGOptions(ksize, ignore_policy=ignore_policy)  # checks them
+        CPGOptions(ksize, ignore_policy=ignore_policy, use_sigmoid=use_sigmoid)  # checks them
         check_implementation(implementation)
         self.ksize = ksize
         self.implementation = implementation

@@ -12,11 +12,13 @@ from .._common import reduce_error
 from .._threads import run_alone
 from .._validation import (
     check_avg_factor,
+    check_bool,
     check_factor,
     check_label,
     check_logits,
     check_number,
     check_reduction,
+    refuse_gradient,
 )
 from .cross_entropy import CrossEntropy
 from .implementations import FUSED_ERRORS, choose_fused_implementation, warn_of_fallback
@@ -75,7 +77,7 @@ def cross_entropy_cpg_loss(
             keeps the softmax. Must be True for C = 1, where the CPG loss takes the sigmoid, too.
         ignore_index: Id of void pixels in the label.
         ignore_policy: How the CPG loss treats void pixels, ``'exclude'`` or ``'as_background'``.
-        weight: (B, H, W), factor of each pixel in both losses.
+        weight: (B, H, W), factor of each pixel in both losses. It must not require a gradient with ``'sparse'``.
         class_weight: (C,), in the main loss the factor of each pixel by its class; with ``use_sigmoid`` that of the
             positive term of each class.
         cpg_class_weight: (C,), factor of each class in the CPG loss.
@@ -92,7 +94,8 @@ def cross_entropy_cpg_loss(
 
     Returns:
         The total, which carries the gradient, and its two parts: scalars, or (B, H, W) for ``reduction='none'``;
-        float32, or float64 for float64 logits. The total can be differentiated once only.
+        float32, or float64 for float64 logits. The total can be differentiated once only. If its graph is retained for
+        another backward, do not modify a gradient in place: with ``'sparse'`` the next one may be the same tensor.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
@@ -106,6 +109,8 @@ def cross_entropy_cpg_loss(
     check_reduction(reduction)
     for name, value in (('ce_weight', ce_weight), ('cpg_weight', cpg_weight)):
         check_number(name, value)
+    check_bool('use_sigmoid', use_sigmoid)
+    check_bool('avg_non_ignore', avg_non_ignore)
     label = check_label(label)
     check_logits(logits, label)
     num_classes = logits.shape[1]
@@ -115,6 +120,8 @@ def cross_entropy_cpg_loss(
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (num_classes,), logits)
     cpg_class_weight = check_factor('cpg_class_weight', cpg_class_weight, (num_classes,), logits)
+    refuse_gradient('class_weight', class_weight)
+    refuse_gradient('cpg_class_weight', cpg_class_weight, "; cpg_loss with implementation='dense' computes it")
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     main = CrossEntropy(use_sigmoid, ignore_index, class_weight, num_classes)
 
@@ -123,21 +130,50 @@ def cross_entropy_cpg_loss(
     choice = choose_fused_implementation(logits, options, use_sigmoid, reduction, implementation)
     warn_of_fallback('cross_entropy_cpg_loss', choice)
 
-    if choice.name != 'sparse':
-        main_error, label_weight, error, num_entries = FUSED_ERRORS[choice.name](
-            logits, label, options, cpg_class_weight, main, targets
+    if choice.name == 'sparse':
+        refuse_gradient('weight', weight, " by implementation='sparse'; 'separate' computes it")
+        return _sparse_losses(
+            logits,
+            label,
+            options,
+            cpg_class_weight,
+            main,
+            targets,
+            weight=weight,
+            ce_weight=ce_weight,
+            cpg_weight=cpg_weight,
+            avg_non_ignore=avg_non_ignore,
+            avg_factor=avg_factor,
+            reduction=reduction,
         )
-        divisor = main.divisor(label_weight, label.numel(), avg_non_ignore) if avg_factor is None else avg_factor
-        reduce = partial(reduce_error, weight=weight, reduction=reduction)
-        cross_entropy = ce_weight * reduce(main_error, avg_factor=divisor)
-        cpg = cpg_weight * reduce(error, num_entries, avg_factor=avg_factor)
-        return CrossEntropyCPG(cross_entropy + cpg, cross_entropy.detach(), cpg.detach())
+    main_error, label_weight, error, num_entries = FUSED_ERRORS[choice.name](
+        logits, label, options, cpg_class_weight, main, targets
+    )
+    divisor = main.divisor(label_weight, label.numel(), avg_non_ignore) if avg_factor is None else avg_factor
+    reduce = partial(reduce_error, weight=weight, reduction=reduction)
+    cross_entropy = ce_weight * reduce(main_error, avg_factor=divisor)
+    cpg = cpg_weight * reduce(error, num_entries, avg_factor=avg_factor)
+    return CrossEntropyCPG(cross_entropy + cpg, cross_entropy.detach(), cpg.detach())
 
-    for name, factor in (('weight', weight), ('class_weight', class_weight), ('cpg_class_weight', cpg_class_weight)):
-        if factor is not None and factor.requires_grad:
-            raise ValueError(f"{name} must not require a gradient, which only implementation='separate' computes")
+
+def _sparse_losses(
+    logits: Tensor,
+    label: Tensor,
+    options: CPGOptions,
+    cpg_class_weight: Tensor | None,
+    main: CrossEntropy,
+    targets: BoundaryTargets | None,
+    *,
+    weight: Tensor | None,
+    ce_weight: float,
+    cpg_weight: float,
+    avg_non_ignore: bool,
+    avg_factor: float | Tensor | None,
+    reduction: str,
+) -> CrossEntropyCPG:
+    """What :func:`cross_entropy_cpg_loss` returns, by ``'sparse'``, which has the divisors of means in its factors."""
     if targets is None:
-        targets = targets_of_batch(label, options, num_classes)
+        targets = targets_of_batch(label, options, main.num_classes)
     if reduction == 'mean':
         if avg_factor is None:
             ce_divisor, cpg_divisor = _divisors(label, targets, main, avg_non_ignore)

@@ -1,13 +1,16 @@
 """The implementations of the CPG loss, alone or with a main loss, and which of them runs.
 
 Each is a function with one signature and one contract, :class:`SquaredError` or :class:`FusedErrors`. To add one, write
-the function and its line in :data:`IMPLEMENTATIONS` or :data:`FUSED_ERRORS`.
+the function and its line in :data:`IMPLEMENTATIONS` or :data:`FUSED_ERRORS`. The exception is the fused ``'sparse'``,
+which ``fused`` calls by itself: it computes the gradient together with the value, so it needs the factors and the
+divisors of both losses in advance, and returns sums instead of the errors of pixels.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple, Protocol
 
@@ -22,6 +25,7 @@ from .sparse import sparse_squared_error
 from .targets import BoundaryTargets
 
 _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_VOID = 255  # in the label of the kernels' check
 _OLDEST_TRITON = '3.2'  # in the interpreter of 3.0 the kernels give wrong results
 
 
@@ -32,7 +36,8 @@ class SquaredError(Protocol):
         logits: (B, C, H, W), floating point, any memory format. Never modified.
         label: (B, H, W), integer. The implementation checks the ids.
         options: ``use_sigmoid`` is True for C = 1.
-        class_weight: (C,) in the dtype of the result, or None for 1.
+        class_weight: (C,) in the dtype of the result, or None for 1. Only ``'dense'`` is differentiable with respect to
+            it; the callers see to it that the others get one that requires no gradient.
         targets: Precomputed for ``label`` with the same options, or None. An implementation may ignore them.
 
     Returns:
@@ -212,7 +217,8 @@ def _choose_triton(
 ) -> Choice:
     """Choose ``'triton'``, or for ``'auto'`` the implementation named ``otherwise`` if it cannot run."""
     obstacle = _triton_obstacle(logits)
-    kernels = (logits.device, logits.dtype, options, use_sigmoid)
+    # The check is the same for any ignore_index, and done once for all.
+    kernels = (logits.device, logits.dtype, replace(options, ignore_index=_VOID), use_sigmoid)
     if implementation == 'triton':
         if obstacle:
             raise ValueError(f"implementation='triton' cannot run: {obstacle}")
@@ -273,7 +279,7 @@ def check_kernels(
     Args:
         device: Where the kernels run.
         dtype: Of the logits.
-        options: Of the loss; ``ignore_index`` is not used.
+        options: Of the loss, with ``ignore_index`` 255, the void of the label here.
         use_sigmoid: Whether the main loss is binary cross-entropy; None is without main loss.
 
     Raises:
@@ -284,7 +290,6 @@ def check_kernels(
 
     if TorchVersion(triton.__version__) < _OLDEST_TRITON:
         raise RuntimeError(f'triton {_OLDEST_TRITON} or newer is needed, got {triton.__version__}')
-    options = CPGOptions(options.ksize, _VOID, options.ignore_policy, options.use_sigmoid)
     with torch.inference_mode(False), torch.enable_grad():
         # A main loss meets the sigmoid of the CPG loss in binary segmentation only.
         case = _case_for_check(dtype, 1 if options.use_sigmoid and use_sigmoid is not None else 11)
@@ -303,9 +308,6 @@ def check_kernels(
                 f"the {quantity} differs from the sparse implementation's by {difference:.1e}, "
                 f'expected at most {tolerance:.1e}, for {options} and {dtype} logits on {device}'
             )
-
-
-_VOID = 255
 
 
 def _case_for_check(dtype: torch.dtype, num_classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

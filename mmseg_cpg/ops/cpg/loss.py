@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from .._common import reduce_error
-from .._validation import check_avg_factor, check_factor, check_label, check_logits, check_reduction
+from .._validation import (
+    check_avg_factor,
+    check_factor,
+    check_label,
+    check_logits,
+    check_reduction,
+    refuse_gradient,
+)
 from .implementations import IMPLEMENTATIONS, choose_implementation, warn_of_fallback
 from .options import CPGOptions
 from .targets import BoundaryTargets, check_targets
@@ -51,7 +58,7 @@ def cpg_loss(
             so that edges appear around void regions, as in the authors' published code.
         use_sigmoid: P = sigmoid(logits), class by class. Always so for C = 1.
         weight: (B, H, W), factor of each pixel.
-        class_weight: (C,), factor of each channel.
+        class_weight: (C,), factor of each channel. It may require a gradient with ``'dense'`` only.
         avg_factor: Divisor for ``'mean'`` in place of N, number or scalar tensor >= 0. Clamped to float32's
             eps, as in MMSegmentation.
         reduction: ``'none'`` gives :math:`e = weight \cdot \sum_{c,d} class\_weight \cdot M (Ĝ - G)^2` of each
@@ -81,6 +88,8 @@ def cpg_loss(
     check_reduction(reduction)
     weight = check_factor('weight', weight, tuple(label.shape), logits)
     class_weight = check_factor('class_weight', class_weight, (logits.shape[1],), logits)
+    if implementation != 'dense':
+        refuse_gradient('class_weight', class_weight, "; implementation='dense' computes it")
     avg_factor = check_avg_factor(avg_factor, reduction, logits)
     if targets is not None:
         check_targets(targets, label, options, max(logits.shape[1], 2))

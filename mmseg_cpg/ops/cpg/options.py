@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._validation import check_ignore_index
+from .._validation import check_bool, check_ignore_index
 from .sobel import check_ksize
 
 IGNORE_POLICIES = ('exclude', 'as_background')
@@ -21,7 +21,7 @@ class CPGOptions:
         use_sigmoid: P is sigmoid(z) instead of softmax(z).
 
     Raises:
-        TypeError: ``ksize`` or ``ignore_index`` is not an int.
+        TypeError: ``ksize`` or ``ignore_index`` is not an int, or ``use_sigmoid`` not a bool.
         ValueError: ``ksize`` or ``ignore_policy`` has an invalid value.
     """
 
@@ -34,6 +34,7 @@ class CPGOptions:
         object.__setattr__(self, 'ksize', check_ksize(self.ksize))  # plain ints, also for NumPy's
         object.__setattr__(self, 'ignore_index', check_ignore_index(self.ignore_index))
         check_ignore_policy(self.ignore_policy)
+        check_bool('use_sigmoid', self.use_sigmoid)
 
 
 def check_ignore_policy(ignore_policy: str) -> None:

@@ -6,7 +6,6 @@ T: one-hot label; G = S * T: its Sobel response, ``edge_true``; M: boundary entr
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,12 +19,13 @@ from torch import Tensor
 from .._common import chunk_slices, flat_nonzero, is_readable
 from .._morphology import window_extremum
 from .._threads import num_threads, parallel_map, run_alone
-from .._validation import check_ids, check_label, void_mask
+from .._validation import check_ids, check_int, check_label, check_same_origin, void_mask
 from .options import CPGOptions
 from .sobel import correlate
 from .tiles import TILE_PX, mask_of_tiles, pad_to_tiles, tile_origin, tile_patches
 
 MAX_CLASSES = torch.iinfo(torch.int32).max
+_MAX_PIXELS = torch.iinfo(torch.int32).max  # whose indices BoundaryTargets can represent
 # In pixels. In smaller bands, Python takes longer to call torch than torch to compute, and runs one thread at a time.
 _SMALLEST_BAND = 2**18
 
@@ -94,12 +94,7 @@ def stack_targets(targets: Sequence[BoundaryTargets]) -> BoundaryTargets:
     Raises:
         ValueError: No targets, targets of batches, or targets of different shapes or arguments.
     """
-    made_with = {each.made_with for each in targets}
-    if len(made_with) != 1 or len(targets[0].shape) != 2:
-        raise ValueError(
-            'targets to stack must be of (H, W) labels and have the same (shape, ksize, ignore_index, ignore_policy), '
-            f'got {sorted(made_with, key=str)}'
-        )
+    check_same_origin('targets', 'shape, ksize, ignore_index, ignore_policy', [each.made_with for each in targets])
     height, width = targets[0].shape
     return replace(
         targets[0],
@@ -107,19 +102,6 @@ def stack_targets(targets: Sequence[BoundaryTargets]) -> BoundaryTargets:
         class_index=torch.cat([each.class_index for each in targets]),
         edge_true=torch.cat([each.edge_true for each in targets], 1),
         shape=(len(targets), height, width),
-    )
-
-
-def targets_of_image(targets: BoundaryTargets, image: int) -> BoundaryTargets:
-    """The targets of one image of a batch on the CPU, as those of a batch of one."""
-    _, height, width = targets.shape
-    first, end = (bisect_left(targets.pixel.numpy(), number * height * width) for number in (image, image + 1))
-    return replace(
-        targets,
-        pixel=targets.pixel[first:end] - image * height * width,
-        class_index=targets.class_index[first:end],
-        edge_true=targets.edge_true[:, first:end],
-        shape=(1, height, width),
     )
 
 
@@ -161,15 +143,16 @@ def boundary_targets(
         ignore_index: Id of void pixels.
         ignore_policy: ``'exclude'`` drops every entry whose k x k window has a void pixel; ``'as_background'`` sets
             T = 0 at void pixels and drops entries at void pixels only, as the authors' published code does.
-        num_classes: Upper limit of the ids.
+        num_classes: Upper limit of the ids, in [1, 2^31 - 1].
 
     Returns:
         The entries, on the label's device. A label without boundary has none.
 
     Raises:
-        TypeError: ``label`` is not an integer tensor or array, ``ksize`` or ``ignore_index`` not an int.
-        ValueError: Wrong number of dimensions, ``ksize`` or ``ignore_policy``, or an id out of range (on CUDA an
-            asynchronous device assertion).
+        TypeError: ``label`` is not an integer tensor or array, ``ksize``, ``ignore_index`` or ``num_classes`` not an
+            int.
+        ValueError: Wrong number of dimensions, ``ksize``, ``ignore_policy`` or ``num_classes``, 2^31 pixels or more, or
+            an id out of range (on CUDA an asynchronous device assertion).
 
     Example:
         >>> targets = boundary_targets(torch.tensor([[0, 0, 1, 1]]), ksize=3)
@@ -177,6 +160,7 @@ def boundary_targets(
         ([1, 2, 1, 2], [0, 0, 1, 1], [-4, -4, 4, 4])
     """
     options = CPGOptions(ksize, ignore_index, ignore_policy)
+    num_classes = check_int('num_classes', num_classes, 1, MAX_CLASSES)
     label = check_label(label)
     if label.dim() not in (2, 3) or 0 in label.shape[-2:]:
         raise ValueError(f'label must have shape (H, W) or (B, H, W) with H, W > 0, got {tuple(label.shape)}')
@@ -185,7 +169,9 @@ def boundary_targets(
 
 
 def targets_of_batch(label: Tensor, options: CPGOptions, num_classes: int) -> BoundaryTargets:
-    """:func:`boundary_targets` of a (B, H, W) label whose type and shape have been checked."""
+    """:func:`boundary_targets` of a (B, H, W) label whose type and number of dimensions have been checked."""
+    if label.numel() > _MAX_PIXELS:
+        raise ValueError(f'label must have fewer than 2^31 pixels, got shape {tuple(label.shape)}')
     device = label.device
     bands = _bands(label.shape, device)
     padded, void_id = _compact_and_pad(label, options.ignore_index, num_classes)

@@ -27,10 +27,10 @@ def test_arguments_reach_the_function(tmp_path):
         assert torch.equal(actual, expected)
 
 
-@pytest.mark.parametrize('arguments', [dict(ksize=4), dict(ignore_policy='drop')])
+@pytest.mark.parametrize('arguments', [dict(ksize=4), dict(ignore_policy='drop'), dict(use_sigmoid='False')])
 def test_bad_arguments_are_refused_when_the_model_is_built(arguments):
     (value,) = arguments.values()
-    with pytest.raises(ValueError, match=f"got '?{value}'?"):
+    with pytest.raises((TypeError, ValueError), match=f"got '?{value}'?"):
         CPGLoss(**arguments)
 
 

@@ -385,7 +385,9 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(label=LABEL * 2), ValueError, r'label must be in \[0, 2\) or ignore_index=255, got 2'),
         (dict(label=LABEL * 2, targets=boundary_targets(LABEL, 3)), ValueError, r'label must be in \[0, 2\) .*, got 2'),
         (dict(ce_weight=float('nan')), ValueError, 'ce_weight must be a finite number, got nan'),
-        (dict(cpg_weight='1'), ValueError, "cpg_weight must be a finite number, got '1'"),
+        (dict(cpg_weight='1'), TypeError, "cpg_weight must be a finite number, got '1'"),
+        (dict(use_sigmoid='False'), TypeError, "use_sigmoid must be a bool, got 'False'"),
+        (dict(avg_non_ignore='False'), TypeError, "avg_non_ignore must be a bool, got 'False'"),
         (dict(ignore_policy='ignore'), ValueError, "ignore_policy must be one of .*, got 'ignore'"),
         (dict(reduction='max'), ValueError, "reduction must be one of .*, got 'max'"),
         (dict(implementation='dense'), ValueError, "implementation must be one of .*'separate'.*, got 'dense'"),
@@ -396,7 +398,7 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (
             dict(weight=torch.ones(1, 4, 4, requires_grad=True)),
             ValueError,
-            "weight must not require a gradient, which only implementation='separate' computes",
+            "^weight must not require a gradient, which is not computed by implementation='sparse'; 'separate'",
         ),
         (dict(avg_factor=2, reduction='sum'), ValueError, "avg_factor cannot be used with reduction='sum'"),
         (

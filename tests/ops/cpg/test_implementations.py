@@ -123,8 +123,8 @@ def test_kernels_are_checked_once_for_a_device_a_dtype_and_options(monkeypatch):
     checked = []
     monkeypatch.setattr(implementations, 'check_kernels', lambda *key: checked.append(key))
     for dtype in (torch.float32, torch.float16, torch.float32):
-        for ksize in (3, 5, 3):
-            assert choose_implementation(logits_on(CUDA, dtype), CPGOptions(ksize)).name == 'triton'
+        for ksize, ignore_index in ((3, 255), (5, 255), (3, 0)):
+            assert choose_implementation(logits_on(CUDA, dtype), CPGOptions(ksize, ignore_index)).name == 'triton'
     assert len(checked) == len(set(checked)) == 4
 
 

@@ -419,6 +419,7 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(avg_factor='a'), TypeError, "avg_factor must be a number or a scalar tensor, got 'a'"),
         (dict(avg_factor=torch.tensor(-1.0)), ValueError, r'avg_factor must be >= 0, got -1'),
         (dict(ignore_index=None), TypeError, 'ignore_index must be an int, got None'),
+        (dict(use_sigmoid='False'), TypeError, "use_sigmoid must be a bool, got 'False'"),
         (dict(targets='a'), TypeError, 'targets must be BoundaryTargets, got str'),
         (
             dict(targets=boundary_targets(LABEL * 7, 3)),

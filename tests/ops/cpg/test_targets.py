@@ -200,6 +200,26 @@ def test_bad_label(label, error, message):
         boundary_targets(label, 3)
 
 
+def test_label_with_more_pixels_than_int32_can_count():
+    label = torch.zeros((), dtype=torch.uint8).expand(2**15, 2**16)  # one byte
+    message = r'label must have fewer than 2\^31 pixels, got shape \(1, 32768, 65536\)'
+    with pytest.raises(ValueError, match=message):
+        boundary_targets(label, 3)
+
+
+@pytest.mark.parametrize(
+    ('num_classes', 'error', 'message'),
+    [
+        ('a', TypeError, "num_classes must be an int, got 'a'"),
+        (0, ValueError, 'num_classes must be >= 1, got 0'),
+        (2**40, ValueError, 'num_classes must be <= 2147483647, got 1099511627776'),
+    ],
+)
+def test_bad_number_of_classes(num_classes, error, message):
+    with pytest.raises(error, match=message):
+        boundary_targets(np.zeros((4, 4), int), 3, num_classes=num_classes)
+
+
 @pytest.mark.parametrize('ignore_index', [None, '255', 0.5, True])
 def test_ignore_index_must_be_an_int(ignore_index):
     with pytest.raises(TypeError, match=f'ignore_index must be an int, got {ignore_index!r}'):
