@@ -90,8 +90,9 @@ def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
     for competitor in (*CPG, NEAR_BOUNDARY):
         tuned = [tuning_row(rows, dataset.config, losses) for losses in candidates(rows, dataset.config, competitor)]
         found = [row for row in tuned if row and row['state'] == FINISHED]
-        scores[competitor.title] = {float(split(row['losses'])[1]): row for row in found}
-    if max(map(len, scores.values())) < 2:
+        if found:
+            scores[competitor.title] = {float(split(row['losses'])[1]): row for row in found}
+    if max(map(len, scores.values()), default=0) < 2:
         return None
     figure = Figure(figsize=(9, 3.6), dpi=110, layout='constrained')
     panels = figure.subplots(1, len(PRIMARY))
