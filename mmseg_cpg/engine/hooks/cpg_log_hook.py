@@ -26,7 +26,7 @@ class CPGLogHook(Hook):
     one is used. In distributed training both describe the batch of the first process, like the losses.
 
     Both are computed only when ``LoggerHook`` logs, from values and labels on the CPU, and are not part of the loss.
-    Only the CPG loss in a ``CrossEntropyCPGLoss`` among other losses, which is not logged, is fetched at every iteration.
+    Only the CPG loss in a ``CrossEntropyCPGLoss`` among other losses, which is not logged, is fetched each time.
     """
 
     def __init__(self) -> None:
