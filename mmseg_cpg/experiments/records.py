@@ -19,7 +19,7 @@ import torch
 from ..cli.errors import UserError
 from .comparison import Training
 from .costs import read_costs
-from .experiments import training_part
+from .experiments import training_settings
 from .files import wait_for_lock, write_atomically
 from .work_dirs import FINISHED, Run, read_scalars
 
@@ -134,8 +134,11 @@ def read_row(row: Any, folder: str) -> Training:
 
 
 def fingerprint(cfg: Any) -> str:
-    """Identify a config by its training settings, regardless of its seed and the location of its data."""
-    return hashlib.sha256(json.dumps(training_part(cfg), sort_keys=True).encode()).hexdigest()[:12]
+    """Identify a config by its training settings, regardless of its seed and the location of its data.
+
+    Fused losses, for example, make another fingerprint, since a record contains times and memory.
+    """
+    return hashlib.sha256(json.dumps(training_settings(cfg), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @cache
