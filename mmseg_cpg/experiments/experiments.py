@@ -7,6 +7,7 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 from ..config_nodes import builds, cpg_losses, dicts, final_head, losses_of, type_name
+from ..precompute import precomputable_losses
 from . import paper
 from .work_dirs import length_of
 
@@ -16,8 +17,10 @@ TRAINING = (
     *('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'),
     *('custom_hooks', 'val_dataloader', 'val_evaluator'),
 )
-# Hooks that do not affect training.
+# Hooks that affect neither training nor its costs.
 OBSERVERS = {'CPGLogHook', 'BoundaryVisualizationHook'}
+# Hooks that do not affect the result, though perhaps what a record contains: time and memory.
+NEUTRAL = {'BoundaryTargetHook', 'PeakMemoryHook', 'CheckBatchSizeHook'}
 # Settings of data loading that do not affect results.
 LOADING = {'data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'val_interval'}
 
@@ -46,7 +49,7 @@ def identify(cfg: Any) -> Experiment:
     if 'model' not in cfg or cfg.get('val_dataloader') is None:
         raise ValueError('no model or no validation data')
     head = final_head(cfg.model)
-    losses = losses_of(head)
+    losses = _separate(losses_of(head))
     names = sorted(type_name(loss) for loss in losses)
     cpg = [loss for loss in losses if builds(loss, 'CPGLoss')]
     if set(names) - {'CrossEntropyLoss', 'CPGLoss', 'RMILoss'} or len(set(names)) < len(names):
@@ -123,7 +126,36 @@ def _size(crop: Any) -> str:
 
 
 def training_part(cfg: Any) -> dict[str, Any]:
-    """The part of a config that determines the result of training, as plain dicts, lists and numbers."""
+    """The part of a config that determines the result of training, as plain dicts, lists and numbers.
+
+    It is the same with and without what leaves the losses unchanged: fusing them, their order, computing boundary
+    targets while loading, and hooks that observe.
+    """
+    transforms = {type_name(dict(type=kind.transform)) for kind in precomputable_losses()}
+    return _without_switches(training_settings(cfg), NEUTRAL | transforms)
+
+
+def _without_switches(node: Any, neutral: Collection[str]) -> Any:
+    """A plain part of a config without hooks and transforms of the given names, and with separate, sorted losses."""
+    if isinstance(node, list):
+        return [_without_switches(child, neutral) for child in node if type_name(child) not in neutral]
+    if not isinstance(node, dict):
+        return node
+    if node.get('loss_decode'):
+        node = {**node, 'loss_decode': sorted(_separate(losses_of(node)), key=type_name)}
+    return {key: _without_switches(child, neutral) for key, child in node.items()}
+
+
+def _separate(losses: list[Any]) -> list[Any]:
+    """The losses, with both parts of each fused one in its place."""
+    parts = []
+    for loss in losses:
+        parts += [loss['cross_entropy'], loss['cpg']] if builds(loss, 'CrossEntropyCPGLoss') else [loss]
+    return parts
+
+
+def training_settings(cfg: Any) -> dict[str, Any]:
+    """The part of a config that determines the result of training and its costs, as plain dicts, lists and numbers."""
     part = {key: plain(cfg.get(key), LOADING) for key in TRAINING}
     part['custom_hooks'] = [hook for hook in part['custom_hooks'] or [] if type_name(hook) not in OBSERVERS]
     return part

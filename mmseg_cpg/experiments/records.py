@@ -19,7 +19,7 @@ import torch
 from ..cli.errors import UserError
 from .comparison import Training
 from .costs import read_costs
-from .experiments import training_part
+from .experiments import training_settings
 from .files import wait_for_lock, write_atomically
 from .work_dirs import FINISHED, Run, read_scalars
 
@@ -33,6 +33,8 @@ PACKAGES = (
 )
 # Scores by class that are not recorded: those of trimaps, for five widths.
 TRIMAP = ('IoU ', 'Acc ')
+# The repository in a checkout; in an installation git may find another project's here.
+ROOT = Path(__file__).resolve().parents[2]
 # The recorded share of the CPG loss is the mean over this last part of the training.
 LAST = 1 / 3
 
@@ -134,8 +136,11 @@ def read_row(row: Any, folder: str) -> Training:
 
 
 def fingerprint(cfg: Any) -> str:
-    """Identify a config by its training settings, regardless of its seed and the location of its data."""
-    return hashlib.sha256(json.dumps(training_part(cfg), sort_keys=True).encode()).hexdigest()[:12]
+    """Identify a config by its training settings, regardless of its seed and the location of its data.
+
+    Fused losses, for example, make another fingerprint, since a record contains times and memory.
+    """
+    return hashlib.sha256(json.dumps(training_settings(cfg), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @cache
@@ -147,7 +152,10 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit, with '-dirty' if files other than CSV records differ from it; empty outside a repository."""
+    """The commit, with '-dirty' if files other than CSV records differ from it; empty outside this repository."""
+    top = _git('rev-parse', '--show-toplevel')
+    if not top or Path(top).resolve() != ROOT:
+        return ''
     commit = _git('rev-parse', '--short=12', 'HEAD')
     changed = _git('status', '--porcelain', '--untracked-files=no', '--', ':/', ':(exclude,top)*.csv')
     return f'{commit}-dirty' if commit and changed else commit
@@ -155,7 +163,7 @@ def _commit() -> str:
 
 def _git(*arguments: str) -> str:
     try:
-        done = subprocess.run(['git', *arguments], capture_output=True, text=True, cwd=Path(__file__).parent)
+        done = subprocess.run(['git', *arguments], capture_output=True, text=True, cwd=ROOT)
     except OSError:
         return ''
     return done.stdout.strip() if done.returncode == 0 else ''

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config, ConfigDict
 
+from mmseg_cpg import fuse_losses, precompute_boundaries
+from mmseg_cpg.config_nodes import losses_of
 from mmseg_cpg.experiments import paper
 from mmseg_cpg.experiments.experiments import Experiment, deviations, differences, identify, plain, training_part
+from mmseg_cpg.experiments.records import fingerprint
 
 NAME = re.compile(
     r'(deeplabv3_r50|ocrnet_hr48|lraspp_m-v3)_(cityscapes|ade20k|cocostuff)(?:_baseline|(_bce_rmi)?(?:_cpg(\d))?)'
@@ -130,6 +133,24 @@ def test_training_part_ignores_seed_and_place_but_nothing_that_trains(cpg3):
         'optim_wrapper.optimizer.momentum: 0.9, 0.8',
         "custom_hooks: [], [{'type': 'EMAHook'}]",
     ]
+
+
+@pytest.mark.parametrize('name', [CPG3, 'deeplabv3_r50_cityscapes_bce_rmi_cpg5'])
+def test_switches_that_leave_the_losses_unchanged_make_no_other_experiment(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    switched = deepcopy(cfg)
+    fuse_losses(switched)
+    precompute_boundaries(switched)
+    switched.custom_hooks += [dict(type='mmseg_cpg.PeakMemoryHook'), dict(type='mmseg_cpg.CheckBatchSizeHook')]
+    experiment = identify(cfg)
+    assert identify(switched) == experiment
+    assert deviations(switched, experiment, None) == []
+    assert training_part(switched) == training_part(cfg)
+    # They change what a record contains besides scores, time and memory.
+    assert fingerprint(switched) != fingerprint(cfg)
+    losses_of(switched.model.decode_head)[0].cpg.loss_weight = 9
+    (difference,) = differences(training_part(cfg), training_part(switched))
+    assert difference.endswith(f'loss_weight: {experiment.loss_weight}, 9')
 
 
 def test_differences_in_lists_and_missing_keys():

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mmseg_cpg.cli.errors import UserError
-from mmseg_cpg.experiments import files
+from mmseg_cpg.experiments import files, records
 from mmseg_cpg.experiments.records import ABOUT, Record, fingerprint, provenance, read_row
 
 ADD = """
@@ -99,3 +99,15 @@ def test_provenance():
     assert found['commit'] == '' or len(found['commit'].removesuffix('-dirty')) == 12
     assert found['torch']
     assert found['device']
+
+
+def test_a_commit_of_the_project_around_an_installation_is_not_recorded(tmp_path, monkeypatch):
+    git = ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b']
+    subprocess.run([*git, 'init', '-q'], check=True)
+    subprocess.run([*git, 'commit', '-q', '--allow-empty', '-m', 'theirs'], check=True)
+    packages = tmp_path / 'site-packages'
+    packages.mkdir()
+    monkeypatch.setattr(records, 'ROOT', packages)
+    assert provenance.__wrapped__()['commit'] == ''
+    monkeypatch.setattr(records, 'ROOT', tmp_path)
+    assert len(provenance.__wrapped__()['commit']) == 12

@@ -55,9 +55,35 @@ def test_camvid_in_segnets_layout(convert, tmp_path):
     assert np.unique(read(tmp_path / 'out/ann_dir/train/a.png')).tolist() == [*range(11), 255]
 
 
-def test_camvid_elsewhere(convert, tmp_path):
+def test_camvid_elsewhere(convert, tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"Error: '\.' has no folder trainannot"):
         convert('camvid', '.')
+    for option in ('--labels', '--splits'):
+        with pytest.raises(SystemExit):
+            convert('camvid', '.', option, '.')
+        assert 'needs both --labels and --splits' in capsys.readouterr().err
+
+
+def test_camvid_without_images(convert, tmp_path):
+    (tmp_path / 'CamVid/trainannot').mkdir(parents=True)
+    with pytest.raises(SystemExit, match=r"^Error: 'CamVid' has no images for train and val\.$"):
+        convert('camvid', 'CamVid')
+    write(tmp_path / 'CamVid/train/a.png', np.zeros((8, 8, 3)))
+    write(tmp_path / 'CamVid/trainannot/a.png', np.zeros((8, 8)))
+    with pytest.raises(SystemExit, match=r"^Error: 'CamVid' has no images for val\.$"):
+        convert('camvid', 'CamVid')
+
+
+def test_a_full_disk(convert, tmp_path, monkeypatch):
+    """OpenCV reports it by its result alone."""
+    write(tmp_path / 'CamVid/train/a.png', np.zeros((8, 8, 3)))
+    write(tmp_path / 'CamVid/trainannot/a.png', np.zeros((8, 8)))
+    write_stack(tmp_path, GRAYS)
+    monkeypatch.setattr(cv2, 'imwrite', lambda *_: False)
+    with pytest.raises(SystemExit, match=r"^Error: cannot write image 'data/camvid/img_dir/train/a\.jpg'\.$"):
+        convert('camvid', 'CamVid')
+    with pytest.raises(SystemExit, match=r"^Error: cannot write image 'data/sstem/img_dir/train/section_00\.png'\.$"):
+        convert('sstem', '.')
 
 
 def write_stack(folder, grays):

@@ -62,7 +62,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder with train.txt, val.txt and test.txt, which list the images by name, for the original layout',
     )
     parser.add_argument('-o', '--out_dir', default='data/camvid', help='output path (default: %(default)s)')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if (args.labels is None) != (args.splits is None):
+        parser.error('the original layout needs both --labels and --splits')
+    return args
 
 
 def label_of_colors(colors: np.ndarray) -> np.ndarray:
@@ -85,6 +88,17 @@ def read(path: Path, flags: int) -> np.ndarray:
     if image is None:
         raise ValueError(f"cannot read image '{path}'")
     return image
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    """Write an image file and its folder.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 100]):
+        raise OSError(f"cannot write image '{path}'")
 
 
 def pairs_of_segnet(source: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
@@ -114,7 +128,7 @@ def pairs_of_original(source: Path, labels: Path, splits: Path) -> Iterator[tupl
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    original = args.labels is not None and args.splits is not None
+    original = args.labels is not None
     if not original and not (args.source / 'trainannot').is_dir():
         raise SystemExit(
             f"Error: '{args.source}' has no folder trainannot as SegNet's layout has; for the original layout give "
@@ -125,12 +139,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         for split, name, image, label in pairs:
             for kind, suffix, content in (('img_dir', 'jpg', image), ('ann_dir', 'png', label.astype(np.uint8))):
-                folder = out_dir / kind / split
-                folder.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(folder / f'{name}.{suffix}'), content, [cv2.IMWRITE_JPEG_QUALITY, 100])
+                write(out_dir / kind / split / f'{name}.{suffix}', content)
             counts[split] += 1
     except (OSError, ValueError) as error:
         raise SystemExit(f'Error: {error}.') from error
+    missing = [split for split in ('train', 'val') if not counts[split]]
+    if missing:
+        raise SystemExit(f"Error: '{args.source}' has no images for {' and '.join(missing)}.")
     print(f'{", ".join(f"{count} {split}" for split, count in counts.items())} images written to {out_dir}.')
 
 

@@ -59,6 +59,7 @@ def convert(source: Path, out_dir: Path, split: str, section: int, size: int) ->
     """Convert a section.
 
     Raises:
+        OSError: A file cannot be written.
         ValueError: A file cannot be read.
     """
     stack = source / 'stack1'
@@ -75,9 +76,10 @@ def convert(source: Path, out_dir: Path, split: str, section: int, size: int) ->
             content = shrink(content, size)
         else:
             content = cv2.resize(content, (size, size), interpolation=cv2.INTER_AREA)
-        folder = out_dir / kind / split
-        folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f'section_{section:02}.png'), content)
+        target = out_dir / kind / split / f'section_{section:02}.png'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(target), content):
+            raise OSError(f"cannot write image '{target}'")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,8 +9,11 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import HOOKS
 from torch import Tensor
 
-from mmseg_cpg.models.losses import CPGLoss
+from mmseg_cpg.models.losses import CPGLoss, CrossEntropyCPGLoss
 from mmseg_cpg.ops import boundary_targets
+
+# A scalar of the message hub, so that it is smoothed and resumed like the losses; its prefix keeps it out of the log.
+_UNLOGGED = 'cpg_log_hook/unlogged_loss'
 
 
 @HOOKS.register_module()
@@ -23,11 +26,13 @@ class CPGLogHook(Hook):
     one is used. In distributed training both describe the batch of the first process, like the losses.
 
     Both are computed only when ``LoggerHook`` logs, from values and labels on the CPU, and are not part of the loss.
+    Only the CPG loss in a ``CrossEntropyCPGLoss`` among other losses, which is not logged, is fetched each time.
     """
 
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._options: dict[int, dict] = {}
+        self._fused: list[CrossEntropyCPGLoss] = []
 
     def before_train(self, runner: Runner) -> None:
         """Look up the model's CPG losses."""
@@ -38,18 +43,26 @@ class CPGLogHook(Hook):
         self._options = {
             loss.ksize: dict(ignore_index=head.ignore_index, ignore_policy=loss.ignore_policy) for head, loss in losses
         }
+        self._fused = [loss for head in heads for loss in head.modules() if isinstance(loss, CrossEntropyCPGLoss)]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Log the shares whenever losses are logged."""
-        if not self._options or not is_main_process() or not self._is_logged(runner, batch_idx):
+        if not self._options or not is_main_process():
+            return
+        hub = runner.message_hub
+        unlogged = [loss.cpg_value for loss in self._fused if loss.cpg_value is not None]
+        if unlogged:
+            hub.update_scalar(_UNLOGGED, sum(unlogged))
+        if not self._is_logged(runner, batch_idx):
             return
         assert data_batch is not None and outputs is not None  # the train loop passes both
-        hub = runner.message_hub
         window = runner.log_processor.window_size
         # RuntimeInfoHook, which comes first, has fetched all losses from the device.
         parts = [hub.get_scalar(f'train/{key}').mean(window) for key in outputs if key.split('.')[-1] in self._names]
+        if unlogged:
+            parts.append(hub.get_scalar(_UNLOGGED).mean(window))
         total = hub.get_scalar('train/loss').mean(window)
         hub.update_scalar('train/cpg_share', sum(parts) / total if total else 0.0)
         labels = [sample.gt_sem_seg.data for sample in data_batch['data_samples']]

@@ -15,7 +15,25 @@ from torch import Tensor
 from mmseg_cpg.ops._validation import check_label, check_logits, check_number, check_reduction
 
 
-class SegmentationLoss(nn.Module, ABC):
+class ClassWeighted:
+    """A module with class weights that are converted once and stay on the logits' device.
+
+    Attributes:
+        class_weight: From :func:`read_class_weight`. Not a buffer: half precision would round it, and to_empty() would
+            lose it, as it is in no checkpoint.
+    """
+
+    class_weight: Tensor | None
+
+    @torch.inference_mode(False)  # tensors created in inference mode cannot be used in training
+    def _class_weight_for(self, logits: Tensor) -> Tensor | None:
+        """Move the class weights to the logits' device, once, as copying waits for the device, and return them."""
+        if self.class_weight is not None:
+            self.class_weight = self.class_weight.to(logits.device)
+        return self.class_weight
+
+
+class SegmentationLoss(ClassWeighted, nn.Module, ABC):
     """Base class of all losses in this package: the interface of MMSegmentation's decode heads.
 
     A subclass checks and stores its options and passes them to a function of :mod:`mmseg_cpg.ops` in :meth:`compute`.
@@ -44,8 +62,7 @@ class SegmentationLoss(nn.Module, ABC):
         check_reduction(reduction)
         self.loss_weight = loss_weight
         self.reduction = reduction
-        # Not a buffer: half precision would round it, and to_empty() would lose it, as it is in no checkpoint.
-        self.class_weight = _read_class_weight(class_weight)
+        self.class_weight = read_class_weight(class_weight)
         self._loss_name = loss_name
 
     @property
@@ -94,13 +111,6 @@ class SegmentationLoss(nn.Module, ABC):
             options: ``ignore_index``, ``weight``, ``avg_factor`` and ``reduction``, as passed by the head.
         """
 
-    @torch.inference_mode(False)  # tensors created in inference mode cannot be used in training
-    def _class_weight_for(self, logits: Tensor) -> Tensor | None:
-        """Move the class weights to the logits' device, once, as copying waits for the device, and return them."""
-        if self.class_weight is not None:
-            self.class_weight = self.class_weight.to(logits.device)
-        return self.class_weight
-
     def _refuse(self, reason: str, **arguments: object) -> None:
         """Reject arguments that this loss does not support, unless they are None."""
         for name, value in arguments.items():
@@ -109,8 +119,12 @@ class SegmentationLoss(nn.Module, ABC):
                 raise ValueError(f'{name} must be None, since {reason}, got {got}')
 
 
-def _read_class_weight(class_weight: list[float] | str | None) -> Tensor | None:
-    """The class weights as a float32 tensor on the CPU."""
+def read_class_weight(class_weight: list[float] | str | None) -> Tensor | None:
+    """The class weights as a float32 tensor on the CPU.
+
+    Raises:
+        ValueError: They are not a list of finite numbers, or a file with one.
+    """
     values = _load(class_weight) if isinstance(class_weight, str) else class_weight
     if values is None:
         return None

@@ -105,16 +105,16 @@ class CPGLoss(PrecomputableLoss):
     def _choose_implementation(self, logits: Tensor, ignore_index: int) -> str:
         """Name of the implementation to run, logged when it changes."""
         choice = choose_implementation(logits, self._options(logits, ignore_index), self.implementation)
-        return self._log_choice('CPGLoss', choice)
+        return self._log_choice(choice)
 
     def _options(self, logits: Tensor, ignore_index: int) -> CPGOptions:
         return CPGOptions(self.ksize, ignore_index, self.ignore_policy, self.use_sigmoid or logits.shape[1] == 1)
 
-    def _log_choice(self, name: str, choice: Choice) -> str:
-        """Log the implementation of the named loss when it changes; return its name."""
+    def _log_choice(self, choice: Choice) -> str:
+        """Log the implementation when it changes; return its name."""
         if choice != self._logged_choice:
             self._logged_choice = choice
-            message = f"{name} runs its '{choice.name}' implementation: {choice.reason}."
+            message = f"{self.title} runs its '{choice.name}' implementation: {choice.reason}."
             if choice.name == 'triton' and self.precomputed:
                 message += ' It does not use boundaries precomputed while loading.'
             print_log(message, logger='current', level=logging.WARNING if choice.is_fallback else logging.INFO)

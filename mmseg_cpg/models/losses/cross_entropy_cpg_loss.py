@@ -12,6 +12,7 @@ from mmseg_cpg.ops import cross_entropy_cpg_loss
 from mmseg_cpg.ops._validation import check_label, check_logits
 from mmseg_cpg.ops.cpg.implementations import choose_fused_implementation
 
+from .base import ClassWeighted, read_class_weight
 from .cpg_loss import CPGLoss
 
 
@@ -32,6 +33,9 @@ class CrossEntropyCPGLoss(nn.ModuleList):
     Raises:
         TypeError: An option has the wrong type or is unknown.
         ValueError: A config is of another loss or has an option that this loss does not support.
+
+    Attributes:
+        cpg_value (Tensor | None): The CPG loss in the last total, which is not in the log, for ``CPGLogHook``.
     """
 
     def __init__(self, cross_entropy: dict, cpg: dict) -> None:
@@ -55,6 +59,7 @@ class CrossEntropyCPGLoss(nn.ModuleList):
                     f"loss_name must contain 'loss', or it is not part of the total, got {loss.loss_name!r}"
                 )
         super().__init__([ce_part, cpg_part])
+        self.cpg_value: Tensor | None = None
 
     @property
     def loss_name(self) -> str:
@@ -62,8 +67,9 @@ class CrossEntropyCPGLoss(nn.ModuleList):
 
     def forward(self, *args: Any, **options: Any) -> Tensor:
         """The total. Arguments are those of :meth:`CPGLoss.forward`."""
-        cross_entropy, cpg = self
-        return cross_entropy(*args, **options) + cpg(*args, **options)
+        cross_entropy, cpg = (loss(*args, **options) for loss in self)
+        self.cpg_value = cpg.detach().mean()
+        return cross_entropy + cpg
 
 
 class _CPGPart(CPGLoss):
@@ -73,12 +79,16 @@ class _CPGPart(CPGLoss):
         super().__init__(**options)
         self.value: Tensor | None = None
 
+    @property
+    def title(self) -> str:
+        return 'CrossEntropyCPGLoss'
+
     @torch.compiler.disable
     def choose_implementation(self, logits: Tensor, ignore_index: int, use_sigmoid: bool, reduction: str) -> str:
         """Name of the implementation that computes both losses, logged when it changes."""
         options = self._options(logits, ignore_index)
         choice = choose_fused_implementation(logits, options, use_sigmoid, reduction, self.implementation)
-        return self._log_choice('CrossEntropyCPGLoss', choice)
+        return self._log_choice(choice)
 
     def forward(self, *_: Any, **__: Any) -> Tensor:
         value, self.value = self.value, None
@@ -89,11 +99,12 @@ class _CPGPart(CPGLoss):
         return value
 
 
-class _CrossEntropyPart(CrossEntropyLoss):
+class _CrossEntropyPart(ClassWeighted, CrossEntropyLoss):
     """Computes both losses. Returns the value of the cross-entropy, with the gradient of the total."""
 
     def __init__(self, cpg: _CPGPart, **options: Any) -> None:
         super().__init__(**options)
+        self.class_weight = read_class_weight(self.class_weight)
         self._cpg = [cpg]  # in a list, so that it is not registered as a submodule a second time
 
     def forward(
@@ -119,7 +130,7 @@ class _CrossEntropyPart(CrossEntropyLoss):
             ignore_index=ignore_index,
             ignore_policy=cpg.ignore_policy,
             weight=weight,
-            class_weight=self.class_weight,
+            class_weight=self._class_weight_for(cls_score),
             cpg_class_weight=cpg._class_weight_for(cls_score),
             avg_non_ignore=self.avg_non_ignore,
             avg_factor=avg_factor,
@@ -146,4 +157,5 @@ def _options(config: dict, name: str) -> dict:
     """The options in a config of the named loss."""
     if not builds(config, name):
         raise ValueError(f"expected a config of type '{name}', got {config!r}")
-    return {key: value for key, value in config.items() if key != 'type'}
+    # As MMEngine's registries do, without the scope in which to look up the type.
+    return {key: value for key, value in config.items() if key not in ('type', '_scope_')}

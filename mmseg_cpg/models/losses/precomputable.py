@@ -54,6 +54,11 @@ class PrecomputableLoss(SegmentationLoss):
         """Describe the targets for the log."""
         return 'precomputed boundaries'
 
+    @property
+    def title(self) -> str:
+        """What log messages and warnings call this loss."""
+        return type(self).__name__
+
     def _take_precomputed(self, needed: tuple, names: str) -> Any:
         """The precomputed targets whose ``made_with`` is ``needed``, else None. Warns once if there are others."""
         for targets in self.precomputed:
@@ -62,7 +67,7 @@ class PrecomputableLoss(SegmentationLoss):
         if self.precomputed and not self._warned_mismatch:
             self._warned_mismatch = True
             warnings.warn(
-                f'{type(self).__name__} ignores its precomputed targets: it needs ({names}) = {needed}, but '
+                f'{self.title} ignores its precomputed targets: it needs ({names}) = {needed}, but '
                 f'{self.transform} computed {", ".join(str(each.made_with) for each in self.precomputed)}.',
                 stacklevel=2,
             )

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 from torch.nn.parallel import DistributedDataParallel
 
-import mmseg_cpg  # noqa: F401
+from mmseg_cpg.ops import boundary_targets
 from tests.inputs import blobs, random_logits
 from tests.models.decode_heads.test_stock_heads import CE, CPG, NUM_CLASSES, batch, build, deeplabv3, lraspp, ocrnet
 
@@ -83,6 +83,19 @@ def test_class_weights():
         gradients += torch.autograd.grad(sum(values[-1]), logits)
     torch.testing.assert_close(*values)
     assert (gradients[0] - gradients[1]).norm() <= 1e-6 * gradients[1].norm()
+
+
+def test_class_weights_are_converted_once_and_are_in_no_checkpoint():
+    loss = MODELS.build(fused(dict(CE, class_weight=[1e5, 0.8373, 1.0, 1.0]))).half()
+    label = blobs((1, 20, 30), NUM_CLASSES)
+    cross_entropy, _ = loss
+    weight = cross_entropy.class_weight
+    loss(random_logits(label, NUM_CLASSES), label)
+    assert cross_entropy.class_weight is weight
+    assert torch.equal(weight, torch.tensor([1e5, 0.8373, 1.0, 1.0]))
+    assert not loss.state_dict()
+    with pytest.raises(ValueError, match=r"class_weight must be a list of finite numbers, .* got \['a'\]"):
+        MODELS.build(fused(dict(CE, class_weight=['a'])))
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -174,6 +187,19 @@ def test_without_weight_there_is_no_warning_of_empty_batches(recwarn):
         for _ in range(101):
             loss(torch.zeros(1, NUM_CLASSES, 4, 4), label)
     assert not [each for each in recwarn if 'consecutive batches' in str(each.message)]
+
+
+def test_its_parts_may_name_the_scope_of_their_registry():
+    loss = MODELS.build(fused(dict(CE, _scope_='mmseg'), dict(CPG, _scope_='mmseg_cpg', ksize=5)))
+    assert loss[1].ksize == 5
+
+
+def test_a_warning_names_the_loss_of_the_config():
+    loss = MODELS.build(fused())
+    label = blobs((1, 20, 30), NUM_CLASSES)
+    loss[1].precomputed = (boundary_targets(label, 5),)
+    with pytest.warns(UserWarning, match='^CrossEntropyCPGLoss ignores its precomputed targets: it needs'):
+        loss(random_logits(label, NUM_CLASSES), label)
 
 
 def test_the_cpg_loss_needs_the_cross_entropy_first():
