@@ -251,3 +251,24 @@ def test_the_page_states_the_weights_of_the_plan():
         assert f'`{dataset.config}`' in page
         cfg = Config.fromfile(ROOT / f'configs/evidence/{dataset.config}.py', import_custom_modules=False)
         assert set(dataset.thin_classes) <= set(cfg.metainfo.classes)
+
+
+def test_what_the_pages_say_of_the_first_runs():
+    rows, config = Record(ROOT / 'docs/evidence/trainings.csv').rows(), study.DATASETS['sstem'].config
+    chosen = [study.choose(rows, config, competitor) for competitor in study.CPG]
+    assert chosen == [f'base+CPGLoss:2,ksize={ksize}' for ksize in (3, 5, 7)]
+    for competitor in study.CPG:
+        assert [study_tables.split(losses)[1] for losses in study.candidates(rows, config, competitor)] == [
+            *('0.05', '0.3', '2', '10')
+        ]
+    best = [study.tuning_row(rows, config, losses) for losses in chosen]
+    base, simplest = (study.tuning_row(rows, config, losses) for losses in ('base', study.NEAR_BOUNDARY.losses[-1]))
+    page = ' '.join((ROOT / 'docs/evidence.md').read_text().split())
+    for measure in study.PRIMARY:
+        values = [float(row[measure.key]) for row in best]
+        before = f'{float(base[measure.key]):.1f}'
+        assert f'{measure.title} from {before} to between {min(values):.1f} and {max(values):.1f}' in page
+    assert f'to {float(simplest["mIoU"]):.1f} and {float(simplest["mBIoU"]):.1f}' in page
+    shares = [100 * float(row['cpg_share']) for row in best]
+    guide = (ROOT / 'docs/user_guides/cpg_loss.md').read_text()
+    assert f'the best had {min(shares):.0f} to {max(shares):.0f} %' in guide
