@@ -46,7 +46,7 @@ def precompute_boundaries(cfg: Config | ConfigDict) -> None:
     if not transforms:
         names = ', '.join(kind.__name__ for kind in precomputable_losses())
         raise ValueError(
-            f'precomputing boundaries needs one of the losses {names} with targets in the config'
+            f'precomputing boundaries needs one of the losses {names} in the config, and options that use them'
         )
     owners = _pipelines_with(cfg, 'PackSegInputs')
     if not owners:
