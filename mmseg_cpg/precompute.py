@@ -30,8 +30,8 @@ def precompute_boundaries(cfg: Config | ConfigDict) -> None:
             place.
 
     Raises:
-        ValueError: The model uses none, its losses differ in void policy or ``ignore_index``, or the training pipeline
-            has no ``PackSegInputs``.
+        ValueError: The model uses none, or only with options that ignore the targets, its losses differ in void policy
+            or ``ignore_index``, or the training pipeline has no ``PackSegInputs``.
     """
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     padding = dict(pad_size=preprocessor.get('size'), seg_pad_val=preprocessor.get('seg_pad_val', 255))
@@ -39,13 +39,15 @@ def precompute_boundaries(cfg: Config | ConfigDict) -> None:
         padding['size_divisor'] = preprocessor['size_divisor']
     transforms = {}
     for kind in precomputable_losses():
-        found = list(losses(cfg.model, kind.__name__))
+        found = [each for each in losses(cfg.model, kind.__name__) if kind.uses_targets(each[0])]
         if found:
             options = kind.transform_options(found)
             transforms[kind.transform] = dict(type=kind.transform, **options, **padding)
     if not transforms:
         names = ', '.join(kind.__name__ for kind in precomputable_losses())
-        raise ValueError(f'precomputing boundaries needs one of the losses {names} in the config')
+        raise ValueError(
+            f'precomputing boundaries needs one of the losses {names} in the config, and options that use them'
+        )
     owners = _pipelines_with(cfg, 'PackSegInputs')
     if not owners:
         raise ValueError('precomputing boundaries needs PackSegInputs in the training pipeline')

@@ -12,7 +12,7 @@ from mmseg_cpg.precompute import precompute_boundaries, require_boundary_target_
 from tests.configs.reading import CONFIGS, CPG, CPG_STOCK, load
 
 PATHS = [path for path in [*CPG, *CPG_STOCK] if 'cpg' in path.stem]
-README = (CONFIGS / 'cpg' / 'README.md').read_text(encoding='utf-8')
+GUIDE = (CONFIGS.parent / 'docs' / 'user_guides' / 'load_time_targets.md').read_text(encoding='utf-8')
 HOOK = dict(type='mmseg_cpg.BoundaryTargetHook')
 PACK = dict(type='PackSegInputs')
 CPG_LOSS = dict(type='mmseg_cpg.CPGLoss')
@@ -56,9 +56,9 @@ def test_every_config_here(path):
 
 @pytest.mark.parametrize('path', [path for path in PATHS if path in CPG], ids=lambda path: path.stem)
 def test_three_lines_in_a_config_are_the_switch_too(path, tmp_path):
-    snippet = re.search(r'```python\n(_base_ = [^`]*precompute_boundaries\(_base_\)\n)```', README)[1]
+    snippet = re.search(r'```python\n(_base_ = [^`]*precompute_boundaries\(_base_\)\n)```', GUIDE)[1]
     mine = tmp_path / 'mine.py'
-    mine.write_text(snippet.replace('./ocrnet_hr48_cocostuff_cpg7.py', str(path)))
+    mine.write_text(snippet.replace('./my_config.py', str(path)))
     switched = load(path)
     precompute_boundaries(switched)
     assert Config.fromfile(mine).to_dict() == switched.to_dict()
@@ -142,6 +142,17 @@ def test_active_boundary_loss():
     before = deepcopy(cfg)
     precompute_boundaries(cfg)
     assert cfg.to_dict() == before.to_dict()
+
+
+def test_losses_that_ignore_targets_get_no_transform():
+    official, dense = dict(ABL_LOSS, preset='official'), dict(CPG_LOSS, implementation='dense', ksize=7)
+    cfg = tiny(loss=[official, dense, CPG_LOSS])
+    assert transform_of(cfg).ksize == [3]
+    assert len(cfg.train_dataloader.dataset.pipeline) == 2
+    triton = dict(CPG_LOSS, implementation='triton')
+    fused = dict(type='CrossEntropyCPGLoss', cross_entropy=dict(type='CrossEntropyLoss'), cpg=triton)
+    with pytest.raises(ValueError, match='needs one of the losses'):
+        precompute_boundaries(tiny(loss=[official, dense, fused]))
 
 
 @pytest.mark.parametrize(

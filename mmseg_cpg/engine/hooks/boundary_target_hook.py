@@ -30,6 +30,7 @@ class BoundaryTargetHook(Hook):
     - if the segmentor is not training or not computing losses,
     - if ``batch_augments`` changes labels after loading,
     - in heads that may change the label before the loss,
+    - if they have no use for targets, such as ``ActiveBoundaryLoss(preset='official')``,
     - if the labels have another size than the targets were computed for.
 
     Raises:
@@ -143,7 +144,8 @@ class BoundaryTargetHook(Hook):
 
 
 def _losses(head: nn.Module) -> list[PrecomputableLoss]:
-    return [module for module in head.modules() if isinstance(module, PrecomputableLoss)]
+    losses = [module for module in head.modules() if isinstance(module, PrecomputableLoss)]
+    return [loss for loss in losses if loss.uses_targets(vars(loss))]
 
 
 def _takes_label_as_loaded(head: BaseDecodeHead) -> bool:

@@ -32,7 +32,7 @@ class BoundaryVisualizationHook(Hook):
             files.
 
     Raises:
-        TypeError, ValueError: ``interval`` or ``ksize`` is invalid; when called, the dataset has no class
+        TypeError, ValueError: ``interval`` or ``ksize`` is invalid; before a run, the dataset has no class
             ``class_name``.
     """
 
@@ -46,6 +46,13 @@ class BoundaryVisualizationHook(Hook):
         self.ksize = check_ksize(ksize)
         self.backend_args = backend_args
         self._warned = False
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the class, so that a typo does not end a training at its first validation."""
+        if self.class_name is not None:
+            classes = runner.visualizer.dataset_meta['classes']
+            if self.class_name not in classes:
+                raise ValueError(f'class_name must be one of {tuple(classes)}, got {self.class_name!r}')
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]
@@ -62,9 +69,6 @@ class BoundaryVisualizationHook(Hook):
     def _draw(self, runner: Runner, batch_idx: int, outputs: Sequence[SegDataSample], mode: str) -> None:
         if not is_main_process() or not self.every_n_inner_iters(batch_idx, self.interval):
             return
-        classes = runner.visualizer.dataset_meta['classes']
-        if self.class_name is not None and self.class_name not in classes:
-            raise ValueError(f'class_name must be one of {tuple(classes)}, got {self.class_name!r}')
         for sample in outputs:
             try:
                 self._draw_sample(runner, sample, mode)

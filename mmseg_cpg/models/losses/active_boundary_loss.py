@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmseg.registry import MODELS
@@ -65,9 +65,14 @@ class ActiveBoundaryLoss(PrecomputableLoss):
         values = {ignore_index for _, ignore_index in losses}
         return dict(ignore_index=only(values, 'ignore_index in all Active Boundary losses'))
 
+    @classmethod
+    def uses_targets(cls, options: Mapping[str, Any]) -> bool:
+        """Whether the preset is the one with distances."""
+        return options.get('preset', 'paper') == 'paper'
+
     def compute(self, logits: Tensor, label: Tensor, *, ignore_index: int, **options: Any) -> Tensor:
         targets = None
-        if self.preset == 'paper':
+        if self.uses_targets(vars(self)):
             targets = self._take_precomputed((tuple(label.shape), ignore_index), 'label shape, ignore_index')
         return active_boundary_loss(
             logits,

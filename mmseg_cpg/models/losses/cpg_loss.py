@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,6 +78,11 @@ class CPGLoss(PrecomputableLoss):
         ignore_policy, ignore_index = only(ignored, 'ignore_policy and ignore_index in all CPG losses')
         ksizes = sorted({loss.get('ksize', 3) for loss, _ in losses})
         return dict(ksize=ksizes, ignore_index=ignore_index, ignore_policy=ignore_policy)
+
+    @classmethod
+    def uses_targets(cls, options: Mapping[str, Any]) -> bool:
+        """Whether the implementation can be 'sparse', the only one that uses them."""
+        return options.get('implementation', 'auto') in ('auto', 'sparse')
 
     @classmethod
     def describe_targets(cls, targets: Sequence[BoundaryTargets]) -> str:

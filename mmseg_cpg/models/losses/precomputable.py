@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from mmseg_cpg.structures import Targets
@@ -48,6 +48,15 @@ class PrecomputableLoss(SegmentationLoss):
         Raises:
             ValueError: One transform cannot serve all of them.
         """
+
+    @classmethod
+    def uses_targets(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a loss with these options uses precomputed targets.
+
+        Args:
+            options: The config of a loss, or the attributes of one that is built.
+        """
+        return True
 
     @classmethod
     def describe_targets(cls, targets: Sequence[Any]) -> str:

@@ -269,6 +269,15 @@ def test_says_once_that_the_transform_is_missing(caplog, on_the_fly):
     assert 'put mmseg_cpg.BoundaryMaskFromLabel after PackSegInputs' in record.getMessage()
 
 
+@pytest.mark.parametrize('loss', [dict(CPG, implementation='dense'), dict(ABL, preset='official')])
+def test_nothing_is_missing_for_losses_that_ignore_targets(loss, caplog):
+    model = build(deeplabv3([CE, loss]))
+    attach(model)
+    with caplog.at_level(logging.WARNING, __name__), no_warnings():
+        losses_of(model, plain(loaded()))
+    assert not [record for record in caplog.records if record.name == __name__]
+
+
 def test_batch_augments_that_change_labels():
     def shift(inputs, samples):
         for sample in samples:

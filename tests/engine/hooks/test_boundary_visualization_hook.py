@@ -111,10 +111,12 @@ def test_images_that_cannot_be_drawn_are_skipped_with_one_warning(sample, tmp_pa
     assert len([each for each in warned if 'BoundaryVisualizationHook' in str(each.message)]) == 1
 
 
-def test_wrong_arguments(sample, tmp_path):
+def test_wrong_arguments():
+    runner = SimpleNamespace(visualizer=SimpleNamespace(dataset_meta=META))
     with pytest.raises(ValueError, match='interval must be at least 1, got 0'):
         BoundaryVisualizationHook(interval=0)
     with pytest.raises(ValueError, match='ksize must be odd'):
         BoundaryVisualizationHook(ksize=4)
     with pytest.raises(ValueError, match=r"class_name must be one of \('a', 'b'\), got 'c'"):
-        run(BoundaryVisualizationHook(interval=1, class_name='c'), [sample[0]], tmp_path / 'out')
+        BoundaryVisualizationHook(class_name='c').before_run(runner)
+    BoundaryVisualizationHook(class_name='b').before_run(runner)
