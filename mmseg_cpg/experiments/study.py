@@ -166,7 +166,7 @@ def _chosen(rows: list[Row], config: str, competitors: Sequence[Competitor]) -> 
 
 
 def choose(rows: list[Row], config: str, competitor: Competitor) -> str | None:
-    """Choose the losses with the best mean of the primary outcomes with the tuning seed.
+    """Choose the losses with the best mean of the primary outcomes with the tuning seed, of equals the lowest weight.
 
     Returns:
         One of :func:`candidates`; None if one has not been trained yet, or all diverged.
@@ -201,8 +201,8 @@ def _best(rows: list[Row], config: str, choices: list[str]) -> str | None:
 
 
 def tuning_score(row: Row) -> float:
-    """The mean of the primary outcomes of a training run."""
-    return fmean(float(row[measure.key]) for measure in PRIMARY)
+    """The mean of the primary outcomes of a training run, so rounded that equal ones are equal."""
+    return round(fmean(float(row[measure.key]) for measure in PRIMARY), 4)
 
 
 def tuning_row(rows: list[Row], config: str, losses: str) -> Row | None:
