@@ -125,9 +125,12 @@ def peak_memory(loss, logits):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         zeros = lambda shape, dtype, device: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
-        with mock.patch('mmseg_cpg.ops._memory.zeros', zeros), torch.profiler.profile(profile_memory=True) as profile:
-            loss(logits).backward()
-        torch.set_num_threads(threads)
+        patch = mock.patch('mmseg_cpg.ops._memory.zeros', zeros)
+        try:
+            with patch, torch.profiler.profile(profile_memory=True) as profile:
+                loss(logits).backward()
+        finally:
+            torch.set_num_threads(threads)
         held = peak = 0
         for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
             if event.name() == '[memory]':
@@ -226,7 +229,7 @@ def copy_bandwidth(tensor, repeats=20):
 def environment(device, *modules):
     """Date, commit, hardware, settings of glibc's allocator, and versions, including those of further modules."""
 
-    def first_line(command):
+    def output_of(command):
         if shutil.which(command[0]) is None:
             return ''
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
@@ -241,7 +244,7 @@ def environment(device, *modules):
     cpu = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor())
     return {
         'date': date.today().isoformat(),
-        'commit': first_line(['git', 'describe', '--always', '--dirty', '--exclude=*']),
+        'commit': output_of(['git', 'describe', '--always', '--dirty', '--exclude=*']),
         'device': torch.cuda.get_device_name() if device == 'cuda' else f'{cpu}, {os.cpu_count()} cores',
         'threads': torch.get_num_threads(),
         **{name: value for name, value in os.environ.items() if name.startswith('MALLOC_')},
