@@ -119,7 +119,7 @@ class SegmentationLoss(ClassWeighted, nn.Module, ABC):
                 raise ValueError(f'{name} must be None, since {reason}, got {got}')
 
 
-def read_class_weight(class_weight: list[float] | str | None) -> Tensor | None:
+def read_class_weight(class_weight: list[float] | Tensor | str | None) -> Tensor | None:
     """The class weights as a float32 tensor on the CPU.
 
     Raises:
