@@ -4,7 +4,7 @@ _base_ = './unet_fcn_1xb4-2400i_sstem-128x128.py'
 model = _base_.model
 model.decode_head.loss_decode = [
     model.decode_head.loss_decode,
-    dict(type='mmseg_cpg.CPGLoss', ksize=7, loss_weight=1.0),
+    dict(type='mmseg_cpg.CPGLoss', ksize=5, loss_weight=2.0),
 ]
 custom_hooks = [
     dict(type='mmseg_cpg.CPGLogHook'),

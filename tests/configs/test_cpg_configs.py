@@ -318,16 +318,17 @@ def test_readme_has_the_cells_of_table_3_whose_kernel_is_not_stated():
             ]
             if (network, dataset) != ('deeplabv3_r50', 'cityscapes')
         ]
-        assert f'for a kernel that it does not state, Table 3 has {", ".join(cells)}.' in README
+        assert f'Table 3 has, for an unstated kernel size: {", ".join(cells)}.' in README
 
 
-def test_readme_snippet_adds_the_loss_to_a_stock_config(tmp_path):
-    snippet = re.search(r'```python\n(_base_ = .mmseg::.*?)```', README, re.DOTALL).group(1)
+def test_snippet_of_the_guide_adds_the_loss_to_a_stock_cascade(tmp_path):
+    guide = (FOLDER.parents[1] / 'docs/user_guides/cpg_loss.md').read_text('utf-8')
+    snippet = re.search(r'```python\n(_base_ = .mmseg::.*?)```', guide, re.DOTALL).group(1)
     (tmp_path / 'mine.py').write_text(snippet, encoding='utf-8')
     (tmp_path / 'stock.py').write_text(snippet.splitlines()[0], encoding='utf-8')
     mine, stock = Config.fromfile(tmp_path / 'mine.py'), Config.fromfile(tmp_path / 'stock.py')
 
-    mine.model.decode_head.loss_decode, cpg = mine.model.decode_head.loss_decode
+    mine.model.decode_head[-1].loss_decode, cpg = mine.model.decode_head[-1].loss_decode
     assert plain(mine.to_dict()) == plain(stock.to_dict())
     assert cpg == dict(type='mmseg_cpg.CPGLoss', ksize=3, loss_weight=1.0)
     assert type(MODELS.build(cpg)) is mmseg_cpg.CPGLoss

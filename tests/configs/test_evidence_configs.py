@@ -33,9 +33,9 @@ def changes(name, variant):
 @pytest.mark.parametrize('name', NAMES)
 def test_variants_change_what_they_say(name):
     loss, bce = (read(each).model.decode_head.loss_decode for each in (name, f'{name}_bce'))
-    # The positive part of BCE is (B, C, H, W).
+    # The positive part of BCE is (B, C, H, W). The segmentor's mean over the classes becomes a sum.
     weights = [[[weight]] for weight in loss.class_weight]
-    assert bce == {**loss, 'use_sigmoid': True, 'class_weight': weights}
+    assert bce == {**loss, 'use_sigmoid': True, 'class_weight': weights, 'loss_weight': len(weights)}
     iterations = read(name).max_iters
     assert f'1xb4-{iterations}i_' in name
     assert iterations % 6 == 0  # or the first and the last validation are not where the study looks for them
