@@ -14,7 +14,7 @@ from .work_dirs import FINISHED
 TUNING_SEED = 100
 SEEDS = (0, 1, 2, 3, 4)
 PRIMARY = (Measure('mIoU', 'mIoU', '%'), Measure('mBIoU', 'Boundary IoU', '%'))
-MAX_RISE = 0.5  # points of mIoU over the last third of a converged training
+MAX_RISE = 0.5  # points of mIoU over the last third of a converged training run
 LEAST_IOU = 1.0  # %, of a class that the network has found
 IOU = 'IoU: '  # begins the columns of the classes
 # A row of the record.
@@ -95,7 +95,7 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
             choice is skipped.
 
     Raises:
-        UserError: The first baseline has no result or has not converged, or the baseline missed a class with a seed.
+        UserError: A baseline has no result or has not converged, or the first one missed a class with a seed.
     """
     config = dataset.config
     yield Stage(config, (TUNING_SEED,), ['base'])
@@ -176,13 +176,13 @@ def choose(rows: list[Row], config: str, competitor: Competitor) -> str | None:
 
 def candidates(rows: list[Row], config: str, competitor: Competitor) -> list[str]:
     """The planned losses, and one beyond the lowest or highest weight if that is the best of the planned ones."""
-    planned, weights = competitor.losses, competitor.weights
-    best = _best(rows, config, planned)
-    if best == planned[0]:
-        return [competitor.with_weight(weights[0] ** 2 / weights[1]), *planned]
-    if best == planned[-1]:
-        return [*planned, competitor.with_weight(weights[-1] ** 2 / weights[-2])]
-    return planned
+    choices, weights = competitor.losses, competitor.weights
+    best = _best(rows, config, choices)
+    if best == choices[0]:
+        return [competitor.with_weight(weights[0] ** 2 / weights[1]), *choices]
+    if best == choices[-1]:
+        return [*choices, competitor.with_weight(weights[-1] ** 2 / weights[-2])]
+    return choices
 
 
 def best_cpg(rows: list[Row], config: str) -> tuple[Competitor, str] | None:

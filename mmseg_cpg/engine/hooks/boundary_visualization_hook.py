@@ -48,7 +48,7 @@ class BoundaryVisualizationHook(Hook):
         self._warned = False
 
     def before_run(self, runner: Runner) -> None:
-        """Check the class, so that a typo does not end a training at its first validation."""
+        """Check the class, so that a typo does not end a training run at its first validation."""
         if self.class_name is not None:
             classes = runner.visualizer.dataset_meta['classes']
             if self.class_name not in classes:
