@@ -22,7 +22,7 @@ from mmseg_cpg.cli.loss_spec import parse_losses
 from mmseg_cpg.config_nodes import losses_of
 from mmseg_cpg.experiments.records import Record
 from mmseg_cpg.experiments.study import DATASETS, stages
-from mmseg_cpg.experiments.study_report import draw_plots, write_page
+from mmseg_cpg.experiments.study_report import write_page
 
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
@@ -73,10 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.command == 'run':
             run(DATASETS[args.dataset], args.jobs, Record(args.csv))
         else:
-            rows = Record(RECORD).rows()
-            for name, figure in draw_plots(rows).items():
-                figure.savefig(RECORD.parent / f'{name}.png')
-            write_page(rows, PAGE)
+            write_page(Record(RECORD).rows(), PAGE)
 
 
 if __name__ == '__main__':

@@ -30,12 +30,12 @@ class Dataset(NamedTuple):
 
 
 DATASETS = {
+    'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-2400i_sstem-128x128', ('membrane', 'synapse')),
     'camvid': Dataset(
         'CamVid',
         'efficientnet-lite0_segformer_1xb4-1800i_camvid-192x256',
         ('pole', 'sign symbol', 'fence', 'pedestrian', 'bicyclist'),
     ),
-    'sstem': Dataset('ssTEM', 'unet_fcn_1xb4-2400i_sstem-128x128', ('membrane', 'synapse')),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -37,22 +38,22 @@ from .study_tables import (
 from .tables import Table
 from .work_dirs import FINISHED
 
+FOLDER = 'evidence'  # of the plots
 BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
 
 
-def results(rows: list[Row]) -> str:
-    """All results in the record as Markdown."""
-    pictures = draw_plots(rows)
+def results(rows: list[Row], plots: Collection[str]) -> str:
+    """All results in the record as Markdown, with the plots of these names."""
     parts = [_section(status_table(rows))]
     for key, dataset in DATASETS.items():
         parts += [
             _section(differences_table(rows, dataset)),
-            *_picture(pictures, f'{key}_seeds', 'Differences from CE'),
+            *_picture(plots, f'{key}_seeds', 'Differences from CE'),
         ]
         parts += map(_section, (seeds_table(rows, dataset), class_table(rows, dataset), further_table(rows, dataset)))
-        parts += [_section(tuning_table(rows, dataset)), *_picture(pictures, f'{key}_weights', 'Scores over weights')]
+        parts += [_section(tuning_table(rows, dataset)), *_picture(plots, f'{key}_weights', 'Scores over weights')]
         parts.append(_section(convergence_table(rows, dataset)))
-        parts += _picture(pictures, f'{key}_convergence', 'Scores in the last third of the iterations')
+        parts += _picture(plots, f'{key}_convergence', 'Scores in the last third of the iterations')
     return '\n'.join(filter(None, parts))
 
 
@@ -60,15 +61,18 @@ def _section(table: Table | None) -> str:
     return '' if table is None else table.markdown().replace('## ', '### ', 1)
 
 
-def _picture(pictures: dict[str, Figure], name: str, text: str) -> list[str]:
-    return [f'![{text}](evidence/{name}.png)\n'] if name in pictures else []
+def _picture(plots: Collection[str], name: str, text: str) -> list[str]:
+    return [f'![{text}]({FOLDER}/{name}.png)\n'] if name in plots else []
 
 
 def write_page(rows: list[Row], path: Path) -> None:
-    """Write the results to the page, between its two marks."""
+    """Write the results to the page, between its two marks, and the plots to the folder ``evidence`` beside it."""
+    plots = draw_plots(rows)
+    for name, figure in plots.items():
+        figure.savefig(path.parent / FOLDER / f'{name}.png')
     head, _, rest = path.read_text().partition(BEGIN)
     _, _, tail = rest.partition(END)
-    write_atomically(path, f'{head}{BEGIN}\n\n{results(rows)}\n{END}{tail}')
+    write_atomically(path, f'{head}{BEGIN}\n\n{results(rows, plots)}\n{END}{tail}')
 
 
 def draw_plots(rows: list[Row]) -> dict[str, Figure]:

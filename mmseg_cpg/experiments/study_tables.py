@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from .study import (
     PRIMARY,
     SEEDS,
     TUNING_SEED,
+    Competitor,
     Dataset,
     Row,
     best_cpg,
@@ -127,15 +129,36 @@ def compare_seeds(rows: list[Row], dataset: Dataset) -> Comparison | None:
 
 
 def status_table(rows: list[Row]) -> Table:
-    """Numbers of training runs by dataset."""
-    body = []
+    """Numbers of training runs by dataset, and what is missing, which the other tables leave out."""
+    body, notes = [], []
     for dataset in DATASETS.values():
         found = [row for row in rows if row['config'].startswith(dataset.config)]
         diverged = sum(row['state'] != FINISHED for row in found)
         missed = sum(bool(missed_classes(row)) for row in found)
         body.append([dataset.name, *map(str, (len(found), planned(rows, dataset), diverged, missed))])
+        missing = '; '.join(incomplete(rows, dataset))
+        notes += [f'Not run with all seeds yet on {dataset.name}: {missing}.'] if missing else []
     columns = ['data', 'ended', 'planned', 'of those ended, diverged', 'with a class below 1 % IoU']
-    return Table('status', 'Runs so far', columns, body, [])
+    return Table('status', 'Runs so far', columns, body, notes)
+
+
+def incomplete(rows: list[Row], dataset: Dataset) -> list[str]:
+    """The losses and further questions that have not been trained with all their seeds."""
+    best = best_cpg(rows, dataset.config)
+    chosen = {competitor.title: choose(rows, dataset.config, competitor) for competitor in COMPETITORS}
+    bce, twice, ramp = variants(dataset.config)
+    planned_runs = [('CE', dataset.config, 'base', SEEDS)]
+    planned_runs += [(title, dataset.config, losses, SEEDS) for title, losses in chosen.items()]
+    planned_runs += [
+        ('CPG with BCE', bce, choose(rows, bce, best[0]) if best else None, SEEDS),
+        ('CPG with twice the iterations', twice, best[1] if best else None, SEEDS[:1]),
+        ('a growing λ', ramp, 'base', SEEDS),
+    ]
+    return [
+        title
+        for title, config, losses, seeds in planned_runs
+        if sum(row['losses'] == losses for row in rows_of(rows, config, seeds)) < len(seeds)
+    ]
 
 
 def differences_table(rows: list[Row], dataset: Dataset) -> Table | None:
@@ -167,14 +190,19 @@ def seeds_table(rows: list[Row], dataset: Dataset) -> Table | None:
     measures = (*PRIMARY, *SECONDARY)
     means = [comparison.mean(comparison.baseline, measure) for measure in measures]
     body = [['CE, mean', *(_text(mean, '') for mean in means), _count(comparison.trainings, 'CE')]]
-    for competitor in COMPETITORS:
-        losses = choose(rows, dataset.config, competitor)
-        title = title_of(losses) if losses else competitor.title
+    for title in _trained(rows, dataset, comparison, COMPETITORS):
         changes = [comparison.difference(title, measure) for measure in measures]
         body.append([title, *map(_text, changes), _count(comparison.trainings, title)])
     columns = ['added to CE', *(f'Δ {measure.title}' for measure in measures), 'runs']
     note = 'Paired differences from CE, in points, with 95 % intervals that are not corrected for the number of losses.'
     return Table('seeds', f'{dataset.name}: all losses', columns, body, [note])
+
+
+def _trained(rows: list[Row], dataset: Dataset, comparison: Comparison, competitors: Sequence[Competitor]) -> list[str]:
+    """Titles of the chosen losses of competitors that have a training run in a comparison."""
+    chosen = [choose(rows, dataset.config, competitor) for competitor in competitors]
+    titles = [title_of(losses) for losses in chosen if losses]
+    return [title for title in titles if title in comparison.losses]
 
 
 def _count(trainings: list[Training], title: str) -> str:
@@ -188,8 +216,7 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
     comparison, best = compare_seeds(rows, dataset), best_cpg(rows, dataset.config)
     if comparison is None or best is None:
         return None
-    simplest = choose(rows, dataset.config, NEAR_BOUNDARY)
-    shown = [title_of(losses) for losses in (best[1], simplest) if losses]
+    shown = _trained(rows, dataset, comparison, (best[0], NEAR_BOUNDARY))
     names = {key.removeprefix(IOU) for each in comparison.trainings for key in each.values if key.startswith(IOU)}
     body = []
     for name in sorted(names, key=lambda name: (name not in dataset.thin_classes, name)):
@@ -206,6 +233,8 @@ def tuning_table(rows: list[Row], dataset: Dataset) -> Table:
     body = []
     for competitor in COMPETITORS:
         best, choices = choose(rows, dataset.config, competitor), candidates(rows, dataset.config, competitor)
+        if not any(tuning_row(rows, dataset.config, losses) for losses in choices):
+            continue
         edges = {choices[0]: ', the lowest', choices[-1]: ', the highest'}
         for losses in choices:
             mark = f'chosen{edges.get(losses, "")}' if losses == best else ''
@@ -226,28 +255,31 @@ def _score_cells(row: Row | None) -> list[str]:
 
 
 def further_table(rows: list[Row], dataset: Dataset) -> Table | None:
-    """The best CPG with BCE, with twice the iterations and with a growing λ; None before it is known."""
+    """The best CPG with BCE, with twice the iterations and with a growing λ; None before any of these."""
     best = best_cpg(rows, dataset.config)
     if best is None:
         return None
     competitor, cpg = best
     bce, twice, ramp = variants(dataset.config)
+    questions = []
     with_bce = choose(rows, bce, competitor)
-    once = rows_of(rows, dataset.config, SEEDS[:1])
-    questions = [
-        ('with twice the iterations', 'CE, twice the iterations', rows, (twice, cpg), (twice, 'base')),
-        ('with the usual iterations, seed 0', 'CE, seed 0', once, (dataset.config, cpg), (dataset.config, 'base')),
-        ('with a growing λ', 'with a constant λ', rows, (ramp, 'base'), (dataset.config, cpg)),
-    ]
     if with_bce:
-        questions.insert(0, (f'with BCE, weight {split(with_bce)[1]}', 'BCE', rows, (bce, with_bce), (bce, 'base')))
+        questions += [(f'with BCE, weight {split(with_bce)[1]}', 'BCE', rows, (bce, with_bce), (bce, 'base'))]
+    if rows_of(rows, twice, SEEDS):
+        once = rows_of(rows, dataset.config, SEEDS[:1])
+        questions += [
+            ('with twice the iterations', 'CE, twice the iterations', rows, (twice, cpg), (twice, 'base')),
+            ('with the usual iterations, seed 0', 'CE, seed 0', once, (dataset.config, cpg), (dataset.config, 'base')),
+        ]
+    questions += [('with a growing λ', 'with a constant λ', rows, (ramp, 'base'), (dataset.config, cpg))]
     body = []
     for title, reference, used, trained, other in questions:
         for measure in PRIMARY:
             mean = estimate(_paired(used, trained, other, measure))
-            body.append([title, reference, measure.title, _text(mean), str(mean.count if mean else 0)])
+            if mean:
+                body.append([title, reference, measure.title, _text(mean), str(mean.count)])
     columns = [title_of(cpg), 'compared with', 'outcome', 'difference, points', 'seeds']
-    return Table('further', f'{dataset.name}: does it hold otherwise?', columns, body, [])
+    return Table('further', f'{dataset.name}: does it hold otherwise?', columns, body, []) if body else None
 
 
 def convergence_table(rows: list[Row], dataset: Dataset) -> Table | None:

@@ -2,7 +2,15 @@
 
 from .painting import paint_classes, paint_masks
 from .panels import render
-from .pictures import draw_boundaries, draw_comparison, draw_errors, draw_gradients, draw_overview, draw_profile
+from .pictures import (
+    draw_boundaries,
+    draw_changes,
+    draw_comparison,
+    draw_errors,
+    draw_gradients,
+    draw_overview,
+    draw_profile,
+)
 from .scene import Line, Prediction, Scene, choose_line, head_ignore_index
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     'Scene',
     'choose_line',
     'draw_boundaries',
+    'draw_changes',
     'draw_comparison',
     'draw_errors',
     'draw_gradients',

@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 
 from mmseg_cpg import visualization
 
-PICTURES = ['boundaries', 'errors', 'gradients', 'profile', 'comparison']
+PICTURES = ['boundaries', 'errors', 'gradients', 'profile', 'comparison', 'changes']
 CPG = """
 model['decode_head']['loss_decode'] = [dict(type='CrossEntropyLoss'), dict(type='mmseg_cpg.CPGLoss')]
 test_pipeline = val_dataloader['dataset']['pipeline']
@@ -85,7 +85,7 @@ def test_two_models_side_by_side(models, image, label, run_tool, scenes, tmp_pat
 
 def test_one_model_without_a_label_and_a_line_of_ones_own(models, image, run_tool, scenes, tmp_path):
     run_tool(VISUALIZE, image, *models.one, '--class', 'c', '--column', 7, '--span', 3, 20, '--out', tmp_path)
-    assert {path.stem for path in tmp_path.iterdir()} == {*PICTURES} - {'errors'}
+    assert {path.stem for path in tmp_path.iterdir()} == {*PICTURES} - {'errors', 'changes'}
     scene, class_index, line = scenes[0]
     assert (scene.label, class_index, line) == (None, 2, (False, 7, 3, 21))
 

@@ -9,6 +9,7 @@ from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, cou
 from mmseg_cpg.visualization import (
     Line,
     draw_boundaries,
+    draw_changes,
     draw_comparison,
     draw_errors,
     draw_gradients,
@@ -128,6 +129,20 @@ def test_comparison_tells_who_is_right(scene):
     right = 100 * (1 - 2 / (scene.label != 255).sum())
     assert titles[2:4] == [f'CE\n{right:.1f} % of pixels right', f'CE + CPG\n{right:.1f} % of pixels right']
     assert {'only CE right', 'only CE + CPG right', 'both wrong'} < legend(figure).keys()
+
+
+def test_changes_are_mended_and_added_errors_without_the_image(scene):
+    scene = scene._replace(image=np.full_like(scene.image, 77))
+    figure = draw_changes(scene)
+    (first, second, own, changes), titles = pictures(figure)
+    for picture, prediction in zip((first, second), scene.predictions, strict=True):
+        np.testing.assert_array_equal(picture, np.array(PALETTE)[prediction.label])
+    assert np.argwhere(matches(own, BOTH_WRONG_COLOR)).tolist() == [[10, 29], [11, 29]]
+    for color, pixel in ((WRONG_COLOR, [0, 50]), (RIGHT_COLOR, [10, 29]), (BOTH_WRONG_COLOR, [11, 29])):
+        assert np.argwhere(matches(changes, color)).tolist() == [pixel]
+        assert color in map(color_of, legend(figure).values())
+    assert {'wrong', 'wrong, CE right', 'right, CE wrong'} < legend(figure).keys()
+    assert [title.partition('\n')[0] for title in titles[:2]] == ['CE', 'CE + CPG']
 
 
 def test_without_a_label(scene):

@@ -34,6 +34,7 @@ from mmseg_cpg.visualization import (
     Scene,
     choose_line,
     draw_boundaries,
+    draw_changes,
     draw_comparison,
     draw_errors,
     draw_gradients,
@@ -191,6 +192,8 @@ def draw_all(scene: Scene, class_index: int, line: Line, ksizes: list[int]) -> I
     yield 'gradients', draw_gradients(scene, class_index, ksizes[0], line)
     yield 'profile', draw_profile(scene, class_index, line)
     yield 'comparison', draw_comparison(scene)
+    if scene.label is not None and len(scene.predictions) > 1:
+        yield 'changes', draw_changes(scene)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
