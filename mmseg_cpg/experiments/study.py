@@ -105,6 +105,9 @@ def stages(dataset: Dataset, read_rows: Callable[[], list[Row]]) -> Iterator[Sta
     for competitors in GROUPS:
         yield from _tune(config, competitors, read_rows)
         yield Stage(config, SEEDS, _chosen(read_rows(), config, competitors))
+        second = [second_choice(read_rows(), config, competitor) for competitor in competitors]
+        if any(second):
+            yield Stage(config, SEEDS, ['base', *filter(None, second)])
     best = best_cpg(read_rows(), config)
     if best is None:
         return
@@ -174,6 +177,14 @@ def choose(rows: list[Row], config: str, competitor: Competitor) -> str | None:
     return _best(rows, config, candidates(rows, config, competitor))
 
 
+def second_choice(rows: list[Row], config: str, competitor: Competitor) -> str | None:
+    """The next best losses of a competitor whose chosen ones missed a class with one of the seeds, None for others."""
+    chosen = choose(rows, config, competitor)
+    if not any(row['losses'] == chosen and missed_classes(row) for row in rows_of(rows, config, SEEDS)):
+        return None
+    return _best(rows, config, [losses for losses in candidates(rows, config, competitor) if losses != chosen])
+
+
 def candidates(rows: list[Row], config: str, competitor: Competitor) -> list[str]:
     """The planned losses, and one beyond the lowest or highest weight if that is the best of the planned ones."""
     choices, weights = competitor.losses, competitor.weights
@@ -218,7 +229,8 @@ def rows_of(rows: list[Row], config: str, seeds: Sequence[int]) -> list[Row]:
 def planned(rows: list[Row], dataset: Dataset) -> int:
     """Number of planned training runs for a dataset, if weights are chosen for every competitor."""
     tuning = 1 + sum(len(candidates(rows, dataset.config, competitor)) for competitor in COMPETITORS)
-    seeds = len(SEEDS) * (1 + len(COMPETITORS))
+    second = [second_choice(rows, dataset.config, competitor) for competitor in COMPETITORS]
+    seeds = len(SEEDS) * (1 + len(COMPETITORS) + len([*filter(None, second)]))
     best = best_cpg(rows, dataset.config)
     bce_tuning = 1 + len(candidates(rows, variants(dataset.config)[0], best[0] if best else CPG[0]))
     bce_seeds, twice, ramp = 2 * len(SEEDS), 2, len(SEEDS)

@@ -17,6 +17,7 @@ from .study import (
     PRIMARY,
     SEEDS,
     TUNING_SEED,
+    UNWEIGHTED,
     Dataset,
     Row,
     best_cpg,
@@ -91,7 +92,7 @@ def draw_plots(rows: list[Row]) -> dict[str, Figure]:
 def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
     """Draw the primary outcomes over the weight with the tuning seed, None with fewer than two weights."""
     scores: dict[str, dict[float, Row]] = {}
-    for competitor in (*CPG, NEAR_BOUNDARY):
+    for competitor in (*CPG, NEAR_BOUNDARY, UNWEIGHTED):
         tuned = [tuning_row(rows, dataset.config, losses) for losses in candidates(rows, dataset.config, competitor)]
         found = [row for row in tuned if row and row['state'] == FINISHED]
         if found:
@@ -109,8 +110,6 @@ def draw_weights(rows: list[Row], dataset: Dataset) -> Figure | None:
         if values:
             axes.axhspan(min(values), max(values), color='black', alpha=0.12, linewidth=0, label='CE, seeds 0 to 4')
         axes.set_xscale('log')
-        axes.set_xticks(sorted({weight for by_weight in scores.values() for weight in by_weight}), minor=False)
-        axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter('{x:g}')
         axes.set_xlabel('weight')
         axes.set_title(f'{measure.title}, {measure.unit}', fontsize=10)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
 from statistics import fmean
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from .study import (
     PRIMARY,
     SEEDS,
     TUNING_SEED,
-    Competitor,
     Dataset,
     Row,
     best_cpg,
@@ -119,7 +118,8 @@ def holm(p_values: list[float], count: int) -> list[float]:
 
 def compare_seeds(rows: list[Row], dataset: Dataset) -> Comparison | None:
     """Compare the scores of the losses over the seeds of the study; None before the baseline has been trained."""
-    found = sorted(rows_of(rows, dataset.config, SEEDS), key=lambda row: row['losses'] != 'base')
+    order = ['CE', *(competitor.title for competitor in COMPETITORS)]
+    found = sorted(rows_of(rows, dataset.config, SEEDS), key=lambda row: order.index(split(row['losses'])[0]))
     if not found or found[0]['losses'] != 'base':
         return None
     # Costs are left out: they are those of machines that did other work, too.
@@ -183,26 +183,22 @@ def differences_table(rows: list[Row], dataset: Dataset) -> Table | None:
 
 
 def seeds_table(rows: list[Row], dataset: Dataset) -> Table | None:
-    """The differences of all losses from CE, None before CE has been trained."""
+    """The differences of all losses that have run from CE, None before CE has been trained."""
     comparison = compare_seeds(rows, dataset)
     if comparison is None:
         return None
     measures = (*PRIMARY, *SECONDARY)
     means = [comparison.mean(comparison.baseline, measure) for measure in measures]
     body = [['CE, mean', *(_text(mean, '') for mean in means), _count(comparison.trainings, 'CE')]]
-    for title in _trained(rows, dataset, comparison, COMPETITORS):
+    for title in comparison.losses[1:]:
         changes = [comparison.difference(title, measure) for measure in measures]
         body.append([title, *map(_text, changes), _count(comparison.trainings, title)])
-    columns = ['added to CE', *(f'Δ {measure.title}' for measure in measures), 'runs']
+    missed = Counter(title_of(row['losses']) for row in rows_of(rows, dataset.config, SEEDS) if missed_classes(row))
+    for title, line in zip(comparison.losses, body, strict=True):
+        line.append(str(missed[title]))
+    columns = ['added to CE', *(f'Δ {measure.title}' for measure in measures), 'runs', 'of these, missed a class']
     note = 'Paired differences from CE, in points, with 95 % intervals that are not corrected for the number of losses.'
     return Table('seeds', f'{dataset.name}: all losses', columns, body, [note])
-
-
-def _trained(rows: list[Row], dataset: Dataset, comparison: Comparison, competitors: Sequence[Competitor]) -> list[str]:
-    """Titles of the chosen losses of competitors that have a training run in a comparison."""
-    chosen = [choose(rows, dataset.config, competitor) for competitor in competitors]
-    titles = [title_of(losses) for losses in chosen if losses]
-    return [title for title in titles if title in comparison.losses]
 
 
 def _count(trainings: list[Training], title: str) -> str:
@@ -216,7 +212,9 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
     comparison, best = compare_seeds(rows, dataset), best_cpg(rows, dataset.config)
     if comparison is None or best is None:
         return None
-    shown = _trained(rows, dataset, comparison, (best[0], NEAR_BOUNDARY))
+    simplest = choose(rows, dataset.config, NEAR_BOUNDARY)
+    titles = [title_of(losses) for losses in (best[1], simplest) if losses]
+    shown = [title for title in titles if title in comparison.losses]
     names = {key.removeprefix(IOU) for each in comparison.trainings for key in each.values if key.startswith(IOU)}
     body = []
     for name in sorted(names, key=lambda name: (name not in dataset.thin_classes, name)):

@@ -56,6 +56,30 @@ def test_one_weight_beyond_the_best_is_a_candidate(scores, beyond):
     assert found == sorted(found, key=lambda losses: float(study_tables.split(losses)[1]))
 
 
+def test_the_next_best_weight_is_trained_if_the_chosen_one_misses_a_class():
+    control = study.UNWEIGHTED
+    rows = [row(CE, 100, 50), *tuned(control, [51, 53, 52])]
+    rows += [row(control.losses[1], seed, 60) for seed in study.SEEDS]
+    assert study.second_choice(rows, CAMVID.config, control) is None
+    rows[-1]['IoU: pole'] = '0.4'
+    second = control.losses[2]
+    assert study.second_choice(rows, CAMVID.config, control) == second
+    before = study.planned(rows[:-1], CAMVID)
+    assert study.planned(rows, CAMVID) == before + len(study.SEEDS)
+    stages = [*study.stages(CAMVID, lambda: rows)]
+    index = stages.index((CAMVID.config, study.SEEDS, ['base', control.losses[1]], 'base'))
+    assert stages[index + 1] == (CAMVID.config, study.SEEDS, ['base', second], 'base')
+    # Both are in the table, in the order of the plan, with what they missed.
+    rows += [row(losses, 0, 61) for losses in (study.OTHERS[0].losses[0], second, CE)]
+    shown = [(line[0], *line[-2:]) for line in study_tables.seeds_table(rows, CAMVID).rows]
+    assert shown == [
+        ('CE, mean', '1', '0'),
+        ('CE without class weights, weight 1.5', '5', '1'),
+        ('CE without class weights, weight 8', '1', '0'),
+        ('RMI, weight 0.015', '1', '0'),
+    ]
+
+
 def test_the_best_kernel_is_known_when_all_have_been_tuned():
     rows = [each for competitor in study.CPG for each in tuned(competitor, [51, 52, 51])]
     rows[4] |= dict(mIoU='52.5')
@@ -218,7 +242,7 @@ def test_the_report_of_a_full_record(tmp_path):
     assert ['', 'RMI', '0.015', 'diverged', 'diverged', '', '', ''] in cells
     assert ['', 'RMI', '0.08', 'not run', 'not run', '', '', ''] in cells
     same = '+0.00 ± 0.00'
-    assert ['', 'CPG, ksize 3, weight 0.3', '+1.00 ± 0.00', same, same, same, '5', ''] in cells
+    assert ['', 'CPG, ksize 3, weight 0.3', '+1.00 ± 0.00', same, same, same, '5', '0', ''] in cells
     assert ['', 'pole', 'yes', '22.00 ± 1.96', '+1.00 ± 0.00', ''] in cells
     assert (
         'Not run with all seeds yet on CamVid: CPG, ksize 5; CPG, ksize 7; CE near boundaries; '
@@ -279,7 +303,9 @@ def test_what_the_pages_say_of_the_first_runs():
         values = [float(row[measure.key]) for row in best]
         before = f'{float(base[measure.key]):.1f}'
         assert f'{measure.title} from {before} to between {min(values):.1f} and {max(values):.1f}' in page
-    assert f'to {float(simplest["mIoU"]):.1f} and {float(simplest["mBIoU"]):.1f}' in page
+    control = study.tuning_row(rows, config, study.UNWEIGHTED.losses[-1])
+    for row in (simplest, control):
+        assert f'to {float(row["mIoU"]):.1f} and {float(row["mBIoU"]):.1f}' in page
     shares = [100 * float(row['cpg_share']) for row in best]
     guide = (ROOT / 'docs/user_guides/cpg_loss.md').read_text()
     assert f'the best had {min(shares):.0f} to {max(shares):.0f} %' in guide
