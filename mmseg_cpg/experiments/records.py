@@ -53,7 +53,7 @@ class Record:
         """The rows, as text by column.
 
         Raises:
-            UserError: The file is not a record of trainings.
+            UserError: The file is not a record of training runs.
         """
         if not self.path.exists():
             return []
@@ -61,7 +61,7 @@ class Record:
             reader = csv.DictReader(file)
             missing = [name for name in ABOUT if name not in (reader.fieldnames or [])]
             if missing:
-                raise UserError(f"'{self.path}' is not a record of trainings: it has no column '{missing[0]}'.")
+                raise UserError(f"'{self.path}' is not a record of training runs: it has no column '{missing[0]}'.")
             return [{name: text or '' for name, text in row.items()} for row in reader]
 
     def find(self, config: str, losses: str, seed: int) -> dict[str, str] | None:

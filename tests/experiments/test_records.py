@@ -1,4 +1,4 @@
-"""The record of trainings: written whole, by several processes, and for one config of a name."""
+"""The record of training runs: written whole, by several processes, and for one config of a name."""
 
 import subprocess
 import sys
@@ -68,7 +68,7 @@ def test_a_full_disk_leaves_the_record_as_it_was(tmp_path, monkeypatch):
 def test_another_file_is_no_record(tmp_path):
     path = tmp_path / 'all.csv'
     path.write_text('a,b\n1,2\n')
-    with pytest.raises(UserError, match=r"all\.csv' is not a record of trainings: it has no column 'config'"):
+    with pytest.raises(UserError, match=r"all\.csv' is not a record of training runs: it has no column 'config'"):
         Record(path).rows()
 
 

@@ -9,6 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from mmseg_cpg.ops._validation import check_number
+
 
 @HOOKS.register_module()
 class LossWeightHook(Hook):
@@ -33,8 +35,9 @@ class LossWeightHook(Hook):
         by_epoch: Count epochs, and change the weight once per epoch.
 
     Raises:
-        ValueError: An argument has a wrong value, or, when training starts, no loss has this name, a loss of this name
-            has no number as ``loss_weight``, or the ramp ends before it begins.
+        TypeError: A factor, begin or end is no number.
+        ValueError: One of them is negative or not finite, or, when training starts, no loss has this name, a loss of
+            this name has no number as ``loss_weight``, or the ramp ends before it begins.
 
     Example:
         >>> custom_hooks = [dict(type='mmseg_cpg.LossWeightHook', loss_name='loss_cpg', end=8000)]
@@ -49,9 +52,9 @@ class LossWeightHook(Hook):
         end: int | None = None,
         by_epoch: bool = False,
     ) -> None:
-        for name, value in (('start_factor', start_factor), ('end_factor', end_factor), ('begin', begin)):
-            if not isinstance(value, Real) or not 0 <= value < math.inf:
-                raise ValueError(f'{name} must be a finite number >= 0, got {value!r}')
+        numbers = dict(start_factor=start_factor, end_factor=end_factor, begin=begin)
+        for name, value in (numbers if end is None else numbers | dict(end=end)).items():
+            check_number(name, value, 'a finite number >= 0', lambda number: 0 <= number < math.inf)
         self.loss_name = loss_name
         self.start_factor = start_factor
         self.end_factor = end_factor

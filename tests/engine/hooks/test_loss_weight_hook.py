@@ -109,10 +109,20 @@ def test_a_resumed_training_continues_the_ramp(tmp_path):
     assert run('second', 6, resume=True) == [4, 6, 8, 8]
 
 
-@pytest.mark.parametrize('arguments', [dict(start_factor=-1), dict(end_factor=float('inf')), dict(begin='1')])
-def test_bad_arguments(arguments):
+@pytest.mark.parametrize(
+    ('arguments', 'error'),
+    [
+        (dict(start_factor=-1), ValueError),
+        (dict(end_factor=float('inf')), ValueError),
+        (dict(begin='1'), TypeError),
+        (dict(end_factor=None), TypeError),
+        (dict(end='8k'), TypeError),
+        (dict(end=-1), ValueError),
+    ],
+)
+def test_bad_arguments(arguments, error):
     ((name, value),) = arguments.items()
-    with pytest.raises(ValueError, match=f'{name} must be a finite number >= 0, got {value!r}'):
+    with pytest.raises(error, match=f'{name} must be a finite number >= 0, got {value!r}'):
         LossWeightHook('loss_cpg', **arguments)
 
 
