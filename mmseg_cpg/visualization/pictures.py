@@ -198,23 +198,25 @@ def draw_comparison(scene: Scene) -> Figure:
     return figure
 
 
-def draw_changes(scene: Scene) -> Figure:
-    """Draw the predictions, and below them the errors: of the first, and those that the others mend or add.
+def draw_changes(scene: Scene, line: Line | None = None) -> Figure:
+    """Draw the predictions, and in a close-up the errors: of the first, and those that the others mend or add.
 
     Image and label are left out, so that the figure can be published where they may not be.
 
     Args:
         scene (Scene): The scene, with a label and several predictions.
+        line (Line, optional): Line to show in the close-up. Defaults to that of :func:`choose_line`.
     """
     first = scene.predictions[0]
     titles = [_with_accuracy(scene, prediction) for prediction in scene.predictions]
     figure, axes = make_panels('Predictions, and their errors', titles, scene.reference.shape, close_ups=True)
-    blank = np.full_like(scene.image, 255)
+    blank, part = np.zeros_like(scene.image), _close_up(scene, line)
     for upper, lower, prediction in zip(*axes, scene.predictions, strict=True):
         show(upper, paint_classes(prediction.label, scene.palette))
+        frame(upper, part)
         masks = _differences(scene, first, prediction, prediction.name)
-        show(lower, paint_masks(blank, *(mask[1:] for mask in masks)))
-    axes[1, 0].set_ylabel('errors', fontsize=11)
+        show(lower, paint_masks(blank, *(mask[1:] for mask in masks)), part)
+    axes[1, 0].set_ylabel('errors, close-up', fontsize=11)
     entries = _class_entries(scene, *(prediction.label for prediction in scene.predictions))
     entries += [('wrong', BOTH_WRONG_COLOR)]
     entries += [(f'wrong, {first.name} right', WRONG_COLOR), (f'right, {first.name} wrong', RIGHT_COLOR)]

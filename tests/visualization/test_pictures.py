@@ -133,7 +133,7 @@ def test_comparison_tells_who_is_right(scene):
 
 def test_changes_are_mended_and_added_errors_without_the_image(scene):
     scene = scene._replace(image=np.full_like(scene.image, 77))
-    figure = draw_changes(scene)
+    figure = draw_changes(scene, Line(True, 30, 0, 60))  # a close-up of all
     (first, second, own, changes), titles = pictures(figure)
     for picture, prediction in zip((first, second), scene.predictions, strict=True):
         np.testing.assert_array_equal(picture, np.array(PALETTE)[prediction.label])

@@ -193,7 +193,7 @@ def draw_all(scene: Scene, class_index: int, line: Line, ksizes: list[int]) -> I
     yield 'profile', draw_profile(scene, class_index, line)
     yield 'comparison', draw_comparison(scene)
     if scene.label is not None and len(scene.predictions) > 1:
-        yield 'changes', draw_changes(scene)
+        yield 'changes', draw_changes(scene, line)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
