@@ -45,7 +45,7 @@ BEGIN, END = '<!-- made by tools/evidence.py report -->', '<!-- end -->'
 
 def results(rows: list[Row], plots: Collection[str]) -> str:
     """All results in the record as Markdown, with the plots of these names."""
-    parts = [_section(status_table(rows))]
+    parts: list[str] = []
     for key, dataset in DATASETS.items():
         parts += [
             _section(differences_table(rows, dataset)),
@@ -55,7 +55,7 @@ def results(rows: list[Row], plots: Collection[str]) -> str:
         parts += [_section(tuning_table(rows, dataset)), *_picture(plots, f'{key}_weights', 'Scores over weights')]
         parts.append(_section(convergence_table(rows, dataset)))
         parts += _picture(plots, f'{key}_convergence', 'Scores in the last third of the iterations')
-    return '\n'.join(filter(None, parts))
+    return '\n'.join(filter(None, [*parts, _section(status_table(rows))]))
 
 
 def _section(table: Table | None) -> str:

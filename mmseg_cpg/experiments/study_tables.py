@@ -183,9 +183,9 @@ def differences_table(rows: list[Row], dataset: Dataset) -> Table | None:
 
 
 def seeds_table(rows: list[Row], dataset: Dataset) -> Table | None:
-    """The differences of all losses that have run from CE, None before CE has been trained."""
+    """The differences of all losses that have run from CE, None before any has."""
     comparison = compare_seeds(rows, dataset)
-    if comparison is None:
+    if comparison is None or len(comparison.losses) == 1:
         return None
     measures = (*PRIMARY, *SECONDARY)
     means = [comparison.mean(comparison.baseline, measure) for measure in measures]
@@ -222,12 +222,16 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
         changes = [comparison.difference(losses, measure) for losses in shown]
         thin = 'yes' if name in dataset.thin_classes else ''
         body.append([name, thin, _text(comparison.mean(comparison.baseline, measure), ''), *map(_text, changes)])
+        if len(shown) == 2:
+            pairs = [(dataset.config, losses) for losses in (best[1], simplest)]
+            body[-1].append(_text(estimate(_paired(rows, pairs[0], pairs[1], measure))))
     columns = ['class', 'thin', 'IoU with CE, %', *(f'Δ {losses}' for losses in shown)]
+    columns += ['the one minus the other'] * (len(shown) == 2)
     return Table('classes', f'{dataset.name}: IoU by class', columns, body, [])
 
 
-def tuning_table(rows: list[Row], dataset: Dataset) -> Table:
-    """The scores of all weights with the tuning seed."""
+def tuning_table(rows: list[Row], dataset: Dataset) -> Table | None:
+    """The scores of all weights with the tuning seed, None before any has been trained."""
     body = []
     for competitor in COMPETITORS:
         best, choices = choose(rows, dataset.config, competitor), candidates(rows, dataset.config, competitor)
@@ -237,6 +241,8 @@ def tuning_table(rows: list[Row], dataset: Dataset) -> Table:
         for losses in choices:
             mark = f'chosen{edges.get(losses, "")}' if losses == best else ''
             body.append([*split(losses), *_score_cells(tuning_row(rows, dataset.config, losses)), mark])
+    if not body:
+        return None
     base = ['none (CE alone)', '', *_score_cells(tuning_row(rows, dataset.config, 'base')), '']
     columns = ['added to CE', 'weight', *(f'{each.title}, {each.unit}' for each in PRIMARY), 'CPG, % of the loss', '']
     return Table('tuning', f'{dataset.name}: choosing weights, seed {TUNING_SEED}', columns, [base, *body], [])

@@ -20,9 +20,9 @@ from typing import Any, TextIO
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from ..cli.errors import UserError
+from ..cli.resume import find_newest_checkpoint
 from .experiments import differences, plain
 from .files import try_lock, write_atomically
 from .work_dirs import CONFIG_LOCK, read_runs
@@ -103,7 +103,7 @@ class Launcher:
             fault = self._launch('train', [config], ['--progress', '--resume', '--work-dir', folder], place)
             if fault is None and not has_ended(folder):
                 # Interrupted in its last validation, which follows the last checkpoint and cannot be resumed.
-                checkpoint = find_latest_checkpoint(folder)
+                checkpoint, _ = find_newest_checkpoint(str(folder))
                 if checkpoint is not None:
                     fault = self._launch('test', [config, checkpoint], ['--work-dir', folder], place)
         except BaseException:

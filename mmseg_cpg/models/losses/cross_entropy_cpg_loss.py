@@ -102,9 +102,9 @@ class _CPGPart(CPGLoss):
 class _CrossEntropyPart(ClassWeighted, CrossEntropyLoss):
     """Computes both losses. Returns the value of the cross-entropy, with the gradient of the total."""
 
-    def __init__(self, cpg: _CPGPart, **options: Any) -> None:
-        super().__init__(**options)
-        self.class_weight = read_class_weight(self.class_weight)
+    def __init__(self, cpg: _CPGPart, class_weight: Any = None, **options: Any) -> None:
+        super().__init__(**options)  # without the class weights, since MMSegmentation would unpickle a file of them
+        self.class_weight = read_class_weight(class_weight)
         self._cpg = [cpg]  # in a list, so that it is not registered as a submodule a second time
 
     def forward(
