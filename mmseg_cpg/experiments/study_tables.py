@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -147,7 +148,7 @@ def incomplete(rows: list[Row], dataset: Dataset) -> list[str]:
     best = best_cpg(rows, dataset.config)
     chosen = {competitor.title: choose(rows, dataset.config, competitor) for competitor in COMPETITORS}
     bce, twice, ramp = variants(dataset.config)
-    planned_runs = [('CE', dataset.config, 'base', SEEDS)]
+    planned_runs: list[tuple[str, str, str | None, Sequence[int]]] = [('CE', dataset.config, 'base', SEEDS)]
     planned_runs += [(title, dataset.config, losses, SEEDS) for title, losses in chosen.items()]
     planned_runs += [
         ('CPG with BCE', bce, choose(rows, bce, best[0]) if best else None, SEEDS),
@@ -222,9 +223,9 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
         changes = [comparison.difference(losses, measure) for losses in shown]
         thin = 'yes' if name in dataset.thin_classes else ''
         body.append([name, thin, _text(comparison.mean(comparison.baseline, measure), ''), *map(_text, changes)])
-        if len(shown) == 2:
-            pairs = [(dataset.config, losses) for losses in (best[1], simplest)]
-            body[-1].append(_text(estimate(_paired(rows, pairs[0], pairs[1], measure))))
+        if simplest and len(shown) == 2:
+            lead = _paired(rows, (dataset.config, best[1]), (dataset.config, simplest), measure)
+            body[-1].append(_text(estimate(lead)))
     columns = ['class', 'thin', 'IoU with CE, %', *(f'Δ {losses}' for losses in shown)]
     columns += ['the one minus the other'] * (len(shown) == 2)
     return Table('classes', f'{dataset.name}: IoU by class', columns, body, [])

@@ -338,17 +338,22 @@ def test_several_gpus_train_together(launched, run_tool):
     assert launched[0] == [['dist_train.sh', f'{folder}/tiny.py', '2', '--progress', '--resume', '--work-dir', folder]]
 
 
-def test_a_training_that_ended_in_its_last_validation_is_tested(launched, run_tool):
+@pytest.mark.parametrize('name', ['iter_3.pth', '', 'iter_2.pth'])
+def test_a_training_that_ended_in_its_last_validation_is_tested(launched, run_tool, name):
+    """From its newest checkpoint, even if a kill left last_checkpoint empty or with the name of one that is gone."""
     commands, changes = launched
     folder = Path('compare/base_seed_0')
 
     def without_validation(row, val):
-        (folder / 'last_checkpoint').write_text('iter_3.pth')
+        hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+        progress = dict(meta=dict(iter=3, epoch=0), message_hub=hub)
+        torch.save(dict(state_dict={}, optimizer={}, **progress), folder / 'iter_3.pth')
+        (folder / 'last_checkpoint').write_text(name and str(folder / name))
         return (row,)
 
     changes['base_seed_0'] = without_validation
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0)
-    assert commands[1] == ['test.py', str(folder / 'tiny.py'), 'iter_3.pth', '--work-dir', str(folder)]
+    assert commands[1] == ['test.py', str(folder / 'tiny.py'), str(folder / 'iter_3.pth'), '--work-dir', str(folder)]
     assert results() == {('CE', 0): ('finished', '55.00')}
 
 
