@@ -195,8 +195,7 @@ def seeds_table(rows: list[Row], dataset: Dataset) -> Table | None:
         changes = [comparison.difference(title, measure) for measure in measures]
         body.append([title, *map(_text, changes), _count(comparison.trainings, title)])
     missed = Counter(title_of(row['losses']) for row in rows_of(rows, dataset.config, SEEDS) if missed_classes(row))
-    for title, line in zip(comparison.losses, body, strict=True):
-        line.append(str(missed[title]))
+    body = [[*line, str(missed[title])] for title, line in zip(comparison.losses, body, strict=True)]
     columns = ['added to CE', *(f'Δ {measure.title}' for measure in measures), 'runs', 'of these, missed a class']
     note = 'Paired differences from CE, in points, with 95 % intervals that are not corrected for the number of losses.'
     return Table('seeds', f'{dataset.name}: all losses', columns, body, [note])
@@ -227,7 +226,8 @@ def class_table(rows: list[Row], dataset: Dataset) -> Table | None:
             lead = _paired(rows, (dataset.config, best[1]), (dataset.config, simplest), measure)
             body[-1].append(_text(estimate(lead)))
     columns = ['class', 'thin', 'IoU with CE, %', *(f'Δ {losses}' for losses in shown)]
-    columns += ['the one minus the other'] * (len(shown) == 2)
+    if len(shown) == 2:
+        columns.append('the first minus the second')
     return Table('classes', f'{dataset.name}: IoU by class', columns, body, [])
 
 

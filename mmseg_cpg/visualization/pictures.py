@@ -199,7 +199,7 @@ def draw_comparison(scene: Scene) -> Figure:
 
 
 def draw_changes(scene: Scene, line: Line | None = None) -> Figure:
-    """Draw the predictions, and in a close-up the errors: of the first, and those that the others mend or add.
+    """Draw the predictions, and in a close-up the errors: of the first, and those that the others correct or add.
 
     Image and label are left out, so that the figure can be published where they may not be.
 

@@ -131,7 +131,7 @@ def test_comparison_tells_who_is_right(scene):
     assert {'only CE right', 'only CE + CPG right', 'both wrong'} < legend(figure).keys()
 
 
-def test_changes_are_mended_and_added_errors_without_the_image(scene):
+def test_changes_are_corrected_and_added_errors_without_the_image(scene):
     scene = scene._replace(image=np.full_like(scene.image, 77))
     figure = draw_changes(scene, Line(True, 30, 0, 60))  # a close-up of all
     (first, second, own, changes), titles = pictures(figure)
