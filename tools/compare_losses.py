@@ -25,11 +25,13 @@ from mmseg_cpg.cli.errors import UserError, one_line_errors
 from mmseg_cpg.cli.loss_spec import BASE, LossChoice, check_losses, choose_losses, parse_losses
 from mmseg_cpg.cli.parser import add_gpus, make_config_parser, parse_args
 from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.running import disk_faults, require_writable
 from mmseg_cpg.config_nodes import builds, final_head, losses_of, name_losses, type_name
 from mmseg_cpg.evaluation.boundary import BoundarySettings
 from mmseg_cpg.experiments.comparison import Comparison, Measure, Training
 from mmseg_cpg.experiments.comparison_plot import draw_comparison
 from mmseg_cpg.experiments.costs import read_costs
+from mmseg_cpg.experiments.files import write_atomically
 from mmseg_cpg.experiments.records import Record, fingerprint, make_row, provenance, read_row
 from mmseg_cpg.experiments.trainings import Launcher, claim, stoppable
 from mmseg_cpg.experiments.work_dirs import DIVERGED, FINISHED, read_runs, read_scalars
@@ -37,6 +39,7 @@ from mmseg_cpg.experiments.work_dirs import DIVERGED, FINISHED, read_runs, read_
 TOOLS = Path(__file__).resolve().parent
 TOLERANCE_PX = 3
 LETTERS_OF_FOLDER = 80
+CONTINUE = 'Run the same command again to continue.'
 WEIGHT = re.compile(r'((?:^|\+)[\w.]+):')  # what precedes a weight
 EPILOG = """\
 losses:
@@ -235,9 +238,9 @@ def has_ended(training: Training) -> bool:
 def write_report(comparison: Comparison, work_dir: Path) -> None:
     """Write the tables, and the plot if a loss can be compared."""
     tables = [comparison.table(), comparison.list_of_trainings()]
-    (work_dir / 'compare.md').write_text('\n'.join(table.markdown() for table in tables))
+    write_atomically(work_dir / 'compare.md', '\n'.join(table.markdown() for table in tables))
     for table in (comparison.numbers(), comparison.list_of_trainings()):
-        (work_dir / f'{table.name}.csv').write_text(table.csv())
+        write_atomically(work_dir / f'{table.name}.csv', table.csv())
     figure = draw_comparison(comparison)
     if figure is not None:
         figure.savefig(work_dir / 'compare.png')
@@ -262,7 +265,10 @@ def compare(args: argparse.Namespace) -> None:
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
     name = Path(args.config).stem
     results = Results(name, fingerprint(cfg), args.csv and Record(args.csv))
-    with claim(work_dir, cfg, args.gpus) as lock:
+    require_writable(str(work_dir), '--work-dir')
+    if args.csv:
+        require_writable(str(Path(args.csv).parent), '--csv')
+    with disk_faults(work_dir, CONTINUE), claim(work_dir, cfg, args.gpus) as lock:
         launcher = Launcher(TOOLS, args.gpus, lock, args.jobs)
         trainings = [results.read(job) for job in jobs]
         comparison = Comparison(name, trainings, scores, [band, own])
@@ -284,10 +290,7 @@ def compare(args: argparse.Namespace) -> None:
     failed = [each for each in trainings if not has_ended(each)]
     if failed:
         reasons = '; '.join(f'{each.losses}, seed {each.seed}, {each.state}' for each in failed)
-        raise UserError(
-            f'{len(failed)} of {len(jobs)} training runs have no result ({reasons}). '
-            'Run the same command again to continue.'
-        )
+        raise UserError(f'{len(failed)} of {len(jobs)} training runs have no result ({reasons}). {CONTINUE}')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -27,6 +27,7 @@ from mmseg_cpg.datasets.label_values import (
     read_label,
     values_after_loading,
 )
+from mmseg_cpg.structures import names_by_id, void_in_place_of_class
 
 ERROR, WARNING = 'ERROR', 'WARNING'
 EXIF_ORIENTATION = 0x0112  # values from 5 on mean that loading rotates the image by 90 degrees
@@ -262,7 +263,8 @@ def _check_values(
         yield '', 'label values not checked: the dataset names no classes'
         return
     loaded = values_after_loading(dataset)
-    wrong = (loaded >= len(classes)) & (loaded != dataset.ignore_index)
+    names = names_by_id(classes)
+    wrong = (loaded >= len(names)) & (loaded != dataset.ignore_index)
     unusable: list[str] = []
     files_by_value: dict[int, list[str]] = defaultdict(list)
     found = np.zeros(256, bool)
@@ -274,11 +276,14 @@ def _check_values(
             for value in np.flatnonzero(values & wrong).tolist():
                 files_by_value[value].append(label)
     yield '', f'{_number(labels, "label")} read for {len(classes)} classes'
-    absent_names = [name for index, name in enumerate(classes) if not (found & (loaded == index)).any()]
-    if absent_names and found.any():
+    absent_names = [name for index, name in enumerate(names) if not (found & (loaded == index)).any()]
+    missing = void_in_place_of_class(set(loaded[found].tolist()), len(names), dataset.ignore_index)
+    if missing:
+        yield WARNING, f'in the {_number(labels, "label")} read, {missing}'
+    elif absent_names and found.any():
         yield (
             WARNING,
-            f'{len(absent_names)} of {len(classes)} classes are absent from the {_number(labels, "label")} read, '
+            f'{len(absent_names)} of {len(names)} classes are absent from the {_number(labels, "label")} read, '
             f'which contain {", ".join(_ranges(np.flatnonzero(found)))}: {", ".join(absent_names)}',
         )
     if unusable:

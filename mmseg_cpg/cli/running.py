@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from mmengine.config import Config
@@ -48,7 +49,8 @@ def running(cfg: Config, advice: str = '') -> Iterator[None]:
     signals = [signal.SIGINT, signal.SIGTERM] if cfg.launcher == 'none' else [signal.SIGINT]
     earlier = {each: signal.signal(each, interrupt) for each in signals}
     try:
-        yield
+        with disk_faults(cfg.work_dir, advice):
+            yield
     except BaseException as error:
         # An interruption may end in another error: MMEngine's SyntaxError where it formats the config for a checkpoint,
         # or that of a pipe which a worker process closed.
@@ -62,13 +64,30 @@ def running(cfg: Config, advice: str = '') -> Iterator[None]:
             # From a worker process the message is a traceback that ends with it.
             line = str(error).strip().splitlines()[-1].partition('BadSampleError: ')[2]
             raise UserError(line or str(error)) from error
-        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
-            raise UserError(f"{error.strerror}: '{error.filename or cfg.work_dir}'. {advice}".rstrip()) from error
         raise
     finally:
         logging.raiseExceptions = logged
         for each, handler in earlier.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def disk_faults(folder: str | Path, advice: str) -> Iterator[None]:
+    """Report a file that cannot be written or read in one line.
+
+    Args:
+        folder: The folder to name if the error names no file, as for a full disk.
+        advice: What to do afterwards.
+
+    Raises:
+        UserError: In place of an OSError of a disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        raise UserError(f"{error.strerror}: '{error.filename or folder}'. {advice}".rstrip()) from error
 
 
 def require_writable(folder: str, option: str) -> None:

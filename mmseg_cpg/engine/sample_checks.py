@@ -13,11 +13,15 @@ from torch.utils.data import DataLoader
 
 from mmseg_cpg.datasets.checked_pipeline import CheckedPipeline
 
+from .hooks.binary_label_hook import BinaryLabelHook
+
 DEFAULT_IGNORE_INDEX = 255
 
 
 def check_samples(runner: Runner) -> None:
     """Make a runner build its data loaders with :class:`CheckedPipeline` in place of the datasets' pipelines.
+
+    For a binary task it also gets a :class:`BinaryLabelHook`.
 
     The pipelines must be replaced when the loaders are built, since iteration-based loops start the workers at once.
 
@@ -34,6 +38,9 @@ def check_samples(runner: Runner) -> None:
         return built
 
     runner.build_dataloader = build_checked
+    num_classes, ignored_ids = _ids_of(runner, training=True)
+    if num_classes == 2:
+        runner.register_hook(BinaryLabelHook(ignored_ids[0]))
 
 
 def _ids_of(runner: Runner, training: bool) -> tuple[int | None, list[int]]:

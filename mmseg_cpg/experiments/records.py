@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..cli.errors import UserError
+from ..cli.errors import UserError, describe
 from .comparison import Training
 from .costs import read_costs
 from .experiments import training_settings
@@ -53,16 +53,20 @@ class Record:
         """The rows, as text by column.
 
         Raises:
-            UserError: The file is not a record of training runs.
+            UserError: The file cannot be read, or is not a record of training runs.
         """
         if not self.path.exists():
             return []
-        with self.path.open(newline='') as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in ABOUT if name not in (reader.fieldnames or [])]
-            if missing:
-                raise UserError(f"'{self.path}' is not a record of training runs: it has no column '{missing[0]}'.")
-            return [{name: text or '' for name, text in row.items()} for row in reader]
+        try:
+            with self.path.open(newline='') as file:
+                reader = csv.DictReader(file)
+                columns, rows = reader.fieldnames or [], list(reader)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"'{self.path}' cannot be read ({describe(error)}).") from error
+        missing = [name for name in ABOUT if name not in columns]
+        if missing:
+            raise UserError(f"'{self.path}' is not a record of training runs: it has no column '{missing[0]}'.")
+        return [{name: text or '' for name, text in row.items()} for row in rows]
 
     def find(self, config: str, losses: str, seed: int) -> dict[str, str] | None:
         """The row of a training run, or None."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from mmengine.model import BaseModel
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, save_checkpoint
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -125,7 +125,9 @@ class EdgeNetwork(BaseModel):
 
 def save_edge_network(network: EdgeNetwork, path: str) -> None:
     """Save only the weights of a trained network, so that the file loads without this package."""
-    torch.save(dict(state_dict={name: value.cpu() for name, value in network.state_dict().items()}), path)
+    weights = {name: value.cpu() for name, value in network.state_dict().items()}
+    # Through MMEngine's file backend, which the tools make write atomically.
+    save_checkpoint(dict(state_dict=weights), str(path))
 
 
 def load_edge_layers(path: str) -> list[tuple[Tensor, Tensor]]:

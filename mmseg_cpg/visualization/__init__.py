@@ -11,7 +11,7 @@ from .pictures import (
     draw_overview,
     draw_profile,
 )
-from .scene import Line, Prediction, Scene, choose_line, head_ignore_index
+from .scene import Line, Prediction, Scene, choose_line, head_ignore_index, names_and_colors
 
 __all__ = [
     'Line',
@@ -26,6 +26,7 @@ __all__ = [
     'draw_overview',
     'draw_profile',
     'head_ignore_index',
+    'names_and_colors',
     'paint_classes',
     'paint_masks',
     'render',

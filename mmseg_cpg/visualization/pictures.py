@@ -92,7 +92,7 @@ def draw_gradients(scene: Scene, class_index: int, ksize: int, line: Line | None
     gradients = [each.gradient(class_index, ksize) for each in scene.predictions]
     if scene.label is not None:
         titles.insert(0, 'label')
-        probabilities.insert(0, (scene.label == class_index).astype(np.float32))
+        probabilities.insert(0, (scene.reference == class_index).astype(np.float32))
         gradients.insert(0, scene.label_gradient(class_index, ksize))
     title = f"Probability of '{scene.classes[class_index]}' and its gradient (Sobel-like kernels, ksize {ksize})"
     figure, axes = make_panels(title, ['image', *titles], (1, 1), close_ups=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import nn
 from mmseg_cpg.ops import BoundaryTargets, boundary_targets
 from mmseg_cpg.ops.cpg.dense import probability_gradient
 from mmseg_cpg.ops.cpg.sobel import sobel_numerators
+from mmseg_cpg.structures import names_by_id
 
 VOID = -1
+BACKGROUND_COLOR = (0, 0, 0)
 LINE_PX = 64
 NUM_EDGES = 4
 EDGE_DISTANCE_PX = 4
@@ -103,6 +105,13 @@ def head_ignore_index(model: Any) -> int:
         model = model.module
     head = getattr(model, 'decode_head', None)
     return getattr(head[-1] if isinstance(head, nn.ModuleList) else head, 'ignore_index', 255)
+
+
+def names_and_colors(meta: Mapping[str, Any]) -> tuple[tuple[str, ...], Sequence[Sequence[int]]]:
+    """Names and colors of the class ids of a dataset, from its metainfo; black for the background of a single class."""
+    names = tuple(names_by_id(meta['classes']))
+    palette = meta['palette']
+    return names, [BACKGROUND_COLOR] * (len(names) - len(meta['classes'])) + [*palette]
 
 
 class Line(NamedTuple):

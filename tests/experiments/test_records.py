@@ -72,6 +72,15 @@ def test_another_file_is_no_record(tmp_path):
         Record(path).rows()
 
 
+def test_what_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / 'all.csv'
+    path.write_bytes(b'config,losses\xff\n')
+    with pytest.raises(UserError, match=r"all\.csv' cannot be read \(UnicodeDecodeError: "):
+        Record(path).rows()
+    with pytest.raises(UserError, match=r"' cannot be read \(IsADirectoryError: "):
+        Record(tmp_path).rows()
+
+
 def make_config(**changes):
     cfg = Config(
         dict(

@@ -332,6 +332,47 @@ def test_a_record_of_the_work_dir_that_cannot_be_read(launched, run_tool, fails_
     assert "'compare/comparison.json' is damaged" in fails_with(*COMPARE, '--losses', 'base', '--seeds', 0)
 
 
+@pytest.mark.parametrize('option', ['--work-dir', '--csv'])
+def test_a_folder_that_cannot_be_written_is_one_line(launched, fails_with, option):
+    Path('file').write_text('precious')
+    arguments = ['compare_losses', 'tiny.py', '--losses', 'base', '--seeds', 0, '--work-dir', 'compare']
+    path = 'file/all.csv' if option == '--csv' else 'file'
+    message = fails_with(*arguments, option, path)
+    assert message == f"Error: 'file' is a file, not a folder. Choose another {option}."
+    below = fails_with(*arguments, option, path.replace('file', 'file/below'))
+    assert below == f"Error: Cannot write to 'file/below' (Not a directory). Choose another {option}."
+    assert launched[0] == []
+    assert Path('file').read_text() == 'precious'
+
+
+@pytest.mark.parametrize('name', ['comparison.json', 'compare.md', 'all.csv', 'tiny.py'])
+def test_a_full_disk_is_one_line_and_costs_no_training(launched, run_tool, fails_with, monkeypatch, name):
+    commands, _ = launched
+    arguments = [*COMPARE, '--losses', 'base', '--seeds', 0, '--csv', 'all.csv']
+    write_text = Path.write_text
+
+    def full(self, text, *options, **more):
+        if name in self.name:
+            raise OSError(28, 'No space left on device')
+        return write_text(self, text, *options, **more)
+
+    def full_config(self, file=None):
+        if name in str(file):
+            raise OSError(28, 'No space left on device')
+        return dump(self, file)
+
+    dump = Config.dump
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'write_text', full)
+        patch.setattr(Config, 'dump', full_config)
+        message = fails_with(*arguments)
+    assert message == "Error: No space left on device: 'compare'. Run the same command again to continue."
+    before = len(commands)
+    run_tool(*arguments)
+    assert before + len(commands[before:]) == 1  # trained once
+    assert Record('all.csv').find('tiny', 'base', 0)['state'] == 'finished'
+
+
 def test_several_gpus_train_together(launched, run_tool):
     run_tool(*COMPARE, '--losses', 'base', '--seeds', 0, '--gpus', 2)
     folder = 'compare/base_seed_0'

@@ -123,7 +123,7 @@ def test_what_is_shown_is_chosen_by_the_labels(trained, run_tool, tmp_path, monk
     assert sizes[0] > sizes[1] == sizes[2]  # of three images the second one is the median
 
 
-@pytest.mark.parametrize('missing', ['work_dir', 'last_checkpoint', 'iter_1.pth', 'config'])
+@pytest.mark.parametrize('missing', ['work_dir', 'iter_1.pth', 'config'])
 def test_what_is_missing_is_named(trained, fails_with, tmp_path, missing):
     work_dir = tmp_path / 'run'
     if missing != 'work_dir':
@@ -132,9 +132,18 @@ def test_what_is_missing_is_named(trained, fails_with, tmp_path, missing):
             path.unlink()
     message = fails_with(REPORT, work_dir, trained.work_dirs[1], '--out', tmp_path / 'out')
     assert str(work_dir) in message
-    expected = dict(work_dir='last_checkpoint', config='one config (*.py), but contains 0').get(missing, missing)
+    expected = dict(work_dir='no checkpoint', config='one config (*.py), but contains 0').get(missing, missing)
     assert expected in message
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('content', [None, b'', b'\xff\x00', b'/gone/iter_9.pth'])
+def test_a_run_without_a_usable_last_checkpoint(trained, run_tool, tmp_path, content):
+    work_dir = shutil.copytree(trained.work_dirs[0], tmp_path / 'run')
+    record = work_dir / 'last_checkpoint'
+    record.unlink() if content is None else record.write_bytes(content)
+    run_tool(REPORT, work_dir, trained.work_dirs[1], '--out', tmp_path / 'out')
+    assert (tmp_path / 'out' / 'index.html').is_file()
 
 
 def test_no_tiles(trained, fails_with):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.fileio import LocalBackend
 
 from mmseg_cpg.models.edge_network import load_edge_layers
 
@@ -54,6 +55,28 @@ def test_resumes_where_it_stopped(write_config, run_tool, tmp_path):
     run_tool(TOOL, config, '--resume', *options, 'train_cfg.max_iters=3')
     assert 'resumed epoch: 0, iter: 2' in log_of(tmp_path / 'edge')
     assert (tmp_path / 'edge' / 'iter_3.pth').is_file()
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_network(
+    write_config, run_tool, fails_with, tmp_path, monkeypatch
+):
+    options = [write_config(tmp_path), '--work-dir', tmp_path / 'edge', *SHORT]
+    put = LocalBackend.put
+
+    def full(self, obj, filepath):
+        if 'edge_network' in str(filepath):
+            Path(filepath).write_bytes(obj[:100])
+            raise OSError(28, 'No space left on device')
+        put(self, obj, filepath)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBackend, 'put', full)
+        line = fails_with(TOOL, *options)
+    path = tmp_path / 'edge' / 'edge_network.pth'
+    assert line.startswith(f"Error: No space left on device: '{path}'. The same command with --resume")
+    assert not list(path.parent.glob('edge_network.pth*'))
+    run_tool(TOOL, options[0], '--resume', *options[1:])
+    assert path.is_file()
 
 
 def test_mistakes_are_one_line(write_config, fails_with, tmp_path):

@@ -20,8 +20,9 @@ from PIL import Image
 from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
 from mmseg_cpg.datasets.files import list_files
 from mmseg_cpg.datasets.label_values import map_with_progress
-from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
+from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, ids_in_labels
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
+from mmseg_cpg.structures import void_in_place_of_class
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -176,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = make_settings(args)
         pairs = find_pairs(Path(args.pred_dir), Path(args.gt_dir), args.pred_suffix, args.gt_suffix)
         counts = list(map_with_progress(partial(count_pair, args, settings), pairs, 'Evaluating'))
+    missing = void_in_place_of_class(ids_in_labels(counts, settings), args.num_classes, settings.ignore_index)
+    if missing:
+        print(f'Warning: {missing}', file=sys.stderr)
     scores = boundary_scores(counts, settings)
     for title, table in boundary_tables(scores, range(args.num_classes), settings).items():
         print(title, table, sep='\n')

@@ -33,10 +33,10 @@ from mmengine.device import get_device
 from mmseg.evaluation import IoUMetric
 from prettytable import PrettyTable
 
-from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import read_config
 from mmseg_cpg.cli.errors import UserError, one_line_errors
 from mmseg_cpg.cli.require_data import require_data
+from mmseg_cpg.cli.resume import find_newest_checkpoint
 from mmseg_cpg.cli.runner import build_runner
 from mmseg_cpg.config_nodes import name_losses
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, trimap_band, width_in_px
@@ -92,13 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def find_checkpoint(work_dir: Path) -> Path:
-    """The latest checkpoint of a work dir, which may have been moved since training."""
-    record = work_dir / 'last_checkpoint'
-    if not record.is_file():
-        raise UserError(f"'{work_dir}' is not a trained run: it contains no last_checkpoint.")
-    checkpoint = work_dir / Path(record.read_text().strip()).name
-    require_checkpoint(str(checkpoint))
-    return checkpoint
+    """The newest readable checkpoint of a work dir, which may have been moved since training."""
+    checkpoint, skipped = find_newest_checkpoint(str(work_dir))
+    if checkpoint is None:
+        raise UserError(' '.join([f"'{work_dir}' is not a trained run: it contains no checkpoint.", *skipped]))
+    return Path(checkpoint)
 
 
 def load_run_config(work_dir: Path, checkpoint: Path) -> Config:

@@ -24,10 +24,12 @@ from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, building, one_line_errors, user_errors
 from mmseg_cpg.config_nodes import builds, name_losses
+from mmseg_cpg.datasets.checked_pipeline import CheckedPipeline
 from mmseg_cpg.datasets.label_values import find_loading_step
 from mmseg_cpg.engine.safe_unpickling import allow_training_logs
 from mmseg_cpg.ops.cpg.sobel import check_ksize
 from mmseg_cpg.ops.cpg.options import IGNORE_POLICIES
+from mmseg_cpg.structures import binary_ids, void_in_place_of_class
 from mmseg_cpg.visualization import (
     Line,
     Prediction,
@@ -40,6 +42,7 @@ from mmseg_cpg.visualization import (
     draw_gradients,
     draw_profile,
     head_ignore_index,
+    names_and_colors,
 )
 
 
@@ -103,7 +106,7 @@ class Model:
             self.model = init_model(self.cfg, checkpoint, device)
         if device == 'cpu':
             self.model = revert_sync_batchnorm(self.model)
-        self.classes = tuple(self.model.dataset_meta['classes'])
+        self.classes, self.palette = names_and_colors(self.model.dataset_meta)
         self.ignore_index = head_ignore_index(self.model)
 
     def predict(self, image: str, name: str) -> Prediction:
@@ -149,12 +152,17 @@ def read_label(path: str, model: Model, shape: tuple[int, int]) -> np.ndarray:
     info = dict(
         seg_map_path=path, label_map=dataset.label_map, reduce_zero_label=dataset.reduce_zero_label, seg_fields=[]
     )
-    label = step(info)['gt_seg_map'].astype(int)
+    with user_errors():
+        label = CheckedPipeline([step])(info)['gt_seg_map'].astype(int)
     if label.shape != shape:
         raise UserError(f"Label '{path}' has shape {label.shape}, but the image has shape {shape}.")
     wrong = label[(label >= len(model.classes)) & (label != model.ignore_index)]
     if len(wrong):
         raise UserError(f"Label '{path}' has the value {wrong[0]}, but the model has {len(model.classes)} classes.")
+    ids = binary_ids(label, model.ignore_index)
+    missing = void_in_place_of_class(ids, len(model.classes), model.ignore_index)
+    if missing:
+        print(f'Warning: {missing}', file=sys.stderr)
     return label
 
 
@@ -216,8 +224,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         label = None if args.label is None else read_label(args.label, models[0], image.shape[:2])
         names = name_models(models, args.names)
         predictions = [model.predict(args.image, name) for model, name in zip(models, names, strict=True)]
-        palette = models[0].model.dataset_meta['palette']
-        scene = Scene(image, label, predictions, models[0].classes, palette, models[0].ignore_index, args.ignore_policy)
+        first = models[0]
+        scene = Scene(image, label, predictions, first.classes, first.palette, first.ignore_index, args.ignore_policy)
         class_index = choose_class(scene, args.class_name)
         line = choose_pixels(scene, class_index, args.row, args.column, args.span)
         out = Path(args.out or Path('work_dirs', 'visualize', Path(args.image).stem))

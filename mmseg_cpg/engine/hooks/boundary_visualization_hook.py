@@ -13,6 +13,7 @@ from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
 from mmseg_cpg.ops.cpg.sobel import check_ksize
+from mmseg_cpg.structures import names_by_id
 
 
 @HOOKS.register_module()
@@ -50,9 +51,9 @@ class BoundaryVisualizationHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Check the class, so that a typo does not end a training run at its first validation."""
         if self.class_name is not None:
-            classes = runner.visualizer.dataset_meta['classes']
-            if self.class_name not in classes:
-                raise ValueError(f'class_name must be one of {tuple(classes)}, got {self.class_name!r}')
+            names = tuple(names_by_id(runner.visualizer.dataset_meta['classes']))
+            if self.class_name not in names:
+                raise ValueError(f'class_name must be one of {names}, got {self.class_name!r}')
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]
@@ -91,17 +92,18 @@ class BoundaryVisualizationHook(Hook):
             draw_gradients,
             draw_profile,
             head_ignore_index,
+            names_and_colors,
             render,
         )
 
-        meta = runner.visualizer.dataset_meta
+        classes, palette = names_and_colors(runner.visualizer.dataset_meta)
         image = mmcv.imfrombytes(fileio.get(sample.img_path, backend_args=self.backend_args), channel_order='rgb')
         if image is None:
             raise ValueError('OpenCV cannot decode the image')
         label = sample.gt_sem_seg.data[0].long().cpu().numpy() if 'gt_sem_seg' in sample else None
         prediction = Prediction.from_sample('prediction', sample)
         ignore_index = head_ignore_index(runner.model)
-        scene = Scene(image, label, [prediction], meta['classes'], meta['palette'], ignore_index)
+        scene = Scene(image, label, [prediction], classes, palette, ignore_index)
         class_index = scene.main_class() if self.class_name is None else scene.classes.index(self.class_name)
         line = choose_line(scene.reference == class_index)
         figures = dict(

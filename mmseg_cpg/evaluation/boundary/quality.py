@@ -80,7 +80,8 @@ def count_boundaries(pred: np.ndarray, label: np.ndarray, num_classes: int, sett
 
     Returns:
         dict[str, np.ndarray]: Integer counts of :func:`.boundary_iou.count_boundary_iou`,
-        :func:`.trimap.count_trimaps` and :func:`.boundary_fscore.count_boundary_fscore`.
+        :func:`.trimap.count_trimaps` and :func:`.boundary_fscore.count_boundary_fscore`, and ``label``,
+        (num_classes + 1,): the label's pixels of each class, and those of void.
 
     Raises:
         ValueError: The shapes differ or are not (H, W), or a class id is out of range.
@@ -92,7 +93,19 @@ def count_boundaries(pred: np.ndarray, label: np.ndarray, num_classes: int, sett
         100.0
     """
     maps = prepare_maps(pred, label, num_classes, settings.ignore_index)
-    return {name: count for measure in settings.measures for name, count in measure.count(maps).items()}
+    pixels = np.bincount(maps.label.ravel(), minlength=num_classes + 1)
+    return dict(label=pixels, **{key: count for each in settings.measures for key, count in each.count(maps).items()})
+
+
+def ids_in_labels(counts: Sequence[Counts], settings: BoundarySettings) -> set[int]:
+    """The class ids in the labels of images, and ``ignore_index`` if there is void.
+
+    Args:
+        counts (Sequence[dict]): Results of :func:`count_boundaries` for each image.
+        settings (BoundarySettings): Settings that they were computed with.
+    """
+    *classes, void = np.any([each['label'] for each in counts], axis=0)
+    return {*np.flatnonzero(classes).tolist(), *([settings.ignore_index] if void else [])}
 
 
 def boundary_scores(counts: Sequence[Counts], settings: BoundarySettings) -> dict[str, Any]:

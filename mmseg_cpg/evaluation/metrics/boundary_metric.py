@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,8 +9,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 
-from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries
+from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, ids_in_labels
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
+from mmseg_cpg.structures import names_by_id, void_in_place_of_class
 
 
 @METRICS.register_module()
@@ -73,7 +75,7 @@ class BoundaryMetric(BaseMetric):
         """
         if self.format_only:
             return
-        num_classes = len(self._class_names())
+        num_classes = len(names_by_id(self.dataset_meta['classes']))
         for sample in data_samples:
             if 'gt_sem_seg' not in sample:
                 raise ValueError(
@@ -97,8 +99,12 @@ class BoundaryMetric(BaseMetric):
         if self.format_only:
             return {}
         scores = boundary_scores(results, self.settings)
+        names = names_by_id(self.dataset_meta['classes'])
         logger = MMLogger.get_current_instance()
-        for title, table in boundary_tables(scores, self._class_names(), self.settings).items():
+        missing = void_in_place_of_class(ids_in_labels(results, self.settings), len(names), self.settings.ignore_index)
+        if missing:
+            print_log(missing, logger, logging.WARNING)
+        for title, table in boundary_tables(scores, names, self.settings).items():
             print_log(title, logger)
             print_log(f'\n{table}', logger)
         return {
@@ -106,11 +112,6 @@ class BoundaryMetric(BaseMetric):
             for measure in self.settings.measures
             for name, score in measure.metrics(scores).items()
         }
-
-    def _class_names(self) -> Sequence[str]:
-        classes = self.dataset_meta['classes']
-        # The class of a binary task is class 1, as in its labels and in predictions with one channel.
-        return classes if len(classes) > 1 else ('background', *classes)
 
 
 def _to_map(tensor: torch.Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmseg_cpg.ops import BoundaryTargets, cpg_loss, stack_targets
 from mmseg_cpg.ops.cpg.implementations import Choice, check_implementation, choose_implementation
 from mmseg_cpg.ops.cpg.options import CPGOptions
+from mmseg_cpg.structures import binary_ids, void_in_place_of_class
 
 from .precomputable import PrecomputableLoss, only
 from .zero_streak import ZeroStreak
@@ -103,7 +104,7 @@ class CPGLoss(PrecomputableLoss):
             implementation=implementation,
             **options,
         )
-        self._watch_for_empty_batches(loss)
+        self._watch_for_empty_batches(loss, logits, label, ignore_index)
         return loss
 
     @torch.compiler.disable
@@ -132,13 +133,17 @@ class CPGLoss(PrecomputableLoss):
         return self._take_precomputed(needed, 'label shape, ksize, ignore_index, ignore_policy')
 
     @torch.compiler.disable
-    def _watch_for_empty_batches(self, loss: Tensor) -> None:
+    def _watch_for_empty_batches(self, loss: Tensor, logits: Tensor, label: Tensor, ignore_index: int) -> None:
         if self.ignore_policy == 'exclude' and not self._warned_empty:
             length = self._empty_batches.update(loss)
             if length >= _EMPTY_BATCHES_BEFORE_WARNING:
                 self._warned_empty = True
+                num_classes = logits.shape[1]
+                ids = binary_ids(label, ignore_index) if num_classes <= 2 else ()
+                advice = void_in_place_of_class(ids, num_classes, ignore_index) or (
+                    'If void outlines objects or takes the place of a class, '
+                    "ignore_policy='as_background' keeps its edges."
+                )
                 warnings.warn(
-                    f'CPGLoss was 0 for {length} consecutive batches (no boundary pixels). If void outlines objects '
-                    "or takes the place of a class, ignore_policy='as_background' keeps its edges.",
-                    stacklevel=2,
+                    f'CPGLoss was 0 for {length} consecutive batches (no boundary pixels). {advice}', stacklevel=2
                 )

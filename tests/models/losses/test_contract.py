@@ -39,8 +39,23 @@ LOSSES = {
 }
 
 
-@pytest.fixture(params=LOSSES.values(), ids=LOSSES.keys())
+# A list of two losses, whose options are those of each and whose arguments are named as in CrossEntropyLoss.
+FUSED = {
+    'CrossEntropyCPGLoss': dict(
+        type='CrossEntropyCPGLoss', cross_entropy=dict(type='CrossEntropyLoss'), cpg=dict(type='CPGLoss', ksize=5)
+    ),
+}
+ALL = {**LOSSES, **FUSED}
+
+
+@pytest.fixture(params=ALL.values(), ids=ALL.keys())
 def loss(request):
+    return MODELS.build(request.param)
+
+
+@pytest.fixture(params=LOSSES.values(), ids=LOSSES.keys())
+def single_loss(request):
+    """A loss of one value, with all options in one config."""
     return MODELS.build(request.param)
 
 
@@ -63,11 +78,11 @@ def value_and_gradient(loss, logits, label, **options):
 
 def test_every_registered_loss_is_tested_here():
     registered = {name for name, module in MODELS.module_dict.items() if issubclass_of_ours(module)}
-    assert {config['type'] for config in LOSSES.values()} == registered
+    assert {config['type'] for config in ALL.values()} == registered
 
 
 def issubclass_of_ours(module):
-    is_loss = isinstance(module, type) and issubclass(module, SegmentationLoss)
+    is_loss = isinstance(module, type) and issubclass(module, (SegmentationLoss, mmseg_cpg.CrossEntropyCPGLoss))
     return is_loss and module.__module__.startswith('mmseg_cpg.')
 
 
@@ -116,14 +131,14 @@ def test_inputs_are_left_alone(loss, dtype):
     assert torch.equal(label, before[1])
 
 
-def test_upstream_gradient_and_loss_weight_are_factors(loss):
+def test_upstream_gradient_and_loss_weight_are_factors(single_loss):
     label = label_of_blobs()
     logits = logits_for(label)
-    value, gradient = value_and_gradient(loss, logits, label)
-    (scaled,) = torch.autograd.grad(-3 * loss(logits, label), logits)
+    value, gradient = value_and_gradient(single_loss, logits, label)
+    (scaled,) = torch.autograd.grad(-3 * single_loss(logits, label), logits)
     torch.testing.assert_close(scaled, -3 * gradient)
-    loss.loss_weight = 2.5
-    torch.testing.assert_close(loss(logits, label).detach(), 2.5 * value)
+    single_loss.loss_weight = 2.5
+    torch.testing.assert_close(single_loss(logits, label).detach(), 2.5 * value)
 
 
 def test_channels_last_gives_the_same(loss):
@@ -154,16 +169,18 @@ def test_any_ignore_index(loss, ignore_index):
 
 
 @pytest.mark.parametrize('value', [1e30, float('nan'), float('inf')])
-def test_void_logits_change_nothing(loss, value):
-    if getattr(loss, 'ignore_policy', 'exclude') != 'exclude':
+def test_void_logits_change_nothing(single_loss, value):
+    if getattr(single_loss, 'ignore_policy', 'exclude') != 'exclude':
         pytest.skip('with as_background the windows of counted pixels read the void')
-    if isinstance(loss, mmseg_cpg.ActiveBoundaryLoss) and loss.preset == 'official':
+    if isinstance(single_loss, mmseg_cpg.ActiveBoundaryLoss) and single_loss.preset == 'official':
         pytest.skip('void is a class to the official code, which its neighbors read')
     label = label_of_blobs()
     logits = logits_for(label)
     void = (label == 255)[:, None].expand_as(logits)
-    expected, expected_gradient = value_and_gradient(loss, logits, label)
-    changed, gradient = value_and_gradient(loss, logits.detach().masked_fill(void, value).requires_grad_(), label)
+    expected, expected_gradient = value_and_gradient(single_loss, logits, label)
+    changed, gradient = value_and_gradient(
+        single_loss, logits.detach().masked_fill(void, value).requires_grad_(), label
+    )
     assert torch.equal(changed, expected)
     assert torch.equal(gradient, expected_gradient)
     assert not gradient[void].any()
@@ -233,9 +250,9 @@ LOGITS = torch.zeros(1, 2, 4, 4)
         (dict(weight=torch.ones(4, 4)), ValueError, r'weight must .*, got .*\(4, 4\)'),
     ],
 )
-def test_bad_input_is_named(loss, changes, error, message):
+def test_bad_input_is_named(single_loss, changes, error, message):
     with pytest.raises(error, match=message):
-        loss(**{'pred': LOGITS, 'target': LABEL, **changes})
+        single_loss(**{'pred': LOGITS, 'target': LABEL, **changes})
 
 
 @pytest.mark.parametrize(
@@ -295,7 +312,7 @@ def test_bad_reduction_is_refused_when_the_model_is_built(config):
 
 
 def test_names_in_the_log_differ():
-    names = {config['type']: MODELS.build(config).loss_name for config in LOSSES.values()}
+    names = {config['type']: MODELS.build(config).loss_name for config in ALL.values()}
     assert all(name.startswith('loss_') for name in names.values())
     assert len({*names.values()}) == len(names)
 
@@ -374,7 +391,7 @@ def test_compiled_gives_the_same_and_does_not_warn(loss):
     assert not any('item()' in reason for reason in torch._dynamo.utils.counters['graph_break'])
 
 
-@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+@pytest.mark.parametrize('config', ALL.values(), ids=ALL.keys())
 def test_built_on_the_meta_device(config):
     """As large models are built before their checkpoint is loaded, which has no constants of a loss."""
     if takes_class_weight(config):

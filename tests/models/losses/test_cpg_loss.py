@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_cpg import CPGLoss
+from mmseg_cpg import CPGLoss, CrossEntropyCPGLoss
 from mmseg_cpg.models.losses.zero_streak import ZeroStreak
 from mmseg_cpg.ops import cpg_loss
 
@@ -49,6 +49,21 @@ def test_warns_once_after_100_batches_without_boundary():
         warnings.simplefilter('error')
         for _ in range(200):
             loss(LOGITS, empty)
+
+
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize('num_channels', [1, 2])
+def test_binary_labels_whose_class_is_void_get_other_advice(num_channels, fused):
+    if fused and num_channels == 1:
+        pytest.skip('the fused loss computes the softmax only')
+    loss = CPGLoss()
+    if fused:
+        loss = CrossEntropyCPGLoss(dict(type='CrossEntropyLoss'), dict(type='CPGLoss'))
+    label = 255 * (LABEL == 1)
+    with pytest.warns(UserWarning, match='no boundary.*255 is void here, and no label contains class 1') as warned:
+        for _ in range(100):
+            loss(LOGITS[:, :num_channels], label)
+    assert not any('as_background' in str(each.message) for each in warned)
 
 
 def test_as_background_does_not_warn():
