@@ -146,5 +146,15 @@ def test_a_run_without_a_usable_last_checkpoint(trained, run_tool, tmp_path, con
     assert (tmp_path / 'out' / 'index.html').is_file()
 
 
+def test_runs_with_the_same_losses_are_named_by_their_work_dirs(trained, run_tool, fails_with, tmp_path):
+    first = trained.work_dirs[0]
+    second = shutil.copytree(first, tmp_path / 'again')
+    run_tool(REPORT, first, second, '--out', tmp_path / 'out')
+    class_scores = Page((tmp_path / 'out' / 'index.html').read_text()).tables[1]
+    assert class_scores[0][1:3] == [f'IoU: {first}', f'IoU: {second}']
+    same = f'{first}/../{first.name}'
+    assert fails_with(REPORT, first, same) == f"Error: '{first}' and '{same}' are the same work dir."
+
+
 def test_no_tiles(trained, fails_with):
     assert '--num-tiles must be at least 1, got 0' in fails_with(REPORT, *trained.work_dirs, '--num-tiles', '0')

@@ -1,6 +1,9 @@
 """Every tool works with a config in MMEngine's pure Python style, which names classes by themselves."""
 
+import csv
 import json
+import sys
+from pathlib import Path
 
 import cv2
 import mmengine.device
@@ -17,6 +20,17 @@ from mmseg_cpg import BoundaryMetric, CPGLoss
 model['decode_head']['loss_decode'] = [dict(type=CrossEntropyLoss), dict(type=CPGLoss)]
 test_pipeline = [dict(type=LoadImageFromFile), dict(type=LoadAnnotations), dict(type=PackSegInputs)]
 """
+BASED = """
+from mmengine.config import read_base
+
+with read_base():
+    from .base import *
+
+from mmseg_cpg import BoundaryVisualizationHook
+train_cfg.update(max_iters=2, val_interval=2)
+custom_hooks = [dict(type=BoundaryVisualizationHook, interval=1)]
+"""
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
 
 @pytest.fixture
@@ -54,6 +68,31 @@ def test_train_with_boundaries_made_while_loading(config, checkpoint, run_tool, 
     run_tool('train', config, '--work-dir', tmp_path, '--precompute-boundaries')
     expected, weights = (torch.load(path)['state_dict'] for path in (checkpoint, tmp_path / 'iter_3.pth'))
     assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
+
+
+def test_train_with_fused_losses(config, checkpoint, run_tool, tmp_path):
+    run_tool('train', config, '--work-dir', tmp_path, '--fuse-losses')
+    expected, weights = (torch.load(path)['state_dict'] for path in (checkpoint, tmp_path / 'iter_3.pth'))
+    for name, weight in expected.items():
+        torch.testing.assert_close(weights[name], weight)
+
+
+def test_train_with_progress_and_a_scaled_learning_rate(write_python_config, in_process, tmp_path):
+    config = write_python_config(tmp_path, 'auto_scale_lr = dict(base_batch_size=4)\n')
+    command = [sys.executable, TOOLS / 'train.py', config, '--progress', '--auto-scale-lr']
+    done = in_process(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'training 3/3' in done.stdout
+    assert 'Scaling the original LR by 0.5.' in (tmp_path / 'work' / 'train.log').read_text()
+
+
+def test_based_on_another(write_python_config, run_tool, tmp_path):
+    write_python_config(tmp_path, name='base.py')
+    config = tmp_path / 'derived.py'
+    config.write_text(BASED)
+    run_tool('train', config, '--work-dir', tmp_path / 'derived')
+    assert losses_of(tmp_path / 'derived') == [1, 2]
+    assert len(list((tmp_path / 'derived').rglob('*_profile_*.png'))) == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='shows only that AmpOptimWrapper, which needs a GPU, is built')
@@ -104,14 +143,29 @@ def test_visualize(config, checkpoint, run_tool, data_root, tmp_path):
     assert cv2.imread(str(tmp_path / 'errors.png')) is not None
 
 
+def test_logs_and_tables(config, trained, checkpoint, run_tool, tmp_path, capsys):
+    _, work_dir = trained
+    run_tool('analysis/analyze_logs', work_dir, '--out', tmp_path / 'curves.png')
+    assert cv2.imread(str(tmp_path / 'curves.png')) is not None
+    run_tool('analysis/paper_tables', work_dir.parent)
+    assert 'pure' in capsys.readouterr().out
+
+
+def test_demo_report(write_python_config, run_tool, tmp_path):
+    folders = [tmp_path / 'first', tmp_path / 'second']
+    for folder in folders:
+        run_tool('train', write_python_config(tmp_path), '--work-dir', folder)
+    run_tool('analysis/demo_report', *folders, '--out', tmp_path / 'page')
+    assert (tmp_path / 'page' / 'index.html').is_file()
+
+
 def test_compare_losses(write_python_config, run_tool, tmp_path):
     config = write_python_config(tmp_path)
     options = ['--losses', 'base+CPGLoss', '--seeds', '0', '--work-dir', tmp_path / 'compare']
     run_tool('compare_losses', config, *options, '--cfg-options', 'train_cfg.max_iters=1', 'train_cfg.val_interval=1')
-    assert (
-        'CrossEntropyLoss' in (tmp_path / 'compare' / 'compare.md').read_text()
-        or 'base' in (tmp_path / 'compare' / 'compare.md').read_text()
-    )
+    with (tmp_path / 'compare' / 'compare_trainings.csv').open() as file:
+        rows = [(row['losses'], row['state'].split(',')[0]) for row in csv.DictReader(file)]
+    assert rows == [('CE', 'finished'), ('CE + CPGLoss', 'finished')]
 
 
 def test_train_edge_network(write_python_config, run_tool, tmp_path):

@@ -51,6 +51,7 @@ from mmseg_cpg.visualization import (
     draw_gradients,
     draw_overview,
     draw_profile,
+    names_and_colors,
 )
 from mmseg_cpg.visualization.pictures import BAND_PX
 
@@ -123,9 +124,9 @@ def evaluate(work_dir: Path) -> Run:
         runner = build_runner(cfg)
         runner.load_or_resume()
         loader = runner.build_dataloader(cfg.test_dataloader)
-    metainfo = loader.dataset.metainfo
-    num_classes = len(metainfo['classes'])
-    run = Run(name_losses(cfg.model), cfg, checkpoint, metainfo)
+    classes, palette = names_and_colors(loader.dataset.metainfo)
+    num_classes = len(classes)
+    run = Run(name_losses(cfg.model), cfg, checkpoint, dict(classes=classes, palette=palette))
     areas, counts = [], []
     runner.model.eval()
     for batch in loader:
@@ -145,6 +146,14 @@ def evaluate(work_dir: Path) -> Run:
         run.iou = 100 * intersect / union
     run.scores = boundary_scores(counts, SETTINGS)
     return run
+
+
+def tell_apart(runs: list[Run], work_dirs: list[str]) -> None:
+    """Name two runs with the same losses by their work dirs."""
+    if runs[0].name == runs[1].name:
+        for run, work_dir in zip(runs, work_dirs, strict=True):
+            run.name = work_dir
+            run.predictions = [each._replace(name=work_dir) for each in run.predictions]
 
 
 def compare(runs: list[Run]) -> PrettyTable:
@@ -304,7 +313,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         if args.num_tiles < 1:
             raise UserError(f'--num-tiles must be at least 1, got {args.num_tiles}.')
+        first, second = args.work_dirs
+        if Path(first).resolve() == Path(second).resolve():
+            raise UserError(f"'{first}' and '{second}' are the same work dir.")
         runs = [evaluate(Path(work_dir)) for work_dir in args.work_dirs]
+        tell_apart(runs, args.work_dirs)
         if runs[0].paths != runs[1].paths:
             raise UserError('The two runs have different test data, so they cannot be compared.')
     scores = compare(runs)

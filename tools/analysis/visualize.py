@@ -153,7 +153,9 @@ def read_label(path: str, model: Model, shape: tuple[int, int]) -> np.ndarray:
         seg_map_path=path, label_map=dataset.label_map, reduce_zero_label=dataset.reduce_zero_label, seg_fields=[]
     )
     with user_errors():
-        label = CheckedPipeline([step])(info)['gt_seg_map'].astype(int)
+        loaded = CheckedPipeline([step])(info)
+    assert loaded is not None, 'LoadAnnotations discards nothing'
+    label = loaded['gt_seg_map'].astype(int)
     if label.shape != shape:
         raise UserError(f"Label '{path}' has shape {label.shape}, but the image has shape {shape}.")
     wrong = label[(label >= len(model.classes)) & (label != model.ignore_index)]
