@@ -8,7 +8,12 @@ import numpy as np
 from mmcv.transforms import LoadAnnotations, TestTimeAug
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import PackSegInputs
+from PIL import Image
 
+from .label_values import count_values
+
+# Pillow's modes of images with 8 bits for each channel.
+EIGHT_BITS = ('1', 'L', 'P', 'LA', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
 # Exceptions of a transform that have other causes than the content of a file.
 _NOT_THE_FILE = (ImportError, MemoryError, NameError, NotImplementedError, TypeError, KeyError)
 
@@ -20,9 +25,10 @@ class BadSampleError(ValueError):
 class CheckedPipeline(Compose):
     """A pipeline that reports the file if a sample cannot be loaded or does not fit the model.
 
-    It runs the transforms of another pipeline, including test-time augmentation. It checks that a label has one channel
-    and the size of its image, and before ``PackSegInputs`` its class ids. MMSegmentation itself trains on misaligned
-    pairs, and its error for an invalid id does not name the file.
+    It runs the transforms of another pipeline, including test-time augmentation. It checks that a label has values of 8
+    bits, one channel and the size of its image, and before ``PackSegInputs`` its class ids. MMSegmentation itself
+    converts other values to 8 bits and trains on misaligned pairs, and its error for an invalid id does not name the
+    file.
 
     Args:
         transforms: The transforms.
@@ -56,6 +62,7 @@ class CheckedPipeline(Compose):
                 return None
             data = result
             if isinstance(step, LoadAnnotations):
+                _check_values(step, data)
                 _check_shape(data)
         return data
 
@@ -86,6 +93,22 @@ def _load(step: Callable, data: dict) -> dict | None:
     except Exception as error:  # depends on the decoding library
         reason = str(error).strip().split('\n')[0]
         raise BadSampleError(f"{kind} '{path}' cannot be read ({type(error).__name__}: {reason}).") from error
+
+
+def _check_values(step: LoadAnnotations, data: dict) -> None:
+    path = str(data.get('seg_map_path'))
+    try:
+        with Image.open(path) as image:  # reads the header only
+            is_narrow = image.mode in EIGHT_BITS
+    except FileNotFoundError:  # in remote storage
+        return
+    except (OSError, Image.DecompressionBombError):
+        is_narrow = False  # Pillow cannot tell
+    if not is_narrow and data['gt_seg_map'].ndim == 2:
+        try:
+            count_values(path, step)
+        except ValueError as error:
+            raise BadSampleError(f'{str(error)[:1].upper()}{str(error)[1:]}.') from error
 
 
 def _check_shape(data: dict) -> None:

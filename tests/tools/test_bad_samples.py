@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from PIL import Image
 
 
 def first_half(path):
@@ -39,6 +40,18 @@ def wrong_id(path):
     cv2.imwrite(str(path), label)
 
 
+def wide(path):
+    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.uint16)
+    label[3, 4] = 257  # 1 in 8 bits
+    cv2.imwrite(str(path), label)
+
+
+def fractional(path):
+    label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32)
+    label[3, 4] = 0.9
+    Image.fromarray(label).save(path, format='tiff')
+
+
 FAULTS = {
     'empty image': ('img_dir', lambda path: path.write_bytes(b''), "Image '{}' cannot be read ("),
     'text as an image': ('img_dir', lambda path: path.write_text('hello'), "Image '{}' cannot be read ("),
@@ -49,6 +62,8 @@ FAULTS = {
     'missing label': ('ann_dir', lambda path: path.unlink(), "Label '{}' cannot be read (FileNotFoundError: "),
     'color label': ('ann_dir', color, "Label '{}' has shape (32, 32, 3): expected one channel"),
     'wrong id': ('ann_dir', wrong_id, "Label '{}' has class id 7 after loading, but the model has 3 classes"),
+    '16 bits': ('ann_dir', wide, "Label '{}' has values from 0 to 257, which do not fit 8 bits"),
+    'probability': ('ann_dir', fractional, "Label '{}' has the value 0.89"),
     'narrow label': ('ann_dir', crop, "has 32x32 pixels, but its label '{}' has 30x32"),
     'flat label': ('ann_dir', turn, "has 32x32 pixels, but its label '{}' has 32x30"),
     'narrow image': ('img_dir', crop, "Image '{}' has 30x32 pixels, but its label"),
@@ -106,6 +121,30 @@ def test_testing_names_the_file(data, config, checkpoint, fails_with, tmp_path, 
     settings = [f'test_dataloader.dataset.data_root={data}']
     line = fails_with('test', config, checkpoint, '--work-dir', tmp_path / 'work', *options, '--cfg-options', *settings)
     assert message.format(path) in line
+
+
+def as_16_bits(path):
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.uint16))
+
+
+def as_palette(path):
+    image = Image.fromarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), 'P')
+    image.putpalette(range(256))
+    image.save(path)
+
+
+def as_float(path):
+    Image.fromarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32)).save(path, format='tiff')
+
+
+@pytest.mark.parametrize('convert', [as_16_bits, as_palette, as_float])
+def test_other_files_of_the_same_class_ids_train(data, config, run_tool, tmp_path, convert):
+    for path in (data / 'ann_dir').rglob('*.png'):
+        convert(path)
+    options = [f'{loader}_dataloader.dataset.data_root={data}' for loader in ('train', 'val')]
+    if convert is as_palette:  # OpenCV, the default, reads the colors of a palette
+        options += [f'{loader}_dataloader.dataset.pipeline.1.imdecode_backend=pillow' for loader in ('train', 'val')]
+    run_tool('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
 
 
 def test_validation_names_the_file(data, config, fails_with, tmp_path):
