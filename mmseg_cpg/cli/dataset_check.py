@@ -30,6 +30,7 @@ from mmseg_cpg.datasets.label_values import (
 from mmseg_cpg.structures import names_by_id, void_in_place_of_class
 
 ERROR, WARNING = 'ERROR', 'WARNING'
+NO_LOADER = "the pipeline has no 'Load...' step for images"
 EXIF_ORIENTATION = 0x0112  # values from 5 on mean that loading rotates the image by 90 degrees
 
 
@@ -174,31 +175,37 @@ def _converter_hint(dataset: BaseSegDataset, published: Published | None) -> str
 
 
 def _compare_sizes(
-    pairs: Sequence[tuple[str, str]], sizes: Sequence[list[tuple[int, int]] | str]
+    pairs: Sequence[tuple[str, str]], sizes: Sequence[list[tuple[int, int]] | str | None]
 ) -> Iterator[tuple[str, str]]:
     """Compare the results of :func:`_sizes`."""
     unreadable = [path for path in sizes if isinstance(path, str)]
+    compared = [(pair, found) for pair, found in zip(pairs, sizes, strict=True) if isinstance(found, list)]
     different = [
-        ' and '.join(f"'{path}' {width}x{height}" for path, (width, height) in zip(pair, pair_sizes, strict=True))
-        for pair, pair_sizes in zip(pairs, sizes, strict=True)
-        if not isinstance(pair_sizes, str) and pair_sizes[0] != pair_sizes[1]
+        ' and '.join(f"'{path}' {width}x{height}" for path, (width, height) in zip(pair, found, strict=True))
+        for pair, found in compared
+        if found[0] != found[1]
     ]
     if unreadable:
         yield ERROR, f'{_number(unreadable, "file")} unreadable, {_example(unreadable)}'
     if different:
         yield ERROR, f'{_number(different, "pair")} of different sizes, e.g. {different[0]}'
     else:
-        yield '', f'{_number(pairs, "pair")} compared in size'
+        yield '', f'{_number(compared, "pair")} compared in size'
+    if None in sizes:
+        unchecked = [pair for pair, found in zip(pairs, sizes, strict=True) if found is None]
+        yield '', f'{_number(unchecked, "pair")} not compared in size: {NO_LOADER}'
 
 
 def _sizes(
     image_step: BaseTransform | None, label_step: LoadAnnotations, pair: tuple[str, str]
-) -> list[tuple[int, int]] | str:
-    """Return (width, height) of image and label as loaded, or the path that cannot be read."""
+) -> list[tuple[int, int]] | str | None:
+    """Return (width, height) of image and label as loaded, the path that cannot be read, or None if unknown."""
     sizes = []
     for path, read, step in zip(pair, (read_image, read_label), (image_step, label_step), strict=True):
         try:
             size = _size_in_header(path) if step is None or _reads_as_pillow_does(step) else None
+            if size is None and step is None:
+                return None
             if size is None:
                 height, width = read(path, step).shape[:2]
                 size = width, height
@@ -228,7 +235,7 @@ def _size_in_header(path: str) -> tuple[int, int] | None:
 def _check_images(step: BaseTransform | None, images: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Decode images, since a file with an intact header may be damaged."""
     if step is None:
-        yield '', "images not read: the pipeline has no 'Load...' step for them"
+        yield '', f'images not read: {NO_LOADER}'
         return
     damaged = [error for error in map_with_progress(partial(_damage, step), images, 'Reading images') if error]
     yield '', f'{_number(images, "image")} read'

@@ -142,9 +142,17 @@ def test_other_files_of_the_same_class_ids_train(data, config, run_tool, tmp_pat
     for path in (data / 'ann_dir').rglob('*.png'):
         convert(path)
     options = [f'{loader}_dataloader.dataset.data_root={data}' for loader in ('train', 'val')]
-    if convert is as_palette:  # OpenCV, the default, reads the colors of a palette
-        options += [f'{loader}_dataloader.dataset.pipeline.1.imdecode_backend=pillow' for loader in ('train', 'val')]
     run_tool('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
+
+
+def test_labels_too_large_for_pillow_are_checked(data, write_config, run_tool, fails_with, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    config = write_config(tmp_path, "load[1]['imdecode_backend'] = 'cv2'\n")
+    options = ['--work-dir', tmp_path / 'work', '--cfg-options', f'train_dataloader.dataset.data_root={data}']
+    run_tool('train', config, *options)
+    path = data / 'ann_dir' / 'train' / '2.png'
+    wide(path)
+    assert f"Label '{path}' has values from 0 to 257" in fails_with('train', config, *options)
 
 
 def test_validation_names_the_file(data, config, fails_with, tmp_path):

@@ -1,5 +1,6 @@
 """tools/misc/check_dataset.py on synthetic trees in the layouts of the three datasets, whole and damaged."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -384,3 +385,63 @@ del loader
     labels, images = problems(config)
     assert labels == f"1 label unusable, e.g. label '{path}' has the value 1.5, not a class id"
     assert images == f"1 file unreadable, e.g. '{tmp_path}/img_dir/val/1.tif'"
+
+
+OWN_LOADER = """
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class ReadBands(BaseTransform):
+    def transform(self, results):
+        return {**results, 'img': np.load(results['img_path'])}
+"""
+
+
+def test_images_that_only_an_unknown_step_reads_are_not_compared(
+    write_config, data_root, run_tool, capsys, tmp_path, monkeypatch
+):
+    for path in data_root.rglob('*.png'):
+        copy = tmp_path / path.relative_to(data_root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+        if 'img_dir' in path.parts:
+            np.save(copy.with_suffix('.npy'), np.zeros((32, 32, 8)))
+    (tmp_path / 'read_bands_of_this_test.py').write_text(OWN_LOADER)
+    monkeypatch.syspath_prepend(tmp_path)
+    extra = f"""
+custom_imports = dict(imports='read_bands_of_this_test')
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset'].update(data_root={str(tmp_path)!r}, img_suffix='.npy', seg_map_suffix='.png')
+    loader['dataset']['pipeline'] = [dict(type='ReadBands'), dict(type='LoadAnnotations')]
+del loader
+"""
+    run_tool(TOOL, write_config(tmp_path, extra))
+    output = capsys.readouterr().out
+    assert "4 pairs not compared in size: the pipeline has no 'Load...' step for images" in output
+    assert '0 pairs compared in size' in output
+    assert 'No problems found.' in output
+
+
+def test_images_too_large_for_pillow_are_read_by_the_pipeline(
+    write_config, data_root, problems, run_tool, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 200)  # above twice as many it raises an error
+    copy = shutil.copytree(data_root, tmp_path / 'data')
+    extra = f"""
+load[1]['imdecode_backend'] = 'cv2'
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset']['data_root'] = {str(copy)!r}
+del loader
+"""
+    config = write_config(tmp_path, extra)
+    run_tool(TOOL, config)
+    output = capsys.readouterr().out
+    assert '4 pairs compared in size' in output
+    assert '4 images read' in output
+    assert 'No problems found.' in output
+    cv2.imwrite(str(copy / 'ann_dir/train/2.png'), np.zeros((32, 30), np.uint8))
+    (problem,) = problems(config)
+    assert problem.startswith('1 pair of different sizes')

@@ -104,6 +104,18 @@ def test_the_label_is_read_as_the_dataset_reads_it(models, image, label, run_too
     np.testing.assert_array_equal(scenes[0][0].label, expected)
 
 
+@pytest.mark.parametrize('ignore_index', [7, 2])
+def test_ignore_index_is_that_of_the_head(models, image, run_tool, scenes, write_config, tmp_path, ignore_index):
+    label = np.zeros((32, 32), np.uint8)
+    label[10:20, 10:20] = 1
+    label[:3] = ignore_index
+    cv2.imwrite(str(tmp_path / 'label.png'), label)
+    config = write_config(tmp_path, f"{CE}model['decode_head'].update(ignore_index={ignore_index})\n")
+    arguments = ['--config', config, '--checkpoint', models.pairs[0][1], '--label', tmp_path / 'label.png']
+    run_tool(VISUALIZE, image, *arguments, '--out', tmp_path)
+    assert ((scenes[0][0].reference == -1) == (label == ignore_index)).all()
+
+
 def test_models_of_the_same_losses_are_named_by_their_configs(models, image, run_tool, scenes, tmp_path):
     run_tool(VISUALIZE, image, *models.one, '--versus', *models.pairs[0], '--out', tmp_path)
     assert [prediction.name for prediction in scenes[0][0].predictions] == ['ce', 'ce']
@@ -136,6 +148,10 @@ def test_wrong_files_are_named(models, image, label, fails_with, tmp_path):
     cv2.imwrite(str(tmp_path / 'wrong.png'), wrong)
     assert 'has the value 7, but the model has 3 classes' in fails_with(
         VISUALIZE, image, *models.one, '--label', tmp_path / 'wrong.png'
+    )
+    (tmp_path / 'corrupt.png').write_bytes(b'no image')
+    assert f"Label '{tmp_path / 'corrupt.png'}' cannot be read (" in fails_with(
+        VISUALIZE, image, *models.one, '--label', tmp_path / 'corrupt.png'
     )
     cv2.imwrite(str(tmp_path / 'small.png'), wrong[:10])
     assert 'has shape (10, 32), but the image has shape (32, 32)' in fails_with(

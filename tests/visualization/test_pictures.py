@@ -92,6 +92,14 @@ def test_gradients_have_one_scale(scene):
     assert [axis.get_ylabel() for axis in figure.axes[-2:]] == ['probability', 'magnitude of the gradient']
 
 
+def test_void_is_not_the_class_whose_id_it_has(scene):
+    """Losses and metrics take pixels with ignore_index as void, whatever the classes."""
+    scene = scene._replace(label=np.where(scene.label == 255, 0, scene.label), ignore_index=0)
+    (_, true, *_), _ = pictures(draw_gradients(scene, 0, 3, ROW))
+    assert not true.any()
+    assert np.isnan(draw_profile(scene, 0, Line(True, 10, 0, 20)).axes[1].lines[0].get_ydata()).all()
+
+
 @pytest.mark.parametrize('line', [ROW, Line(False, 32, 5, 45)])
 def test_profile_is_the_probability_along_the_line(scene, line):
     figure = draw_profile(scene, 1, line)
