@@ -121,22 +121,28 @@ def peak_memory(loss, logits):
         loss(logits).backward()
         peak = torch.cuda.max_memory_allocated() - before
     else:
-        # The profiler sees neither memory of other threads nor of NumPy, so torch allocates in place of NumPy here.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        zeros = lambda shape, dtype, device: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
-        patch = mock.patch('mmseg_cpg.ops._memory.zeros', zeros)
-        try:
-            with patch, torch.profiler.profile(profile_memory=True) as profile:
-                loss(logits).backward()
-        finally:
-            torch.set_num_threads(threads)
-        held = peak = 0
-        for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-            if event.name() == '[memory]':
-                held += event.nbytes()
-                peak = max(peak, held)
+        peak = peak_allocated(lambda: loss(logits).backward())
     return peak / (logits.numel() * logits.element_size())
+
+
+def peak_allocated(function):
+    """Peak of the bytes that a function allocates on CPU."""
+    # The profiler sees neither memory of other threads nor of NumPy, so torch allocates in place of NumPy here.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    zeros = lambda shape, dtype, device: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
+    patch = mock.patch('mmseg_cpg.ops._memory.zeros', zeros)
+    try:
+        with patch, torch.profiler.profile(profile_memory=True) as profile:
+            function()
+    finally:
+        torch.set_num_threads(threads)
+    held = peak = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == '[memory]':
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
 
 
 def measure(losses, logits, repeats, baseline, limit_s=inf):
