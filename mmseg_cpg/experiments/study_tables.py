@@ -288,16 +288,18 @@ def further_table(rows: list[Row], dataset: Dataset) -> Table | None:
 
 
 def convergence_table(rows: list[Row], dataset: Dataset) -> Table | None:
-    """Mean mIoU in the last third of the training runs with a config's own loss, None if there are none yet."""
+    """Mean mIoU in the last third of the training runs with CE and the best CPG, None if there are none yet."""
     body = []
+    competitor, best = best_cpg(rows, dataset.config) or (None, None)
     for config in (dataset.config, *variants(dataset.config)[:2]):
-        found = [row for row in rows if row['config'] == config and row['losses'] == 'base']
-        curves = [json.loads(row['validations']) for row in found if row['state'] == FINISHED]
-        if curves:
-            means = [(points[0][0], fmean(miou for _, miou, _ in points)) for points in zip(*curves, strict=True)]
-            text = ', '.join(f'{iteration}: {miou:.2f}' for iteration, miou in means)
-            body.append([f'`{config}`', str(len(curves)), text, f'{means[-1][1] - means[0][1]:+.2f}'])
-    columns = ['config, its own loss', 'runs', 'mean mIoU by iteration, %', 'rise']
+        for losses, title in (('base', 'its own'), (best, f'+ {competitor.title}' if competitor else '')):
+            found = [row for row in rows if row['config'] == config and row['losses'] == losses]
+            curves = [json.loads(row['validations']) for row in found if row['state'] == FINISHED]
+            if curves:
+                means = [(points[0][0], fmean(miou for _, miou, _ in points)) for points in zip(*curves, strict=True)]
+                text = ', '.join(f'{iteration}: {miou:.2f}' for iteration, miou in means)
+                body.append([f'`{config}`', title, str(len(curves)), text, f'{means[-1][1] - means[0][1]:+.2f}'])
+    columns = ['config', 'losses', 'runs', 'mean mIoU by iteration, %', 'rise']
     return Table('convergence', f'{dataset.name}: convergence', columns, body, []) if body else None
 
 

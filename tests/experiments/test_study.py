@@ -250,8 +250,12 @@ def test_the_report_of_a_full_record(tmp_path):
         'a growing λ.'
     ) in text
     assert 'Active Boundary' not in text.partition('all losses')[2].partition('Runs so far')[0]
-    # Six runs: (60 + ... + 64 + 49.5) / 6
-    assert '1200: 59.67, 1800: 59.92' in text
+    # Six runs: (60 + ... + 64 + 49.5) / 6, and (61 + ... + 65 + 52) / 6
+    convergence = [row[2:] for row in cells if row[1:2] == [f'`{CAMVID.config}`']]
+    assert convergence == [
+        ['its own', '6', '1200: 59.67, 1800: 59.92', '+0.25', ''],
+        ['+ CPG, ksize 3', '6', '1200: 60.92, 1800: 61.17', '+0.25', ''],
+    ]
     assert text.index('pole') < text.index('sky')
     figures = draw_plots(rows)
     assert figures.keys() == {'camvid_weights', 'camvid_seeds', 'camvid_convergence'}
