@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmseg.structures import SegDataSample
 
 from mmseg_cpg.structures import binary_ids, void_in_place_of_class
 
@@ -32,7 +32,7 @@ class BinaryLabelHook(Hook):
         if mode != 'train':
             self._look_at(outputs, mode)
         elif self._batches < TRAINING_BATCHES:
-            self._look_at(data_batch['data_samples'], mode)
+            self._look_at(data_batch.get('data_samples') if isinstance(data_batch, dict) else None, mode)
             self._batches += 1
             if self._batches == TRAINING_BATCHES:
                 self._warn(runner, mode)
@@ -41,10 +41,10 @@ class BinaryLabelHook(Hook):
         if mode != 'train':
             self._warn(runner, mode)
 
-    def _look_at(self, samples: Sequence[Any], mode: str) -> None:
+    def _look_at(self, samples: Any, mode: str) -> None:
         ids = self._ids[mode]
-        for sample in samples:
-            if 1 not in ids and 'gt_sem_seg' in sample:
+        for sample in samples if isinstance(samples, (list, tuple)) else ():  # other models, other formats
+            if 1 not in ids and isinstance(sample, SegDataSample) and 'gt_sem_seg' in sample:
                 ids |= binary_ids(sample.gt_sem_seg.data, self.ignore_index)
 
     def _warn(self, runner: Runner, mode: str) -> None:
