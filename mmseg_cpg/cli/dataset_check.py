@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from mmseg_cpg.datasets.files import list_files
 from mmseg_cpg.datasets.label_values import (
     count_values,
+    decodes_itself,
     find_image_step,
     find_loading_step,
     map_with_progress,
@@ -31,7 +32,7 @@ from mmseg_cpg.structures import names_by_id, void_in_place_of_class
 
 ERROR, WARNING = 'ERROR', 'WARNING'
 NO_LOADER = "the pipeline has no 'Load...' step for images"
-EXIF_ORIENTATION = 0x0112  # values from 5 on mean that loading rotates the image by 90 degrees
+EXIF_ORIENTATION = 0x0112  # values from 5 on mean a rotation by 90 degrees, which some ways of loading ignore
 
 
 class Published(NamedTuple):
@@ -110,7 +111,11 @@ def check_files(dataset: BaseSegDataset, num_labels: int | None) -> Iterator[tup
         ``ERROR``, ``WARNING`` (possibly intended) or '', and the finding in one line.
     """
     published = _published(dataset)
-    infos = dataset.load_data_list()
+    try:
+        infos = dataset.load_data_list()
+    except OSError as error:  # such as a loop of symbolic links
+        yield ERROR, f"images cannot be listed ({error.strerror}: '{error.filename}')"
+        return
     count = f"{len(infos):,} images (*{dataset.img_suffix}) in '{dataset.data_prefix['img_path']}'"
     if published:
         yield ERROR if len(infos) != published.images else '', f'{count}, {published.images:,} expected'
@@ -203,7 +208,8 @@ def _sizes(
     sizes = []
     for path, read, step in zip(pair, (read_image, read_label), (image_step, label_step), strict=True):
         try:
-            size = _size_in_header(path) if step is None or _reads_as_pillow_does(step) else None
+            is_known = step is None or _reads_as_pillow_does(step)
+            size = _size_in_header(path) if is_known else None
             if size is None and step is None:
                 return None
             if size is None:
@@ -217,17 +223,19 @@ def _sizes(
 
 def _reads_as_pillow_does(step: BaseTransform) -> bool:
     """Whether a loading step reads the same image as Pillow. tifffile does not treat bands as pages."""
+    if isinstance(step, LoadAnnotations) and decodes_itself(step):
+        return False
     return getattr(step, 'imdecode_backend', 'tifffile') != 'tifffile'
 
 
 def _size_in_header(path: str) -> tuple[int, int] | None:
-    """The (width, height) in the header, None if Pillow cannot read the file."""
+    """The (width, height) in the header, None if Pillow cannot read the file or the loader may turn the image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                turned = image.format == 'JPEG' and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-                return image.size[::-1] if turned else image.size
+                may_be_turned = image.format == 'JPEG' and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+                return None if may_be_turned else image.size
     except (OSError, Image.DecompressionBombError):
         return None
 

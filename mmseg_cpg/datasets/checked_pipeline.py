@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmseg.datasets.transforms import PackSegInputs
 from PIL import Image
 
-from .label_values import count_values
+from .label_values import count_values, decodes_itself
 
 # Pillow's modes of images with 8 bits for each channel.
 EIGHT_BITS = ('1', 'L', 'P', 'LA', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
@@ -26,9 +26,9 @@ class CheckedPipeline(Compose):
     """A pipeline that reports the file if a sample cannot be loaded or does not fit the model.
 
     It runs the transforms of another pipeline, including test-time augmentation. It checks that a label has values of 8
-    bits, one channel and the size of its image, and before ``PackSegInputs`` its class ids. MMSegmentation itself
-    converts other values to 8 bits and trains on misaligned pairs, and its error for an invalid id does not name the
-    file.
+    bits, one channel and the size of its image, and before ``PackSegInputs`` (or else at the end) its class ids.
+    MMSegmentation itself converts other values to 8 bits and trains on misaligned pairs, and its error for an invalid
+    id does not name the file.
 
     Args:
         transforms: The transforms.
@@ -45,6 +45,8 @@ class CheckedPipeline(Compose):
         super().__init__(transforms)
         self.num_classes = num_classes
         self.ignored_ids = sorted(set(ignored_ids))
+        self._checked_paths: set[str] = set()
+        self._packs = any(isinstance(step, PackSegInputs) for step in self.transforms)
         for step in self.transforms:
             if isinstance(step, TestTimeAug):
                 step.subroutines = [
@@ -62,9 +64,30 @@ class CheckedPipeline(Compose):
                 return None
             data = result
             if isinstance(step, LoadAnnotations):
-                _check_values(step, data)
+                self._check_values(step, data)
+            if loads and 'gt_seg_map' in data:
                 _check_shape(data)
+        if not self._packs and isinstance(data, dict):  # the pipeline of a dataset that is mixed with others
+            self._check_ids(data)
         return data
+
+    def _check_values(self, step: LoadAnnotations, data: dict) -> None:
+        path = str(data.get('seg_map_path'))
+        if decodes_itself(step) or path in self._checked_paths or data['gt_seg_map'].ndim != 2:
+            return
+        try:
+            with Image.open(path) as image:  # reads the header only
+                is_narrow = image.mode in EIGHT_BITS
+        except (FileNotFoundError, NotADirectoryError):  # in remote storage or in an archive
+            return
+        except (OSError, Image.DecompressionBombError):
+            is_narrow = False  # Pillow cannot tell
+        if not is_narrow:
+            try:
+                count_values(path, step)
+            except ValueError as error:
+                raise BadSampleError(f'{str(error)[:1].upper()}{str(error)[1:]}.') from error
+            self._checked_paths.add(path)
 
     def _check_ids(self, data: dict) -> None:
         label = data.get('gt_seg_map')
@@ -93,22 +116,6 @@ def _load(step: Callable, data: dict) -> dict | None:
     except Exception as error:  # depends on the decoding library
         reason = str(error).strip().split('\n')[0]
         raise BadSampleError(f"{kind} '{path}' cannot be read ({type(error).__name__}: {reason}).") from error
-
-
-def _check_values(step: LoadAnnotations, data: dict) -> None:
-    path = str(data.get('seg_map_path'))
-    try:
-        with Image.open(path) as image:  # reads the header only
-            is_narrow = image.mode in EIGHT_BITS
-    except FileNotFoundError:  # in remote storage
-        return
-    except (OSError, Image.DecompressionBombError):
-        is_narrow = False  # Pillow cannot tell
-    if not is_narrow and data['gt_seg_map'].ndim == 2:
-        try:
-            count_values(path, step)
-        except ValueError as error:
-            raise BadSampleError(f'{str(error)[:1].upper()}{str(error)[1:]}.') from error
 
 
 def _check_shape(data: dict) -> None:

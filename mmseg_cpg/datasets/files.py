@@ -16,10 +16,14 @@ def list_files(folder: str | Path, suffix: str) -> Iterator[str]:
     Yields:
         Paths relative to the folder. Hidden files are skipped, as in MMEngine.
     """
+    # The folders on the way to each, without links.
+    trails = {str(folder): [osp.realpath(folder)]}
     for path, subfolders, names in os.walk(folder, followlinks=True):
-        here = osp.realpath(path)
-        # Skip links to this folder or its parents, which form loops.
-        subfolders[:] = [name for name in subfolders if not _contains(osp.realpath(osp.join(path, name)), here)]
+        trail = trails.pop(path)
+        real = {name: osp.realpath(osp.join(path, name)) for name in subfolders}
+        # Skip links to a folder on the way here or to one that contains it, which form loops.
+        subfolders[:] = [name for name in subfolders if not any(_contains(real[name], each) for each in trail)]
+        trails.update({osp.join(path, name): [*trail, real[name]] for name in subfolders})
         for name in names:
             if name.endswith(suffix) and not name.startswith('.') and osp.isfile(osp.join(path, name)):
                 yield osp.relpath(osp.join(path, name), folder)

@@ -11,7 +11,9 @@ import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadAnnotations
+from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations as SegLoadAnnotations
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -19,7 +21,15 @@ from rich.progress import track
 
 def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
     """Return the ``LoadAnnotations`` of a dataset's pipeline, None if it has none."""
-    return next((step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)), None)
+    step = next((step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)), None)
+    if getattr(step, 'reduce_zero_label', False) is None:
+        step.reduce_zero_label = dataset.reduce_zero_label  # as it does itself when it is first used
+    return step
+
+
+def decodes_itself(step: LoadAnnotations) -> bool:
+    """Whether a subclass of ``LoadAnnotations`` reads label files in a way of its own."""
+    return type(step)._load_seg_map not in (LoadAnnotations._load_seg_map, SegLoadAnnotations._load_seg_map)
 
 
 def find_image_step(dataset: BaseSegDataset) -> BaseTransform | None:
@@ -41,13 +51,21 @@ def read_image(path: str, step: BaseTransform) -> np.ndarray:
 
 
 def read_label(path: str, step: LoadAnnotations) -> np.ndarray:
-    """Read a label file like ``LoadAnnotations``, with the values of the file: (H, W), any dtype.
+    """Read a label file like ``LoadAnnotations``: (H, W), any dtype.
+
+    The values are those of the file, or of a step that :func:`decodes_itself`.
 
     Raises:
         ValueError: The file cannot be read, or has several channels.
     """
     try:
-        label = mmcv.imread(path, flag='unchanged', backend=step.imdecode_backend)
+        if decodes_itself(step):
+            info = dict(seg_map_path=path, label_map=None, seg_fields=[])
+            info['reduce_zero_label'] = getattr(step, 'reduce_zero_label', False)
+            label = step(info)['gt_seg_map']
+        else:
+            content = fileio.get(path, backend_args=step.backend_args)
+            label = mmcv.imfrombytes(content, flag='unchanged', backend=step.imdecode_backend)
     except Exception as error:  # depends on the decoding library
         raise ValueError(f"label '{path}' cannot be read ({_line(error)})") from error
     if label is None:
@@ -73,9 +91,12 @@ def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
         np.ndarray: (256,) int32.
 
     Raises:
-        ValueError: The file cannot be read, has several channels, or has values that are not integers in [0, 255].
+        ValueError: The file cannot be read, has several channels, or has values that are not integers in [0, 255]. -1
+            (65535 in 16 bits without a sign) counts as 255, as which it is loaded: the usual void.
     """
     label = read_label(path, step)
+    if label.dtype.kind in 'iu' and label.dtype != np.uint8:
+        label = np.where(label == np.array(-1).astype(label.dtype), 255, label)
     if label.dtype != np.uint8 and not 0 <= label.min() <= label.max() <= 255:
         raise ValueError(f"label '{path}' has values from {label.min()} to {label.max()}, which do not fit 8 bits")
     if label.dtype.kind == 'f' and (label != np.trunc(label)).any():
@@ -85,9 +106,9 @@ def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
 
 
 def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
-    """Map each value of a label file to the class id after ``reduce_zero_label`` and ``label_map``.
+    """Map each value that :func:`read_label` returns to the class id after ``reduce_zero_label`` and ``label_map``.
 
-    Runs the pipeline's own ``LoadAnnotations`` on a file with all 256 values.
+    Runs the pipeline's own ``LoadAnnotations`` on a file with all 256 values, unless it :func:`decodes_itself`.
 
     Args:
         dataset (BaseSegDataset): With ``LoadAnnotations`` in its pipeline.
@@ -97,6 +118,8 @@ def values_after_loading(dataset: BaseSegDataset) -> np.ndarray:
     """
     step = find_loading_step(dataset)
     assert step is not None, 'the pipeline has LoadAnnotations'
+    if decodes_itself(step):
+        return np.array([(dataset.label_map or {}).get(value, value) for value in range(256)], np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         suffix = 'tif' if step.imdecode_backend == 'tifffile' else 'png'
         path = str(Path(folder, f'values.{suffix}'))

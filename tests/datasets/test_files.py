@@ -41,7 +41,15 @@ def test_two_folders_that_link_to_each_other_end(folder):
     (folder / 'other').mkdir()
     os.symlink('../city/deep', folder / 'other' / 'y')
     os.symlink('../../other', folder / 'city' / 'deep' / 'z')
-    assert set(EXPECTED) < set(list_files(folder, '.png'))
+    assert sorted(list_files(folder, '.png')) == [*EXPECTED, 'other/y/c.png']
+
+
+def test_two_folders_inside_each_other_end(tmp_path):
+    for one, other in (('a', 'b'), ('b', 'a')):
+        (tmp_path / one).mkdir()
+        (tmp_path / one / f'{one}.png').touch()
+        os.symlink(f'../{other}', tmp_path / one / 'link')
+    assert sorted(list_files(tmp_path / 'a', '.png')) == ['a.png', 'link/b.png']
 
 
 def test_links_to_other_places_are_followed(folder, tmp_path):

@@ -145,6 +145,63 @@ def test_other_files_of_the_same_class_ids_train(data, config, run_tool, tmp_pat
     run_tool('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
 
 
+@pytest.mark.parametrize('dtype', [np.uint16, np.int32])
+def test_void_with_all_bits_set_is_void(data, config, run_tool, tmp_path, dtype):
+    """65535 or -1, which MMSegmentation loads as 255."""
+    for path in (data / 'ann_dir').rglob('*.png'):
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(dtype)
+        label[label == 255] = np.array(-1).astype(dtype)
+        Image.fromarray(label).save(path, format='tiff')
+    options = [f'{loader}_dataloader.dataset.data_root={data}' for loader in ('train', 'val')]
+    run_tool('train', config, '--work-dir', tmp_path / 'work', '--cfg-options', *options)
+    run_tool('misc/check_dataset', config, '--cfg-options', *options)
+
+
+OWN_LOADER = """
+import numpy as np
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadArrays(LoadAnnotations):
+    def _load_seg_map(self, results):
+        results['gt_seg_map'] = np.load(results['seg_map_path']).astype(np.uint8)
+        results['seg_fields'].append('gt_seg_map')
+"""
+
+
+def test_labels_that_a_loader_of_ones_own_reads(data, write_config, run_tool, fails_with, tmp_path, monkeypatch):
+    for path in (data / 'ann_dir').rglob('*.png'):
+        np.save(path.with_suffix('.npy'), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    (tmp_path / 'load_arrays_of_this_test.py').write_text(OWN_LOADER)
+    monkeypatch.syspath_prepend(tmp_path)
+    extra = f"""
+custom_imports = dict(imports='load_arrays_of_this_test')
+load[1] = dict(type='LoadArrays')
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset'].update(data_root={str(data)!r}, seg_map_suffix='.npy')
+    loader['dataset']['pipeline'] = [*load, dict(type='PackSegInputs')]
+del loader
+"""
+    config = write_config(tmp_path, extra)
+    run_tool('train', config)
+    run_tool('misc/check_dataset', config)
+    path = data / 'ann_dir' / 'train' / '1.npy'
+    np.save(path, np.full((32, 30), 7, np.uint8))
+    assert f"its label '{path}' has 30x32" in fails_with('train', config)
+    assert '2 errors in the data' in fails_with('misc/check_dataset', config)
+
+
+def test_a_label_that_is_loaded_before_its_image_is_compared_with_it(data, write_config, fails_with, tmp_path):
+    crop(data / 'ann_dir' / 'train' / '2.png')
+    extra = f"""
+train_dataloader['dataset'].update(
+    data_root={str(data)!r}, pipeline=[load[1], load[0], dict(type='PackSegInputs')])
+"""
+    assert "2.png' has 30x32" in fails_with('train', write_config(tmp_path, extra))
+
+
 def test_labels_too_large_for_pillow_are_checked(data, write_config, run_tool, fails_with, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
     config = write_config(tmp_path, "load[1]['imdecode_backend'] = 'cv2'\n")
@@ -176,6 +233,14 @@ train_dataloader['dataset'] = dict(
     pipeline=[dict(type='RandomMosaic', prob=1.0, img_scale=(32, 32)), dict(type='RandomCrop', crop_size=(32, 32)),
               dict(type='PackSegInputs')])
 """
+
+
+@pytest.mark.parametrize('extra', [WRAPPED, MIXED], ids=['wrapped', 'mixed'])
+def test_ids_in_datasets_in_others_are_checked(data, write_config, fails_with, tmp_path, extra):
+    wrong_id(data / 'ann_dir' / 'train' / '3.png')
+    config = write_config(tmp_path, f'train_dataloader["dataset"]["data_root"] = {str(data)!r}\n{extra}')
+    line = fails_with('train', config, '--work-dir', tmp_path / 'work')
+    assert f"Label '{data / 'ann_dir' / 'train' / '3.png'}' has class id 7" in line
 
 
 @pytest.mark.parametrize('extra', [WRAPPED, MIXED], ids=['wrapped', 'mixed'])

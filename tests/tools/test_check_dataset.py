@@ -194,6 +194,35 @@ def test_an_image_that_is_turned_while_loading_is_compared_as_it_is_loaded(tree,
     assert 'No problems found.' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('color_type', ['unchanged', 'color_ignore_orientation'])
+def test_an_image_that_is_not_turned_while_loading_is_compared_as_it_is_loaded(
+    write_config, data_root, run_tool, capsys, tmp_path, color_type
+):
+    copy = shutil.copytree(data_root, tmp_path / 'data')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in (copy / 'img_dir').rglob('*.png'):
+        Image.new('RGB', (30, 32)).save(path, format='JPEG', exif=exif)
+        cv2.imwrite(str(copy / 'ann_dir' / path.parent.name / path.name), np.zeros((32, 30), np.uint8))
+    extra = f"""
+load[0]['color_type'] = {color_type!r}
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset']['data_root'] = {str(copy)!r}
+del loader
+"""
+    run_tool(TOOL, write_config(tmp_path, extra))
+    output = capsys.readouterr().out
+    assert '4 pairs compared in size' in output
+    assert 'ERROR' not in output
+
+
+def test_a_loop_of_links_among_the_images_is_one_line(tree, problems):
+    folder = tree.root / tree.folders[0]
+    (folder / 'loop').symlink_to('..')
+    problem, *_ = problems(tree.config, '--splits', 'train')
+    assert problem.startswith('images cannot be listed (Too many levels of symbolic links: ')
+
+
 @pytest.mark.parametrize(
     ('moved', 'to'),
     [
