@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os.path as osp
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -33,8 +35,9 @@ def resume_from(cfg: Config, checkpoint: str) -> list[str]:
     if checkpoint != 'auto':
         _require_training_state(checkpoint)
     else:
-        chosen, remarks = find_newest_checkpoint(cfg.work_dir)
-        if remarks and chosen is None:
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        chosen, remarks = find_newest_checkpoint(cfg.work_dir, hook.get('out_dir'))
+        if chosen is None and (remarks or _has_run(cfg.work_dir)):
             remarks.append(f"No checkpoint in '{cfg.work_dir}' can be resumed: training starts from the beginning.")
         elif remarks:
             remarks.append(f"Resuming from '{chosen}' instead.")
@@ -43,16 +46,23 @@ def resume_from(cfg: Config, checkpoint: str) -> list[str]:
     return remarks
 
 
-def find_newest_checkpoint(work_dir: str) -> tuple[str | None, list[str]]:
-    """Find the newest checkpoint of a work dir that can be resumed, which may not be MMEngine's ``last_checkpoint``.
+def find_newest_checkpoint(
+    work_dir: str, out_dir: str | None = None, require: Callable[[str], Any] | None = None
+) -> tuple[str | None, list[str]]:
+    """Find the newest usable checkpoint of a work dir, which may not be MMEngine's ``last_checkpoint``.
+
+    Args:
+        work_dir: The work dir.
+        out_dir: That of ``CheckpointHook``, in which it makes a folder with the name of the work dir.
+        require: Raises :class:`UserError` for a checkpoint that is not usable. Defaults to None: it can be resumed.
 
     Returns:
         Its path, None if there is none, and the reasons why newer ones were skipped.
     """
     skipped = []
-    for path in _newest_first(work_dir):
+    for path in _newest_first(work_dir, out_dir):
         try:
-            _require_training_state(path)
+            (require or _require_training_state)(path)
         except UserError as error:
             skipped.append(str(error))
         else:
@@ -60,12 +70,19 @@ def find_newest_checkpoint(work_dir: str) -> tuple[str | None, list[str]]:
     return None, skipped
 
 
-def _newest_first(work_dir: str) -> list[str]:
+def _has_run(work_dir: str) -> bool:
+    """Whether there are signs of earlier training in a work dir."""
+    return osp.exists(osp.join(work_dir, 'last_checkpoint')) or any(Path(work_dir).glob('*/*.log'))
+
+
+def _newest_first(work_dir: str, out_dir: str | None) -> list[str]:
     """The checkpoints in a work dir and the one in its ``last_checkpoint``, newest first."""
     named = _last_checkpoint(work_dir)
     if named is not None and ('://' in named or osp.isdir(named)):  # remote storage; DeepSpeed's checkpoints
         return [named]
     folders = {Path(work_dir)} if named is None else {Path(work_dir), Path(named).parent}
+    if out_dir is not None:
+        folders.add(Path(out_dir, Path(work_dir).resolve().name))
     found = [path for folder in folders for path in folder.glob('*.pth') if not path.name.startswith('best_')]
     found.sort(key=_written, reverse=True)
     if named is None:

@@ -118,6 +118,31 @@ def test_without_one_that_can_be_read_training_starts_anew_with_a_warning(traine
     assert log.count('is corrupt or not a checkpoint') == 3
 
 
+@pytest.mark.parametrize('content', [b'', None])
+def test_a_kill_that_left_no_checkpoint_at_all_is_noticed(trained, work_dir, run_tool, content):
+    """As MMEngine with ``max_keep_ckpts=1``, which deletes the old one before it writes the new one."""
+    for path in work_dir.glob('*.pth'):
+        path.unlink()
+    if content is None:
+        (work_dir / 'last_checkpoint').unlink()
+    else:
+        (work_dir / 'last_checkpoint').write_bytes(content)
+    steps, log = resumed_steps(run_tool, trained[0], work_dir)
+    assert steps == [1, 2, 3]
+    assert f"No checkpoint in '{work_dir}' can be resumed: training starts from the beginning." in log
+
+
+def test_checkpoints_in_another_folder_are_found(trained, work_dir, run_tool, tmp_path):
+    out_dir = tmp_path / 'checkpoints'
+    (out_dir / 'work').mkdir(parents=True)
+    for path in work_dir.glob('iter_*.pth'):
+        shutil.move(path, out_dir / 'work')
+    (out_dir / 'work' / 'iter_3.pth').unlink()
+    (work_dir / 'last_checkpoint').write_bytes(b'')
+    options = ['--cfg-options', f'default_hooks.checkpoint.out_dir={out_dir}']
+    assert resumed_steps(run_tool, trained[0], work_dir, *options)[0] == [3]
+
+
 def test_the_option_resume_of_a_config_does_the_same(trained, work_dir, run_tool):
     cut(work_dir / 'iter_3.pth')
     run_tool('train', trained[0], '--work-dir', work_dir, '--cfg-options', 'resume=True')
