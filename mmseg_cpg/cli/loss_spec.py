@@ -113,7 +113,9 @@ def _spell(loss: dict[str, Any]) -> str:
     options = dict(loss)
     name = options.pop('type')
     if 'loss_weight' in options:
-        name += f':{options.pop("loss_weight"):g}'
+        weight = options.pop('loss_weight')
+        short = f'{weight:g}'
+        name += f':{short if float(short) == weight else weight}'
     return ','.join([name, *(f'{key}={_spell_value(value)}' for key, value in options.items())])
 
 

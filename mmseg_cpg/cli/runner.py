@@ -17,6 +17,7 @@ from ..engine.hooks.checkpoint_guard_hook import CheckpointGuardHook
 from ..engine.runner import CPURunner
 from ..engine.safe_unpickling import allow_training_logs
 from ..engine.sample_checks import check_samples
+from ..engine.skipped_drawings import skip_failed_drawings
 from .checkpoint import fitting
 from .errors import UserError, building, user_errors
 
@@ -73,6 +74,7 @@ def build_runner(cfg: Config, remarks: Sequence[str] = ()) -> Runner:
 
     runner.build_evaluator, runner.call_hook = build_checked_evaluator, call_hook_checked
     runner.register_hook(CheckpointGuardHook())
+    skip_failed_drawings(runner)
     check_samples(runner)
     return runner
 

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from ..datasets.checked_pipeline import BadSampleError
 from .errors import DISK_FULL, UserError
 
-DISK_FAULTS = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT)
+DISK_FAULTS = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.EISDIR)
 RESUME = 'The same command with --resume continues from the newest checkpoint.'
 
 

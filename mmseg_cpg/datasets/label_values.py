@@ -22,7 +22,7 @@ from rich.progress import track
 def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
     """Return the ``LoadAnnotations`` of a dataset's pipeline, None if it has none."""
     step = next((step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)), None)
-    if getattr(step, 'reduce_zero_label', False) is None:
+    if isinstance(step, SegLoadAnnotations) and step.reduce_zero_label is None:
         step.reduce_zero_label = dataset.reduce_zero_label  # as it does itself when it is first used
     return step
 
@@ -60,8 +60,8 @@ def read_label(path: str, step: LoadAnnotations) -> np.ndarray:
     """
     try:
         if decodes_itself(step):
-            info = dict(seg_map_path=path, label_map=None, seg_fields=[])
-            info['reduce_zero_label'] = getattr(step, 'reduce_zero_label', False)
+            reduces = getattr(step, 'reduce_zero_label', False)
+            info: dict = dict(seg_map_path=path, label_map=None, reduce_zero_label=reduces, seg_fields=[])
             label = step(info)['gt_seg_map']
         else:
             content = fileio.get(path, backend_args=step.backend_args)

@@ -156,6 +156,7 @@ def _separate(losses: list[Any]) -> list[Any]:
 
 def training_settings(cfg: Any) -> dict[str, Any]:
     """The part of a config that determines the result of training and its costs, as plain dicts, lists and numbers."""
+    cfg = cfg.to_dict()  # names classes and functions of pure Python configs
     part = {key: plain(cfg.get(key), LOADING) for key in TRAINING}
     part['custom_hooks'] = [hook for hook in part['custom_hooks'] or [] if type_name(hook) not in OBSERVERS]
     return part

@@ -18,7 +18,9 @@ def binary_ids(label: np.ndarray | Tensor, ignore_index: int) -> set[int]:
     return {each for each in (0, 1, ignore_index) if bool((label == each).any())}
 
 
-def void_in_place_of_class(ids: Collection[int], num_classes: int, ignore_index: int) -> str | None:
+def void_in_place_of_class(
+    ids: Collection[int], num_classes: int, ignore_index: int, finding: str = 'no label contains'
+) -> str | None:
     """Explain labels in which void probably marks the class of a binary task.
 
     Masks with the values 0 and 255 are common. With 255 as void, they have no pixel of the class: a prediction of
@@ -28,6 +30,7 @@ def void_in_place_of_class(ids: Collection[int], num_classes: int, ignore_index:
         ids: The ids in the labels, after loading.
         num_classes: Number of classes of the task.
         ignore_index: Id of void pixels.
+        finding: Which labels do not contain class 1, as the words before it.
 
     Returns:
         A sentence or more; None if the labels are all right or the task has more than two classes.
@@ -36,7 +39,7 @@ def void_in_place_of_class(ids: Collection[int], num_classes: int, ignore_index:
         return None
     void = ignore_index
     return (
-        f'{void} is void here, and no label contains class 1, only 0 and {void}. Void counts neither in losses nor in '
+        f'{void} is void here, and {finding} class 1, only 0 and {void}. Void counts neither in losses nor in '
         f'scores. If {void} marks the class, replace it by 1 in the label files. If reduce_zero_label=True made '
         f'{void} of 0, set it to False.'
     )

@@ -17,6 +17,7 @@ OWN = [dict(type='CrossEntropyLoss', avg_non_ignore=True), dict(type='LovaszLoss
         ('base', [BASE], 'base'),
         ('CPGLoss', [dict(type='CPGLoss')], 'CPGLoss'),
         ('base+CPGLoss:1.0', [BASE, dict(type='CPGLoss', loss_weight=1.0)], 'base+CPGLoss:1'),
+        ('base+CPGLoss:0.1234567', [BASE, dict(type='CPGLoss', loss_weight=0.1234567)], 'base+CPGLoss:0.1234567'),
         ('base + CPGLoss:1e-3', [BASE, dict(type='CPGLoss', loss_weight=0.001)], 'base+CPGLoss:0.001'),
         (
             'CrossEntropyLoss:1,class_weight=[1, 2.5],avg_non_ignore=true+mmseg_cpg.CPGLoss:2,ignore_policy=exclude',

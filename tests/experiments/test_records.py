@@ -103,6 +103,31 @@ def test_a_fingerprint_is_that_of_the_training():
     assert make_config(model__decode_head__num_classes=4) != same
 
 
+PURE = """
+from mmengine.dataset import pseudo_collate
+from mmseg.models import CrossEntropyLoss
+model = dict(decode_head=dict(loss_decode=dict(type=CrossEntropyLoss)))
+train_dataloader = dict(batch_size=2, collate_fn=dict(type=pseudo_collate))
+"""
+
+
+def test_a_fingerprint_of_classes_and_functions_is_that_of_their_names(tmp_path):
+    """An address in memory differs in every process."""
+    path = tmp_path / 'pure.py'
+    path.write_text(PURE)
+    command = (
+        'import sys\nfrom mmengine.config import Config\n'
+        'from mmseg_cpg.experiments.records import fingerprint\nprint(fingerprint(Config.fromfile(sys.argv[1])))'
+    )
+    found = [
+        subprocess.run([sys.executable, '-c', command, path], check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    ]
+    assert found[0] == found[1] != ''
+    path.write_text(PURE.replace('CrossEntropyLoss', 'DiceLoss'))
+    assert fingerprint(Config.fromfile(path)) != found[0].strip()
+
+
 def test_provenance():
     found = provenance()
     assert found['commit'] == '' or len(found['commit'].removesuffix('-dirty')) == 12

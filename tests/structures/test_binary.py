@@ -24,6 +24,11 @@ def test_void_in_place_of_the_class_is_explained(ids, num_classes, ignore_index)
     assert 'reduce_zero_label' in message
 
 
+def test_which_labels_were_looked_at_is_said():
+    message = void_in_place_of_class({0, 255}, 2, 255, 'this label does not contain')
+    assert message.startswith('255 is void here, and this label does not contain class 1, only 0 and 255.')
+
+
 @pytest.mark.parametrize(
     ('ids', 'num_classes', 'ignore_index'),
     [

@@ -266,3 +266,40 @@ def test_ids_that_a_loss_ignores_are_right(data, write_config, run_tool, fails_w
         label[label == 255] = 7
         cv2.imwrite(str(path), label)
     run_tool('train', write_config(tmp_path, settings.format(7)), '--work-dir', tmp_path / 'work', *options)
+
+
+OWN_IMAGES = """
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadBands(BaseTransform):
+    def transform(self, results):
+        image = np.load(results['img_path'])[..., :3]
+        return {**results, 'img': image, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]}
+"""
+
+
+def test_images_that_cannot_be_drawn_do_not_end_a_run(data, write_config, checkpoint, run_tool, tmp_path, monkeypatch):
+    for path in (data / 'img_dir').rglob('*.png'):
+        np.save(path.with_suffix('.npy'), np.zeros((32, 32, 8), np.float32))
+    (tmp_path / 'load_bands_of_this_test.py').write_text(OWN_IMAGES)
+    monkeypatch.syspath_prepend(tmp_path)
+    extra = f"""
+custom_imports = dict(imports='load_bands_of_this_test')
+load[0] = dict(type='LoadBands')
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset'].update(data_root={str(data)!r}, img_suffix='.npy', seg_map_suffix='.png')
+    loader['dataset']['pipeline'] = [*load, dict(type='PackSegInputs')]
+del loader
+default_hooks['visualization'] = dict(type='SegVisualizationHook', draw=True, interval=1)
+"""
+    config = write_config(tmp_path, extra)
+    run_tool('train', config)
+    assert (tmp_path / 'work' / 'iter_3.pth').is_file()
+    run_tool('test', config, checkpoint, '--work-dir', tmp_path / 'tested', '--show-dir', tmp_path / 'show')
+    for work_dir in ('work', 'tested'):
+        (log,) = (tmp_path / work_dir).glob('*/*.log')
+        assert log.read_text().count('SegVisualizationHook skips images that it cannot draw (') == 1

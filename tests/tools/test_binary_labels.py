@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-MESSAGE = '255 is void here, and no label contains class 1, only 0 and 255.'
+MESSAGE = 'class 1, only 0 and 255.'
 # The head has two channels or one, and the dataset names two classes or one.
 HEADS = {
     'two channels': """

@@ -46,6 +46,16 @@ def tested(untrained, run_tool, tmp_path):
     return read_metrics(tmp_path / 'work'), tmp_path / 'out'
 
 
+def test_a_json_that_cannot_be_written_is_named_before_the_evaluation(folders, fails_with, capsys, tmp_path):
+    (tmp_path / 'file').touch()
+    arguments = [*folders, '--num-classes', 2, '--json']
+    message = fails_with(TOOL, *arguments, tmp_path / 'file' / 'scores.json')
+    assert message == f"Error: '{tmp_path / 'file'}' is a file, not a folder. Choose another --json."
+    assert 'mBIoU' not in capsys.readouterr().out
+    (tmp_path / 'folder').mkdir()
+    assert "Is a directory: '" in fails_with(TOOL, *arguments, tmp_path / 'folder')
+
+
 @pytest.fixture
 def folders(tmp_path):
     """Two images of two classes, the prediction a pixel off."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmseg_cpg import visualization
@@ -154,6 +155,54 @@ def test_runs_with_the_same_losses_are_named_by_their_work_dirs(trained, run_too
     assert class_scores[0][1:3] == [f'IoU: {first}', f'IoU: {second}']
     same = f'{first}/../{first.name}'
     assert fails_with(REPORT, first, same) == f"Error: '{first}' and '{same}' are the same work dir."
+
+
+def test_a_diverged_run_is_not_compared(trained, fails_with, tmp_path):
+    work_dir = shutil.copytree(trained.work_dirs[0], tmp_path / 'run')
+    for log in work_dir.glob('*/vis_data/*.json'):
+        log.write_text(re.sub(r'"loss": [\d.]+', '"loss": NaN', log.read_text()))
+    message = fails_with(REPORT, work_dir, trained.work_dirs[1], '--out', tmp_path / 'out')
+    assert message == (f"Error: '{work_dir}' cannot be compared: its training run diverged: loss nan at iteration 1.")
+
+
+def test_a_run_saved_without_its_optimizer_is_compared(trained, run_tool, tmp_path):
+    work_dir = shutil.copytree(trained.work_dirs[0], tmp_path / 'run')
+    checkpoint = torch.load(work_dir / 'iter_1.pth', weights_only=False)
+    del checkpoint['optimizer']
+    torch.save(checkpoint, work_dir / 'iter_1.pth')
+    run_tool(REPORT, work_dir, trained.work_dirs[1], '--out', tmp_path / 'out')
+    assert (tmp_path / 'out' / 'index.html').is_file()
+
+
+def test_bad_files_and_folders_are_one_line(trained, fails_with, data_root, tmp_path):
+    (tmp_path / 'file').touch()
+    assert "file' is a file, not a folder. Choose another --out." in fails_with(
+        REPORT, *trained.work_dirs, '--out', tmp_path / 'file'
+    )
+    label = data_root / 'ann_dir' / 'val' / '1.png'
+    content = label.read_bytes()
+    try:
+        label.write_bytes(content[:50])
+        assert f"Label '{label}' cannot be read (" in fails_with(REPORT, *trained.work_dirs, '--out', tmp_path / 'out')
+    finally:
+        label.write_bytes(content)
+
+
+def test_another_id_of_void(trained, data_root, run_tool, fails_with, tmp_path):
+    labels = shutil.copytree(data_root, tmp_path / 'data') / 'ann_dir' / 'val'
+    folders = []
+    for work_dir in trained.work_dirs:
+        folders.append(shutil.copytree(work_dir, tmp_path / work_dir.name))
+        (config,) = folders[-1].glob('*.py')
+        text = config.read_text().replace(str(data_root), str(tmp_path / 'data'))
+        config.write_text(text.replace('num_classes=3', 'num_classes=3, ignore_index=2'))
+    assert "0.png': the label contains class id 255" in fails_with(REPORT, *folders, '--out', tmp_path / 'out')
+    for path in labels.iterdir():
+        label = np.asarray(Image.open(path))
+        Image.fromarray(np.where(label == 255, 2, label)).save(path)
+    run_tool(REPORT, *folders, '--out', tmp_path / 'out')
+    # A row of 32 pixels and the class 'c', 6 x 20, of 32 x 32.
+    assert '14.8 % of the pixels are void' in (tmp_path / 'out' / 'index.html').read_text()
 
 
 def test_no_tiles(trained, fails_with):

@@ -18,10 +18,12 @@ import numpy as np
 from PIL import Image
 
 from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
+from mmseg_cpg.cli.running import disk_faults, require_writable
 from mmseg_cpg.datasets.files import list_files
 from mmseg_cpg.datasets.label_values import map_with_progress
 from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, ids_in_labels
 from mmseg_cpg.evaluation.boundary_tables import boundary_tables
+from mmseg_cpg.experiments.files import write_atomically
 from mmseg_cpg.structures import void_in_place_of_class
 
 
@@ -175,6 +177,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Image.MAX_IMAGE_PIXELS = None  # the files are the user's own, so large ones are no attack
     with one_line_errors():
         settings = make_settings(args)
+        if args.json:
+            require_writable(str(Path(args.json).parent), '--json')
         pairs = find_pairs(Path(args.pred_dir), Path(args.gt_dir), args.pred_suffix, args.gt_suffix)
         counts = list(map_with_progress(partial(count_pair, args, settings), pairs, 'Evaluating'))
     missing = void_in_place_of_class(ids_in_labels(counts, settings), args.num_classes, settings.ignore_index)
@@ -185,9 +189,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(title, table, sep='\n')
     print(f'{len(pairs)} images, mBIoU {scores["mBIoU"]:.2f}')
     if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         result = dict(num_images=len(pairs), settings=asdict(settings), **without_nan(scores))
-        Path(args.json).write_text(json.dumps(result, indent=1) + '\n')
+        with one_line_errors(), disk_faults(args.json, 'The scores are above.'):
+            write_atomically(Path(args.json), json.dumps(result, indent=1) + '\n')
         print(f'Written to {args.json}.')
 
 

@@ -17,7 +17,7 @@ import shlex
 import string
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -30,17 +30,30 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmseg.evaluation import IoUMetric
+from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
+from torch.utils.data import DataLoader
 
+from mmseg_cpg.cli.checkpoint import load_checkpoint
 from mmseg_cpg.cli.config import read_config
-from mmseg_cpg.cli.errors import UserError, one_line_errors
+from mmseg_cpg.cli.errors import UserError, one_line_errors, user_errors
 from mmseg_cpg.cli.require_data import require_data
 from mmseg_cpg.cli.resume import find_newest_checkpoint
 from mmseg_cpg.cli.runner import build_runner
+from mmseg_cpg.cli.running import require_writable, running
 from mmseg_cpg.config_nodes import name_losses
-from mmseg_cpg.evaluation.boundary import BoundarySettings, boundary_scores, count_boundaries, trimap_band, width_in_px
-from mmseg_cpg.experiments.work_dirs import length_of
+from mmseg_cpg.evaluation.boundary import (
+    BoundarySettings,
+    boundary_scores,
+    count_boundaries,
+    ids_in_labels,
+    trimap_band,
+    width_in_px,
+)
+from mmseg_cpg.experiments.work_dirs import DIVERGED, length_of, read_runs
+from mmseg_cpg.structures import void_in_place_of_class
 from mmseg_cpg.visualization import (
     Prediction,
     Scene,
@@ -51,6 +64,7 @@ from mmseg_cpg.visualization import (
     draw_gradients,
     draw_overview,
     draw_profile,
+    head_ignore_index,
     names_and_colors,
 )
 from mmseg_cpg.visualization.pictures import BAND_PX
@@ -75,6 +89,7 @@ class Run:
     cfg: Config
     checkpoint: Path
     metainfo: dict
+    settings: BoundarySettings
     paths: list[str] = field(default_factory=list)
     labels: list[np.ndarray] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
@@ -94,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def find_checkpoint(work_dir: Path) -> Path:
     """The newest readable checkpoint of a work dir, which may have been moved since training."""
-    checkpoint, skipped = find_newest_checkpoint(str(work_dir))
+    checkpoint, skipped = find_newest_checkpoint(str(work_dir), require=load_checkpoint)
     if checkpoint is None:
         raise UserError(' '.join([f"'{work_dir}' is not a trained run: it contains no checkpoint.", *skipped]))
     return Path(checkpoint)
@@ -118,34 +133,48 @@ def load_run_config(work_dir: Path, checkpoint: Path) -> Config:
 def evaluate(work_dir: Path) -> Run:
     """Evaluate the run of a work dir on its test data."""
     checkpoint = find_checkpoint(work_dir)
+    state = next((run.state for run in reversed(read_runs(work_dir))), '')
+    if state.startswith(DIVERGED):
+        raise UserError(f"'{work_dir}' cannot be compared: its training run {state}.")
     cfg = load_run_config(work_dir, checkpoint)
     with tempfile.TemporaryDirectory() as folder:
-        cfg.work_dir = folder
+        # MMEngine keeps loggers and visualizers by this name.
+        cfg.work_dir = cfg.experiment_name = folder
         runner = build_runner(cfg)
         runner.load_or_resume()
         loader = runner.build_dataloader(cfg.test_dataloader)
+        with running(cfg):
+            samples = list(predict(runner.model, loader))
     classes, palette = names_and_colors(loader.dataset.metainfo)
-    num_classes = len(classes)
-    run = Run(name_losses(cfg.model), cfg, checkpoint, dict(classes=classes, palette=palette))
+    settings = replace(SETTINGS, ignore_index=head_ignore_index(runner.model))
+    run = Run(name_losses(cfg.model), cfg, checkpoint, dict(classes=classes, palette=palette), settings)
     areas, counts = [], []
-    runner.model.eval()
-    for batch in loader:
-        with torch.no_grad():
-            samples = runner.model.test_step(batch)
-        for sample in samples:
-            prediction = Prediction.from_sample(run.name, sample)
-            label = sample.gt_sem_seg.data[0].cpu().numpy().astype(np.int32)
-            maps = torch.from_numpy(prediction.label), torch.from_numpy(label)
-            areas.append(IoUMetric.intersect_and_union(*maps, num_classes, SETTINGS.ignore_index))
-            counts.append(count_boundaries(prediction.label, label, num_classes, SETTINGS))
-            run.paths.append(sample.img_path)
-            run.labels.append(label)
-            run.predictions.append(prediction)
+    for sample in samples:
+        prediction = Prediction.from_sample(run.name, sample)
+        label = sample.gt_sem_seg.data[0].cpu().numpy().astype(np.int32)
+        maps = torch.from_numpy(prediction.label), torch.from_numpy(label)
+        areas.append(IoUMetric.intersect_and_union(*maps, len(classes), settings.ignore_index))
+        with user_errors(f"'{sample.img_path}': "):
+            counts.append(count_boundaries(prediction.label, label, len(classes), settings))
+        run.paths.append(sample.img_path)
+        run.labels.append(label)
+        run.predictions.append(prediction)
     intersect, union, *_ = (sum(each).numpy() for each in zip(*areas, strict=True))
     with np.errstate(invalid='ignore'):
         run.iou = 100 * intersect / union
-    run.scores = boundary_scores(counts, SETTINGS)
+    run.scores = boundary_scores(counts, settings)
+    missing = void_in_place_of_class(ids_in_labels(counts, settings), len(classes), settings.ignore_index)
+    if missing:
+        print(f'Warning: {missing}', file=sys.stderr)
     return run
+
+
+@torch.no_grad()
+def predict(model: BaseModel, loader: DataLoader) -> Iterator[SegDataSample]:
+    """The samples of a data loader with the predictions of a model."""
+    model.eval()
+    for batch in loader:
+        yield from model.test_step(batch)
 
 
 def tell_apart(runs: list[Run], work_dirs: list[str]) -> None:
@@ -213,7 +242,8 @@ def describe(runs: list[Run]) -> PrettyTable:
 def make_scenes(runs: list[Run]) -> list[Scene]:
     """The test images with both predictions, sorted by the number of pixels near boundaries, largest first."""
     metainfo = runs[0].metainfo
-    sizes = [trimap_band(label, BAND_PX, SETTINGS.ignore_index).sum() for label in runs[0].labels]
+    ignore_index = runs[0].settings.ignore_index
+    sizes = [trimap_band(label, BAND_PX, ignore_index).sum() for label in runs[0].labels]
     order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
     return [
         Scene(
@@ -222,7 +252,7 @@ def make_scenes(runs: list[Run]) -> list[Scene]:
             [run.predictions[index] for run in runs],
             metainfo['classes'],
             metainfo['palette'],
-            SETTINGS.ignore_index,
+            ignore_index,
         )
         for index in order
     ]
@@ -275,7 +305,6 @@ def draw(runs: list[Run], scenes: list[Scene], num_tiles: int) -> Iterator[tuple
 
 def write_page(runs: list[Run], scores: PrettyTable, scenes: list[Scene], num_tiles: int, out: Path) -> None:
     """Write index.html and its figures to a folder."""
-    out.mkdir(parents=True, exist_ok=True)
     pictures = []
     for name, figure, caption in draw(runs, scenes, num_tiles):
         figure.savefig(out / f'{name}.png')
@@ -284,7 +313,7 @@ def write_page(runs: list[Run], scores: PrettyTable, scenes: list[Scene], num_ti
     height, width = scenes[0].reference.shape
     width_px = width_in_px(height, width, SETTINGS.width_ratio)
     num_pixels = sum(label.size for label in runs[0].labels)
-    void = sum((label == SETTINGS.ignore_index).sum() for label in runs[0].labels) / num_pixels
+    void = sum((label == runs[0].settings.ignore_index).sum() for label in runs[0].labels) / num_pixels
     template = string.Template(Path(__file__).with_suffix('.html').read_text())
     page = template.substitute(
         title=escape(f'{runs[1].name} against {runs[0].name}'),
@@ -320,6 +349,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tell_apart(runs, args.work_dirs)
         if runs[0].paths != runs[1].paths:
             raise UserError('The two runs have different test data, so they cannot be compared.')
+        require_writable(args.out, '--out')
     scores = compare(runs)
     print(scores)
     write_page(runs, scores, make_scenes(runs), args.num_tiles, Path(args.out))

@@ -23,6 +23,7 @@ from mmseg.registry import DATASETS
 from mmseg_cpg.cli.checkpoint import require_checkpoint
 from mmseg_cpg.cli.config import load_config, require_keys
 from mmseg_cpg.cli.errors import UserError, building, one_line_errors, user_errors
+from mmseg_cpg.cli.running import require_writable
 from mmseg_cpg.config_nodes import builds, name_losses
 from mmseg_cpg.datasets.checked_pipeline import CheckedPipeline
 from mmseg_cpg.datasets.label_values import find_loading_step
@@ -162,7 +163,7 @@ def read_label(path: str, model: Model, shape: tuple[int, int]) -> np.ndarray:
     if len(wrong):
         raise UserError(f"Label '{path}' has the value {wrong[0]}, but the model has {len(model.classes)} classes.")
     ids = binary_ids(label, model.ignore_index)
-    missing = void_in_place_of_class(ids, len(model.classes), model.ignore_index)
+    missing = void_in_place_of_class(ids, len(model.classes), model.ignore_index, 'this label does not contain')
     if missing:
         print(f'Warning: {missing}', file=sys.stderr)
     return label
@@ -231,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         class_index = choose_class(scene, args.class_name)
         line = choose_pixels(scene, class_index, args.row, args.column, args.span)
         out = Path(args.out or Path('work_dirs', 'visualize', Path(args.image).stem))
-        out.mkdir(parents=True, exist_ok=True)
+        require_writable(str(out), '--out')
         for name, figure in draw_all(scene, class_index, line, ksizes):
             figure.savefig(out / f'{name}.png')
             print(out / f'{name}.png')

@@ -35,11 +35,11 @@ class BinaryLabelHook(Hook):
             self._look_at(data_batch.get('data_samples') if isinstance(data_batch, dict) else None, mode)
             self._batches += 1
             if self._batches == TRAINING_BATCHES:
-                self._warn(runner, mode)
+                self._warn(runner, mode, f'no label of the first {TRAINING_BATCHES} batches contains')
 
     def _after_epoch(self, runner: Runner, mode: str = 'train') -> None:
         if mode != 'train':
-            self._warn(runner, mode)
+            self._warn(runner, mode, 'no label contains')
 
     def _look_at(self, samples: Any, mode: str) -> None:
         ids = self._ids[mode]
@@ -47,9 +47,9 @@ class BinaryLabelHook(Hook):
             if 1 not in ids and isinstance(sample, SegDataSample) and 'gt_sem_seg' in sample:
                 ids |= binary_ids(sample.gt_sem_seg.data, self.ignore_index)
 
-    def _warn(self, runner: Runner, mode: str) -> None:
+    def _warn(self, runner: Runner, mode: str, finding: str) -> None:
         # In every process, as one of them may be the only one with labels of the class.
         ids = set().union(*all_gather_object(self._ids[mode]))
-        message = void_in_place_of_class(ids, 2, self.ignore_index)
+        message = void_in_place_of_class(ids, 2, self.ignore_index, finding)
         if message and is_main_process():
             runner.logger.warning(message)  # MMEngine logs the same warning only once

@@ -125,9 +125,9 @@ def read_class_weight(class_weight: list[float] | Tensor | str | None) -> Tensor
     Raises:
         ValueError: They are not a list of finite numbers, or a file with one.
     """
-    values = _load(class_weight) if isinstance(class_weight, str) else class_weight
-    if values is None:
+    if class_weight is None:
         return None
+    values = _load(class_weight) if isinstance(class_weight, str) else class_weight
     try:
         weight = torch.as_tensor(values, dtype=torch.float32, device='cpu')
     except (TypeError, ValueError, RuntimeError):
@@ -147,5 +147,5 @@ def _load(path: str) -> object:
             return np.load(path)
         content = fileio.get_text(path)
         return json.loads(content) if suffix == '.json' else yaml.safe_load(content)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, EOFError, yaml.YAMLError) as error:
         raise ValueError(f'class_weight {path!r} cannot be read: {error}') from error

@@ -13,7 +13,6 @@ from torch import Tensor
 from mmseg_cpg.ops import BoundaryTargets, cpg_loss, stack_targets
 from mmseg_cpg.ops.cpg.implementations import Choice, check_implementation, choose_implementation
 from mmseg_cpg.ops.cpg.options import CPGOptions
-from mmseg_cpg.structures import binary_ids, void_in_place_of_class
 
 from .precomputable import PrecomputableLoss, only
 from .zero_streak import ZeroStreak
@@ -104,7 +103,7 @@ class CPGLoss(PrecomputableLoss):
             implementation=implementation,
             **options,
         )
-        self._watch_for_empty_batches(loss, logits, label, ignore_index)
+        self._watch_for_empty_batches(loss, logits.shape[1], ignore_index)
         return loss
 
     @torch.compiler.disable
@@ -133,17 +132,17 @@ class CPGLoss(PrecomputableLoss):
         return self._take_precomputed(needed, 'label shape, ksize, ignore_index, ignore_policy')
 
     @torch.compiler.disable
-    def _watch_for_empty_batches(self, loss: Tensor, logits: Tensor, label: Tensor, ignore_index: int) -> None:
+    def _watch_for_empty_batches(self, loss: Tensor, num_channels: int, ignore_index: int) -> None:
         if self.ignore_policy == 'exclude' and not self._warned_empty:
             length = self._empty_batches.update(loss)
             if length >= _EMPTY_BATCHES_BEFORE_WARNING:
                 self._warned_empty = True
-                num_classes = logits.shape[1]
-                ids = binary_ids(label, ignore_index) if num_classes <= 2 else ()
-                advice = void_in_place_of_class(ids, num_classes, ignore_index) or (
-                    'If void outlines objects or takes the place of a class, '
-                    "ignore_policy='as_background' keeps its edges."
-                )
+                case, advice = 'outlines objects or takes the place of a class', ''
+                if num_channels <= 2:
+                    case = 'outlines objects'
+                    advice = f'If {ignore_index}, which is void here, marks the class, replace it by 1 in the labels. '
                 warnings.warn(
-                    f'CPGLoss was 0 for {length} consecutive batches (no boundary pixels). {advice}', stacklevel=2
+                    f'CPGLoss was 0 for {length} consecutive batches (no boundary pixels). {advice}'
+                    f"If void {case}, ignore_policy='as_background' keeps its edges.",
+                    stacklevel=2,
                 )

@@ -90,12 +90,12 @@ class _CPGPart(CPGLoss):
         choice = choose_fused_implementation(logits, options, use_sigmoid, reduction, self.implementation)
         return self._log_choice(choice)
 
-    def forward(self, pred: Tensor, target: Tensor, *_: Any, ignore_index: int = 255, **__: Any) -> Tensor:
+    def forward(self, pred: Tensor, *_: Any, ignore_index: int = 255, **__: Any) -> Tensor:
         value, self.value = self.value, None
         if value is None:
             raise RuntimeError('the cross-entropy of a CrossEntropyCPGLoss must be called before its CPG loss')
         if self.loss_weight:
-            self._watch_for_empty_batches(value, pred, target, ignore_index)
+            self._watch_for_empty_batches(value, pred.shape[1], ignore_index)
         return value
 
 

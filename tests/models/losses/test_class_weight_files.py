@@ -55,6 +55,14 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, make_loss, name):
     assert not trap.exists()
 
 
+@pytest.mark.parametrize('name', WRITERS)
+def test_an_empty_file_is_refused(tmp_path, make_loss, name):
+    (tmp_path / name).touch()
+    message = 'must be a list of finite numbers' if name.endswith(('.yaml', '.yml')) else 'cannot be read'
+    with pytest.raises(ValueError, match=message):
+        make_loss(class_weight=str(tmp_path / name))
+
+
 def test_an_array_of_objects_is_refused_and_not_run(tmp_path, make_loss):
     np.save(tmp_path / 'weight.npy', np.array([Trap(tmp_path / 'trap')], object), allow_pickle=True)
     with pytest.raises(ValueError, match='pickle'):

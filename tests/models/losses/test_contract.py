@@ -444,7 +444,7 @@ def test_devices_without_float64(loss, dtype, monkeypatch):
     assert all(torch.equal(*map(torch.Tensor.cpu, pair)) for pair in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize('config', LOSSES.values(), ids=LOSSES.keys())
+@pytest.mark.parametrize('config', ALL.values(), ids=ALL.keys())
 def test_torch_func(config):
     """It works where autograd makes the gradient, and is refused where a backward of our own does."""
     label = label_of_blobs()
