@@ -265,7 +265,6 @@ def compare(args: argparse.Namespace) -> None:
     own = f'{jobs[0].title} stands for the losses of the config: {losses_of(head)}.'
     name = Path(args.config).stem
     results = Results(name, fingerprint(cfg), args.csv and Record(args.csv))
-    require_writable(str(work_dir), '--work-dir')
     if args.csv:
         require_writable(str(Path(args.csv).parent), '--csv')
     with disk_faults(work_dir, CONTINUE), claim(work_dir, cfg, args.gpus) as lock:

@@ -23,6 +23,7 @@ from mmengine.config import Config
 
 from ..cli.errors import UserError
 from ..cli.resume import find_newest_checkpoint
+from ..cli.running import require_writable
 from .experiments import differences, plain
 from .files import try_lock, write_atomically
 from .work_dirs import CONFIG_LOCK, read_runs
@@ -229,8 +230,8 @@ def claim(work_dir: Path, cfg: Config, num_gpus: int) -> Iterator[TextIO]:
         The locked file. A process that inherits it keeps the lock.
 
     Raises:
-        UserError: The folder is in use or contains training runs of another config or with another number of GPUs, or
-            ``num_gpus`` is less than 1.
+        UserError: The folder cannot be written, is in use, or contains training runs of another config or with another
+            number of GPUs, or ``num_gpus`` is less than 1.
     """
     if num_gpus < 1:
         raise UserError(f'--gpus, the number of GPUs of each training run, must be at least 1, but got {num_gpus}.')
@@ -240,7 +241,7 @@ def claim(work_dir: Path, cfg: Config, num_gpus: int) -> Iterator[TextIO]:
         raise UserError(
             f"'{work_dir}' contains training runs, but no {record.name} that describes them. Use another --work-dir."
         )
-    work_dir.mkdir(parents=True, exist_ok=True)
+    require_writable(str(work_dir), '--work-dir')
     with lock.open('a') as file:
         if not try_lock(file):
             raise UserError(
