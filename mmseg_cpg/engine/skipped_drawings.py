@@ -17,7 +17,8 @@ def skip_failed_drawings(runner: Runner) -> None:
     """
     for hook in runner.hooks:
         if isinstance(hook, SegVisualizationHook):
-            hook._after_iter = _skipping(hook._after_iter)
+            hook.after_val_iter = _skipping(hook.after_val_iter)
+            hook.after_test_iter = _skipping(hook.after_test_iter)
 
 
 def _skipping(draw: Callable[..., None]) -> Callable[..., None]:

@@ -299,6 +299,7 @@ def train(dataset_cfg, work_dir, epochs, resume):
 
 
 def test_training_mixes_switches_and_resumes(dataset_cfg, dataset, tmp_path, monkeypatch):
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)  # which the tools set
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')  # the checkpoints are this test's own
     seen = train(dataset_cfg, tmp_path, 1, False)
     seen += train(dataset_cfg, tmp_path, 4, True)
