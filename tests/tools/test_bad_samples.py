@@ -56,6 +56,7 @@ FAULTS = {
     'empty image': ('img_dir', lambda path: path.write_bytes(b''), "Image '{}' cannot be read ("),
     'text as an image': ('img_dir', lambda path: path.write_text('hello'), "Image '{}' cannot be read ("),
     'damaged image': ('img_dir', damage_header, "Image '{}' cannot be read ("),
+    'truncated image': ('img_dir', first_half, "Image '{}' cannot be read ("),
     'empty label': ('ann_dir', lambda path: path.write_bytes(b''), "Label '{}' cannot be read ("),
     'truncated label': ('ann_dir', first_half, "Label '{}' cannot be read ("),
     'damaged label': ('ann_dir', damage_header, "Label '{}' cannot be read ("),
