@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ from ..datasets.checked_pipeline import BadSampleError
 from .errors import UserError, describe
 from .runner import build_runner
 
+PACKAGE = Path(__file__).parents[1]
 LINES_SHOWN = 20  # of the log, after an error
 LINE_INTERVAL_S = 60  # where the console is not a terminal
 LOSS_WINDOW = 10  # iterations
@@ -29,6 +31,8 @@ LOSS_WINDOW = 10  # iterations
 def train_with_progress(cfg: Config, remarks: Sequence[str] = ()) -> None:
     """Train a config with its progress on the console, and all other output in ``train.log`` in its work dir.
 
+    The console shows this package's warnings, too.
+
     Args:
         remarks: Warnings for the start of the log, one line each; also shown on the console.
 
@@ -36,10 +40,12 @@ def train_with_progress(cfg: Config, remarks: Sequence[str] = ()) -> None:
         UserError: Any error that stops the training, after the last lines of the log were shown.
         BadSampleError, OSError: A file that cannot be used or written.
     """
+    warnings = OwnWarnings(sys.stderr)
     with output_to(Path(cfg.work_dir) / 'train.log') as console:
         for remark in remarks:
             print(remark, file=console, flush=True)
         runner = build_runner(cfg, remarks)
+        runner.logger.addHandler(warnings)
         progress = ProgressHook(console)
         if runner.rank == 0:
             runner.register_hook(progress)
@@ -47,6 +53,7 @@ def train_with_progress(cfg: Config, remarks: Sequence[str] = ()) -> None:
             runner.train()
         finally:
             progress.close()
+            runner.logger.removeHandler(warnings)
 
 
 @contextmanager
@@ -72,6 +79,25 @@ def output_to(path: Path) -> Iterator[TextIO]:
             lines = path.read_text('utf-8', errors='replace').splitlines()
             print(*lines[-LINES_SHOWN:], f'The complete log is in {path}.', sep='\n', file=sys.stderr)
             raise UserError(describe(error)) from error
+
+
+class OwnWarnings(logging.Handler):
+    """Shows the warnings that this package logs, each once.
+
+    Args:
+        stream: Output stream.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(logging.WARNING)
+        self._stream = stream
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if PACKAGE in Path(record.pathname).parents and message not in self._shown:
+            self._shown.add(message)
+            print(f'Warning: {message}', file=self._stream, flush=True)
 
 
 class ProgressHook(Hook):

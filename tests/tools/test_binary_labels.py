@@ -1,5 +1,8 @@
 """Masks with the values 0 and 255, where 255 is void: each tool that reads labels says so."""
 
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 MESSAGE = 'class 1, only 0 and 255.'
 # The head has two channels or one, and the dataset names two classes or one.
 HEADS = {
@@ -60,6 +64,13 @@ def log_of(work_dir):
 def test_train(config, mask, run_tool, tmp_path):
     run_tool('train', config)
     check(log_of(tmp_path / 'work'), mask)
+
+
+def test_progress_shows_the_warning_on_the_console(config, mask, in_process, tmp_path):
+    done = in_process(sys.executable, TOOLS / 'train.py', config, '--progress', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check(done.stderr, mask)
+    assert len(done.stderr.splitlines()) == (1 if mask[0] == 255 else 0)
 
 
 def test_training_without_validation(config, mask, run_tool, tmp_path):
