@@ -208,11 +208,10 @@ def _sizes(
     sizes = []
     for path, read, step in zip(pair, (read_image, read_label), (image_step, label_step), strict=True):
         try:
-            is_known = step is None or _reads_as_pillow_does(step)
-            size = _size_in_header(path) if is_known else None
-            if size is None and step is None:
-                return None
+            size = _size_in_header(path) if step is None or _reads_as_pillow_does(step) else None
             if size is None:
+                if step is None:
+                    return None
                 height, width = read(path, step).shape[:2]
                 size = width, height
         except ValueError:

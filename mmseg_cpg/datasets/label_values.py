@@ -28,7 +28,7 @@ def find_loading_step(dataset: BaseSegDataset) -> LoadAnnotations | None:
 
 
 def decodes_itself(step: LoadAnnotations) -> bool:
-    """Whether a subclass of ``LoadAnnotations`` reads label files in a way of its own."""
+    """Whether a subclass of ``LoadAnnotations`` reads label files in its own way."""
     return type(step)._load_seg_map not in (LoadAnnotations._load_seg_map, SegLoadAnnotations._load_seg_map)
 
 
@@ -92,7 +92,7 @@ def count_values(path: str, step: LoadAnnotations) -> np.ndarray:
 
     Raises:
         ValueError: The file cannot be read, has several channels, or has values that are not integers in [0, 255]. -1
-            (65535 in 16 bits without a sign) counts as 255, as which it is loaded: the usual void.
+            (65535 in uint16) counts as 255, the usual void, since that is what it becomes when it is loaded.
     """
     label = read_label(path, step)
     if label.dtype.kind in 'iu' and label.dtype != np.uint8:

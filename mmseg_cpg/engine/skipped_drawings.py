@@ -1,4 +1,4 @@
-"""MMSegmentation's pictures of predictions, without which a run goes on."""
+"""Keeps a run going when MMSegmentation cannot draw a prediction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmseg.engine.hooks import SegVisualizationHook
 
 
 def skip_failed_drawings(runner: Runner) -> None:
-    """Make ``SegVisualizationHook`` skip images that it cannot draw, such as those of eight bands, with one warning.
+    """Make ``SegVisualizationHook`` skip images that it cannot draw, such as those with eight bands, with one warning.
 
     Otherwise such an image ends the run.
     """

@@ -30,7 +30,7 @@ def void_in_place_of_class(
         ids: The ids in the labels, after loading.
         num_classes: Number of classes of the task.
         ignore_index: Id of void pixels.
-        finding: Which labels do not contain class 1, as the words before it.
+        finding: The words before 'class 1': which labels do not contain it.
 
     Returns:
         A sentence or more; None if the labels are all right or the task has more than two classes.
@@ -40,6 +40,6 @@ def void_in_place_of_class(
     void = ignore_index
     return (
         f'{void} is void here, and {finding} class 1, only 0 and {void}. Void counts neither in losses nor in '
-        f'scores. If {void} marks the class, replace it by 1 in the label files. If reduce_zero_label=True made '
-        f'{void} of 0, set it to False.'
+        f'scores. If {void} marks the class, replace it with 1 in the label files. If reduce_zero_label=True turned '
+        f'0 into {void}, set it to False.'
     )

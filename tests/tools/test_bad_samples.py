@@ -158,6 +158,29 @@ def test_void_with_all_bits_set_is_void(data, config, run_tool, tmp_path, dtype)
     run_tool('misc/check_dataset', config, '--cfg-options', *options)
 
 
+OWN_STEP = """
+custom_imports = dict(imports={module!r})
+load[{place}] = dict(type={step!r})
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset'].update(data_root={root!r}, img_suffix={image!r}, seg_map_suffix={label!r})
+    loader['dataset']['pipeline'] = [*load, dict(type='PackSegInputs')]
+del loader
+"""
+
+
+@pytest.fixture
+def own_step(data, tmp_path, monkeypatch):
+    """Write a transform's module, and return what makes a config load images (place 0) or labels (1) with it."""
+
+    def write(source, step, place, image, label):
+        module = f'{step.lower()}_of_this_test'
+        (tmp_path / f'{module}.py').write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        return OWN_STEP.format(module=module, place=place, step=step, root=str(data), image=image, label=label)
+
+    return write
+
+
 OWN_LOADER = """
 import numpy as np
 from mmseg.datasets.transforms import LoadAnnotations
@@ -172,20 +195,10 @@ class LoadArrays(LoadAnnotations):
 """
 
 
-def test_labels_that_a_loader_of_ones_own_reads(data, write_config, run_tool, fails_with, tmp_path, monkeypatch):
+def test_labels_that_a_loader_of_ones_own_reads(data, write_config, own_step, run_tool, fails_with, tmp_path):
     for path in (data / 'ann_dir').rglob('*.png'):
         np.save(path.with_suffix('.npy'), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-    (tmp_path / 'load_arrays_of_this_test.py').write_text(OWN_LOADER)
-    monkeypatch.syspath_prepend(tmp_path)
-    extra = f"""
-custom_imports = dict(imports='load_arrays_of_this_test')
-load[1] = dict(type='LoadArrays')
-for loader in (train_dataloader, val_dataloader):
-    loader['dataset'].update(data_root={str(data)!r}, seg_map_suffix='.npy')
-    loader['dataset']['pipeline'] = [*load, dict(type='PackSegInputs')]
-del loader
-"""
-    config = write_config(tmp_path, extra)
+    config = write_config(tmp_path, own_step(OWN_LOADER, 'LoadArrays', 1, '.png', '.npy'))
     run_tool('train', config)
     run_tool('misc/check_dataset', config)
     path = data / 'ann_dir' / 'train' / '1.npy'
@@ -237,19 +250,16 @@ train_dataloader['dataset'] = dict(
 
 
 @pytest.mark.parametrize('extra', [WRAPPED, MIXED], ids=['wrapped', 'mixed'])
-def test_ids_in_datasets_in_others_are_checked(data, write_config, fails_with, tmp_path, extra):
-    wrong_id(data / 'ann_dir' / 'train' / '3.png')
+@pytest.mark.parametrize(
+    ('fault', 'message'),
+    [(crop, "its label '{}' has 30x32"), (wrong_id, "Label '{}' has class id 7")],
+    ids=['size', 'id'],
+)
+def test_datasets_in_others_are_checked(data, write_config, fails_with, tmp_path, extra, fault, message):
+    path = data / 'ann_dir' / 'train' / '3.png'
+    fault(path)
     config = write_config(tmp_path, f'train_dataloader["dataset"]["data_root"] = {str(data)!r}\n{extra}')
-    line = fails_with('train', config, '--work-dir', tmp_path / 'work')
-    assert f"Label '{data / 'ann_dir' / 'train' / '3.png'}' has class id 7" in line
-
-
-@pytest.mark.parametrize('extra', [WRAPPED, MIXED], ids=['wrapped', 'mixed'])
-def test_datasets_in_others_are_checked(data, write_config, fails_with, tmp_path, extra):
-    crop(data / 'ann_dir' / 'train' / '3.png')
-    config = write_config(tmp_path, f'train_dataloader["dataset"]["data_root"] = {str(data)!r}\n{extra}')
-    line = fails_with('train', config, '--work-dir', tmp_path / 'work')
-    assert f"its label '{data / 'ann_dir' / 'train' / '3.png'}' has 30x32" in line
+    assert message.format(path) in fails_with('train', config, '--work-dir', tmp_path / 'work')
 
 
 def test_an_image_that_is_resized_before_its_label_is_loaded_fits(write_config, checkpoint, run_tool, tmp_path):
@@ -283,21 +293,11 @@ class LoadBands(BaseTransform):
 """
 
 
-def test_images_that_cannot_be_drawn_do_not_end_a_run(data, write_config, checkpoint, run_tool, tmp_path, monkeypatch):
+def test_images_that_cannot_be_drawn_do_not_end_a_run(data, write_config, own_step, checkpoint, run_tool, tmp_path):
     for path in (data / 'img_dir').rglob('*.png'):
         np.save(path.with_suffix('.npy'), np.zeros((32, 32, 8), np.float32))
-    (tmp_path / 'load_bands_of_this_test.py').write_text(OWN_IMAGES)
-    monkeypatch.syspath_prepend(tmp_path)
-    extra = f"""
-custom_imports = dict(imports='load_bands_of_this_test')
-load[0] = dict(type='LoadBands')
-for loader in (train_dataloader, val_dataloader):
-    loader['dataset'].update(data_root={str(data)!r}, img_suffix='.npy', seg_map_suffix='.png')
-    loader['dataset']['pipeline'] = [*load, dict(type='PackSegInputs')]
-del loader
-default_hooks['visualization'] = dict(type='SegVisualizationHook', draw=True, interval=1)
-"""
-    config = write_config(tmp_path, extra)
+    draw = "default_hooks['visualization'] = dict(type='SegVisualizationHook', draw=True, interval=1)\n"
+    config = write_config(tmp_path, own_step(OWN_IMAGES, 'LoadBands', 0, '.npy', '.png') + draw)
     run_tool('train', config)
     assert (tmp_path / 'work' / 'iter_3.pth').is_file()
     run_tool('test', config, checkpoint, '--work-dir', tmp_path / 'tested', '--show-dir', tmp_path / 'show')

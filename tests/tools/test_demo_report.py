@@ -162,7 +162,7 @@ def test_a_diverged_run_is_not_compared(trained, fails_with, tmp_path):
     for log in work_dir.glob('*/vis_data/*.json'):
         log.write_text(re.sub(r'"loss": [\d.]+', '"loss": NaN', log.read_text()))
     message = fails_with(REPORT, work_dir, trained.work_dirs[1], '--out', tmp_path / 'out')
-    assert message == (f"Error: '{work_dir}' cannot be compared: its training run diverged: loss nan at iteration 1.")
+    assert message == f"Error: '{work_dir}' cannot be compared: its training run diverged: loss nan at iteration 1."
 
 
 def test_a_run_saved_without_its_optimizer_is_compared(trained, run_tool, tmp_path):

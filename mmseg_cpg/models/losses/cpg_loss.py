@@ -140,7 +140,9 @@ class CPGLoss(PrecomputableLoss):
                 case, advice = 'outlines objects or takes the place of a class', ''
                 if num_channels <= 2:
                     case = 'outlines objects'
-                    advice = f'If {ignore_index}, which is void here, marks the class, replace it by 1 in the labels. '
+                    advice = (
+                        f'If {ignore_index}, which is void here, marks the class, replace it with 1 in the labels. '
+                    )
                 warnings.warn(
                     f'CPGLoss was 0 for {length} consecutive batches (no boundary pixels). {advice}'
                     f"If void {case}, ignore_policy='as_background' keeps its edges.",

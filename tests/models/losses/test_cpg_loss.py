@@ -59,7 +59,7 @@ def test_binary_labels_whose_class_is_void_get_other_advice(num_channels, fused)
     loss = CPGLoss()
     if fused:
         loss = CrossEntropyCPGLoss(dict(type='CrossEntropyLoss'), dict(type='CPGLoss'))
-    expected = 'no boundary.* If 7, which is void here, marks the class, replace it by 1.* If void outlines objects, '
+    expected = 'no boundary.* If 7, which is void here, marks the class, replace it with 1.* If void outlines objects, '
     with pytest.warns(UserWarning, match=expected):
         for _ in range(100):
             loss(LOGITS[:, :num_channels], 7 * (LABEL == 1), ignore_index=7)
